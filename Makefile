@@ -1,0 +1,133 @@
+# Bilrost.  `make help` is the index; the plan of the house is src/FLOORS.
+VERSION := 0.1.0
+CC      ?= cc
+CXX     ?= c++
+SAN     ?=
+comma   := ,
+B       := build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
+OPT     ?= -O2
+WARN    := -Wall -Wextra -Werror -Wshadow -Wconversion -Wmissing-prototypes -Wvla -Wswitch-enum \
+           -Wstrict-prototypes -Wpointer-arith
+CXXWARN := -Wall -Wextra -Werror -Wshadow
+SANFLAG := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -DBILROST_SANITIZED)
+HARDEN  := $(if $(SAN),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2) -fstack-protector-strong -fPIE
+COMMON   = $(OPT) -g -pthread -D_GNU_SOURCE -DBILROST_VERSION='"$(VERSION)"' -include src/base/banned.h $(HARDEN) $(SANFLAG) -MMD -MP
+override CFLAGS   += -std=c11 $(COMMON) $(WARN)
+override CXXFLAGS += -std=c++17 $(COMMON) $(CXXWARN)
+override LDFLAGS  += -pthread -pie -Wl,-z,relro,-z,now $(SANFLAG)
+
+ROOMS := $(shell awk '/^[0-9]/{print $$2}' src/FLOORS)
+uses   = $(shell awk '/^[0-9]/&&$$2=="$(1)"{for(i=4;i<=NF;i++)print $$i}' src/FLOORS)
+HAVE  := $(foreach r,$(ROOMS),$(if $(wildcard src/$(r)/*.c src/$(r)/*.cc),$(r)))
+LIBS   = $(foreach r,$(HAVE),$(B)/lib$(r).a)
+# What each guest brings to the link; its one host room is in src/FLOORS.
+SYSLIBS_base    :=
+SYSLIBS_codec   := -ljansson
+SYSLIBS_net     := -levent_core -levent_extra -levent_openssl -levent_pthreads -lssl -lcrypto -lwslay -lurcu -lsodium
+SYSLIBS_engine  := -lleveldb -lstdc++
+SYSLIBS_node    := -lconfig
+SYSLIBS_main    := -lsystemd
+SYSLIBS := $(foreach r,$(HAVE),$(SYSLIBS_$(r))) -lm
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+# The door farm: the only include path a room is compiled with.  Its own folder is there whole; of the rooms it may use,
+# the doors only (no *_priv.h); of any other room nothing, so a wrong #include is "No such file or directory".
+define room
+build/doors/$(1)/.made: src/FLOORS src $$(wildcard src/*)
+	@rm -rf build/doors/$(1) && mkdir -p build/doors/$(1) && ln -s $$(CURDIR)/src/$(1) build/doors/$(1)/$(1)
+	@for u in $$(call uses,$(1)); do mkdir build/doors/$(1)/$$$$u; for h in src/$$$$u/*.h src/$$$$u/*.def; do \
+	  case $$$$h in *_priv.h|*'*'*) ;; *) ln -s $$(CURDIR)/$$$$h build/doors/$(1)/$$$$u/;; esac; done; done; touch $$@
+$(B)/lib$(1).a: $$(patsubst src/%.c,$(B)/%.o,$$(wildcard src/$(1)/*.c)) $$(patsubst src/%.cc,$(B)/%.oo,$$(wildcard src/$(1)/*.cc))
+	@mkdir -p $$(@D) && rm -f $$@ && ar rcs $$@ $$^
+$(B)/$(1)/%.o: src/$(1)/%.c | build/doors/$(1)/.made
+	@mkdir -p $$(@D) && $$(CC) $$(CFLAGS) -Ibuild/doors/$(1) -c $$< -o $$@
+$(B)/$(1)/%.oo: src/$(1)/%.cc | build/doors/$(1)/.made
+	@mkdir -p $$(@D) && $$(CXX) $$(CXXFLAGS) -Ibuild/doors/$(1) -c $$< -o $$@
+endef
+$(foreach r,$(ROOMS),$(eval $(call room,$(r))))
+
+# Programs: bilrostd = main, bilrostctl = ctl, bilrost-bench = bench; each exists once its room has a main.c.
+PROGS := $(if $(wildcard src/main/main.c),$(B)/bilrostd) $(if $(wildcard src/ctl/main.c),$(B)/bilrostctl) \
+         $(if $(wildcard src/bench/main.c),$(B)/bilrost-bench)
+# The libraries a program may use, its own room first, downwards.
+closure = $(1) $(foreach u,$(call uses,$(1)),$(call closure,$(u)))
+reach   = $(filter $(call closure,$(1)),$(HAVE))
+link_room = -Wl,--start-group $(foreach r,$(call reach,$(1)),$(B)/lib$(r).a) -Wl,--end-group \
+            $(foreach r,$(call reach,$(1)),$(SYSLIBS_$(r))) -lm
+JEMALLOC := $(if $(SAN),,-ljemalloc)
+$(B)/bilrostd: $(LIBS)
+	$(CXX) $(LDFLAGS) -o $@ $(call link_room,main) $(JEMALLOC)
+$(B)/bilrostctl: $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $(call link_room,ctl)
+$(B)/bilrost-bench: $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $(call link_room,bench)
+
+all: $(LIBS) $(PROGS) ## build the libraries of all rooms and the programs into build/
+
+# Tests.  tests/unit/<room>/test_*.c make one program per room; tests/golden/<room>.c plays tests/golden/<room>/*.txt;
+# tests/sim/<name>.c is a simulator linked with tests/sim/lib/*.c instead of the hands it replaces;
+# tests/fuzz/fuzz_*.c is a fuzzer, or with the replay main a test over its corpus.
+TCFLAGS = $(filter-out -Wmissing-prototypes,$(CFLAGS)) -Isrc -Itests
+UNITS  := $(patsubst tests/unit/%,$(B)/unit/%,$(patsubst %/,%,$(sort $(dir $(wildcard tests/unit/*/test_*.c)))))
+UNITS  := $(UNITS:$(B)/unit/%=$(B)/unit/%.test)
+GOLDEN := $(patsubst tests/golden/%.c,$(B)/golden/%.test,$(wildcard tests/golden/*.c))
+SIMS   := $(patsubst tests/sim/%.c,$(B)/sim/%,$(wildcard tests/sim/*.c))
+FUZZ   := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+ALLLIBS = -Wl,--start-group $(LIBS) -Wl,--end-group $(SYSLIBS)
+$(B)/t/%.o: tests/%.c
+	@mkdir -p $(@D) && $(CC) $(TCFLAGS) -c $< -o $@
+define unit
+$(B)/unit/$(1).test: $$(patsubst tests/%.c,$(B)/t/%.o,$$(wildcard tests/unit/$(1)/*.c) tests/unit/main.c) $(LIBS)
+	@mkdir -p $$(@D) && $$(CXX) $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) $$(ALLLIBS) -lcheck -lsubunit -lrt
+endef
+$(foreach u,$(notdir $(UNITS:.test=)),$(eval $(call unit,$(u))))
+$(B)/golden/%.test: $(B)/t/golden/%.o $(patsubst tests/%.c,$(B)/t/%.o,$(wildcard tests/golden/lib/*.c)) $(LIBS)
+	@mkdir -p $(@D) && $(CXX) $(LDFLAGS) -o $@ $(filter %.o,$^) $(ALLLIBS)
+$(B)/sim/%: $(B)/t/sim/%.o $(patsubst tests/%.c,$(B)/t/%.o,$(wildcard tests/sim/lib/*.c)) $(LIBS)
+	@mkdir -p $(@D) && $(CXX) $(LDFLAGS) -o $@ $(filter %.o,$^) $(ALLLIBS)
+$(B)/fuzz/%.replay: $(B)/t/fuzz/fuzz_%.o $(B)/t/fuzz/replay.o $(LIBS)
+	@mkdir -p $(@D) && $(CXX) $(LDFLAGS) -o $@ $(filter %.o,$^) $(ALLLIBS)
+build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
+	@mkdir -p $(@D) && $(MAKE) -s SAN=fuzzer-no-link,address,undefined CC=clang CXX=clang++ libs
+	clang $(filter-out -Wmissing-prototypes,$(CFLAGS)) -Isrc -Itests -fsanitize=fuzzer,address,undefined $< -o $@ \
+	  -Wl,--start-group build/san-fuzzer-no-link-address-undefined/lib*.a -Wl,--end-group $(SYSLIBS) -lstdc++ -pthread
+FORCE:
+
+.PHONY: all libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
+libs: $(LIBS)
+tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
+unit: $(UNITS) ## run the unit tests
+	@scripts/run-tests $^
+golden: $(GOLDEN) ## play the golden stories (REWRITE=1 writes them anew: read the diff)
+	@scripts/run-tests $^
+fuzz-replay: $(FUZZ:%=$(B)/fuzz/%.replay) ## run every decoder over its corpus and mutations of it
+	@scripts/run-tests $^
+fuzz: $(FUZZ:%=fuzz-%) ## fuzz each decoder for FUZZ_SECONDS (60)
+fuzz-%: build/libfuzzer/%
+	@mkdir -p build/corpus/$* tests/fuzz/corpus/$*
+	$< -max_total_time=$${FUZZ_SECONDS:-60} -timeout=10 -rss_limit_mb=2048 build/corpus/$* tests/fuzz/corpus/$*
+sim: $(SIMS) ## some seeds of each simulator
+	@scripts/run-sim short $^
+sim-long: $(SIMS) ## many seeds of each simulator (SEEDS=N)
+	@scripts/run-sim long $^
+check: tests all ## unit, golden, fuzz corpora and simulators; add SAN=address,undefined or SAN=thread
+	@scripts/run-tests $(UNITS) $(GOLDEN) $(FUZZ:%=$(B)/fuzz/%.replay) "scripts/run-sim short $(SIMS)"
+check-house: libs check-headers ## every line in its room: floors, doors, names, purity, sizes
+	@scripts/check-house
+check-headers: $(ROOMS:%=build/doors/%/.made) ## every header compiles alone
+	@for h in $(wildcard src/*/*.h); do r=$${h#src/}; r=$${r%%/*}; \
+	  echo "#include \"$${h#src/}\"" | $(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) -Werror -Ibuild/doors/$$r -fsyntax-only -xc - || exit 1; done
+fmt: ## format every source
+	@clang-format -i $(wildcard src/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch])
+tidy: ## clang-tidy: functions over 70 lines, 6 parameters, nesting 4
+	@scripts/check-tidy
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n",$$1,$$2}' $(firstword $(MAKEFILE_LIST))
+clean: ## remove build/
+	rm -rf build
+
+-include Makefile.*.mk
+-include $(wildcard $(B)/*/*.d $(B)/t/*.d $(B)/t/*/*.d $(B)/t/*/*/*.d)
