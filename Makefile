@@ -96,7 +96,8 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 	  -Wl,--start-group build/san-fuzzer-no-link-address-undefined/lib*.a -Wl,--end-group $(SYSLIBS) -lstdc++ -pthread
 FORCE:
 
-.PHONY: all libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
+
+.PHONY: all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -113,6 +114,11 @@ sim: $(SIMS) ## some seeds of each simulator
 	@scripts/run-sim short $^
 sim-long: $(SIMS) ## many seeds of each simulator (SEEDS=N)
 	@scripts/run-sim long $^
+unit-programs: $(UNITS) $(GOLDEN) $(FUZZ:%=$(B)/fuzz/%.replay)
+# Rooms with threads, whose unit tests also run under ThreadSanitizer (make SAN=thread tsan).
+THREADED := $(filter net engine cluster dist kv stores broker,$(notdir $(UNITS:.test=)))
+tsan: $(THREADED:%=$(B)/unit/%.test) ## the unit tests of the rooms with threads
+	@$(if $^,scripts/run-tests $^)
 check: tests all ## unit, golden, fuzz corpora and simulators; add SAN=address,undefined or SAN=thread
 	@scripts/run-tests $(UNITS) $(GOLDEN) $(FUZZ:%=$(B)/fuzz/%.replay) "scripts/run-sim short $(SIMS)"
 check-house: libs check-headers ## every line in its room: floors, doors, names, purity, sizes
