@@ -1,0 +1,541 @@
+/* The session dict.  SPDX-License-Identifier: Apache-2.0
+ *
+ * Two parts on every loop.  Claims: what sessions of this loop hold or want, by cookie.  Entries: who owns a client, for the
+ * clients whose home is this loop.  They speak by one-way messages, the same bytes to another loop as to another node:
+ *
+ *     claim side   CLAIM, HELD (again, to a new home), RELEASE, FIND, KILL  -->  home side
+ *     claim side   <--  GRANT, REFUSE, QUIT, FOUND                               home side
+ *
+ * Invariants: an entry has one owner; a waiting claim becomes owner only when the owner released or its node's life has
+ * ended; a newer claim refuses an older waiting one.  A lost message costs a claim its deadline, never the rule. */
+#include "stores/stores_priv.h"
+
+#include "base/mem.h"
+#include "cluster/cluster.h"
+#include "codec/record.h"
+
+#define RECORD_KIND 0x44
+#define RECORD_VERSION 1
+#define HASH_SEED 0x5e55 /* the same on all nodes: it picks the home */
+
+enum kind {
+    KIND_CLAIM = 1,
+    KIND_HELD,
+    KIND_RELEASE,
+    KIND_FIND,
+    KIND_KILL,
+    KIND_GRANT,
+    KIND_REFUSE,
+    KIND_QUIT,
+    KIND_FOUND,
+};
+
+struct message {
+    enum kind kind;
+    struct str tenant, client;
+    struct stores_owner owner; /* who claims, holds, asks; in FOUND: who was found */
+    uint64_t token;            /* of who is addressed: its cookie or question */
+    uint64_t value;            /* QUIT: why; FOUND: an outcome */
+};
+
+enum claim_state {
+    CLAIM_ST_PENDING, /* asked for; done not called */
+    CLAIM_ST_HELD,
+    CLAIM_ST_ASKING,  /* not a claim but a question (find, kill) */
+};
+
+struct claim {
+    uint64_t cookie;
+    enum claim_state state;
+    struct str tenant, client;
+    struct stores_owner home; /* node, epoch, loop where it is registered */
+    struct heap_node due;
+    stores_done *done;
+    stores_dict_found *found;
+    void *arg;
+};
+
+struct killer {
+    struct killer *next;
+    struct stores_owner asker;
+};
+
+struct entry {
+    uint64_t hash;
+    struct str tenant, client;
+    struct stores_owner owner, waiting; /* cookie 0: nobody */
+    struct killer *killer;
+};
+
+struct entry_key {
+    struct str tenant, client;
+};
+
+/* ---- where things are ------------------------------------------------------------------------ */
+
+static struct cluster_seat *seat(const struct stores_client *c)
+{
+    return c->stores->conf.seat != NULL ? c->stores->conf.seat[c->loop] : NULL;
+}
+
+static uint64_t key_hash(struct str tenant, struct str client)
+{
+    return hash_str(client, hash_str(tenant, HASH_SEED));
+}
+
+static struct stores_owner here(const struct stores_client *c, uint64_t cookie)
+{
+    const struct stores_conf *conf = &c->stores->conf;
+    return (struct stores_owner){conf->node, conf->epoch, c->loop, cookie};
+}
+
+static bool owner_is_live(const struct stores_client *c, const struct stores_owner *o)
+{
+    const struct stores_conf *conf = &c->stores->conf;
+    if (uuid_eq(&o->node, &conf->node))
+        return o->epoch == conf->epoch;
+    struct cluster_seat *s = seat(c);
+    return s != NULL && cluster_is_live(s, &o->node, o->epoch);
+}
+
+/* Rendezvous hashing: the live node with the highest mix of its id and the key; its loop by the key. */
+static struct stores_owner home_of(const struct stores_client *c, uint64_t hash)
+{
+    const struct stores_conf *conf = &c->stores->conf;
+    struct stores_owner best = {conf->node, conf->epoch, (uint32_t)(hash % conf->loop_count), 0};
+    struct cluster_seat *s = seat(c);
+    if (s == NULL)
+        return best;
+    uint64_t best_mix = 0;
+    const struct cluster_member *m;
+    for (size_t i = 0; (m = cluster_member_at(s, i)) != NULL; i++) {
+        if (m->state > CLUSTER_ST_SUSPECT || m->loops == 0)
+            continue;
+        uint64_t mix = hash_bytes(m->uuid.b, sizeof m->uuid.b, hash);
+        if (mix <= best_mix)
+            continue;
+        best_mix = mix;
+        best = (struct stores_owner){m->uuid, m->epoch, (uint32_t)(hash % m->loops), 0};
+    }
+    return best;
+}
+
+/* ---- messages -------------------------------------------------------------------------------- */
+
+enum tag { TAG_KIND = 1, TAG_TENANT, TAG_CLIENT, TAG_NODE, TAG_EPOCH, TAG_LOOP, TAG_COOKIE, TAG_TOKEN, TAG_VALUE };
+
+static void encode(struct buf *b, const struct message *m)
+{
+    codec_record_begin(b, RECORD_KIND, RECORD_VERSION);
+    codec_record_u64(b, TAG_KIND, m->kind);
+    codec_record_bytes(b, TAG_TENANT, m->tenant);
+    codec_record_bytes(b, TAG_CLIENT, m->client);
+    codec_record_bytes(b, TAG_NODE, str_view(m->owner.node.b, sizeof m->owner.node.b));
+    codec_record_u64(b, TAG_EPOCH, m->owner.epoch);
+    codec_record_u64(b, TAG_LOOP, m->owner.loop);
+    codec_record_u64(b, TAG_COOKIE, m->owner.cookie);
+    codec_record_u64(b, TAG_TOKEN, m->token);
+    codec_record_u64(b, TAG_VALUE, m->value);
+}
+
+static bool decode(struct str bytes, struct message *m)
+{
+    struct codec_cursor cur = codec_cursor_of(bytes);
+    uint8_t kind, version;
+    struct codec_field f;
+    *m = (struct message){.tenant = STR(""), .client = STR("")};
+    codec_record_head(&cur, &kind, &version);
+    while (codec_record_next(&cur, &f)) {
+        switch (f.tag) {
+        case TAG_KIND: m->kind = (enum kind)f.u64; break;
+        case TAG_TENANT: m->tenant = f.bytes; break;
+        case TAG_CLIENT: m->client = f.bytes; break;
+        case TAG_NODE:
+            if (f.bytes.n == sizeof m->owner.node.b)
+                memcpy(m->owner.node.b, f.bytes.p, f.bytes.n);
+            break;
+        case TAG_EPOCH: m->owner.epoch = f.u64; break;
+        case TAG_LOOP: m->owner.loop = (uint32_t)f.u64; break;
+        case TAG_COOKIE: m->owner.cookie = f.u64; break;
+        case TAG_TOKEN: m->token = f.u64; break;
+        case TAG_VALUE: m->value = f.u64; break;
+        default: break;
+        }
+    }
+    return !cur.bad && kind == RECORD_KIND && version == RECORD_VERSION && m->tenant.p != NULL &&
+           m->client.p != NULL;
+}
+
+struct letter {
+    struct net_mail mail;
+    struct stores_client *to;
+    struct buf bytes;
+};
+
+static void arrive(struct net_loop *net, struct net_mail *mail)
+{
+    struct letter *l = container_of(mail, struct letter, mail);
+    (void)net;
+    stores_dict_receive(l->to, buf_str(&l->bytes));
+    buf_deinit(&l->bytes);
+    mem_free(l);
+}
+
+static void send(struct stores_client *c, const struct stores_owner *to, const struct message *m)
+{
+    struct stores *s = c->stores;
+    if (uuid_eq(&to->node, &s->conf.node)) {
+        if (to->loop >= s->conf.loop_count)
+            return;
+        struct letter *l = mem_new(sizeof *l);
+        l->to = &s->client[to->loop];
+        encode(&l->bytes, m);
+        net_loop_post(c->net, l->to->net, &l->mail, arrive);
+        return;
+    }
+    if (seat(c) == NULL)
+        return;
+    c->command.n = 0;
+    encode(&c->command, m);
+    struct cluster_call call = {.peer = to->node,
+                                .service = CLUSTER_SERVICE_SESSION,
+                                .lane = CLUSTER_LANE_CONTROL,
+                                .shard = to->loop,
+                                .payload = buf_str(&c->command)};
+    /* What cannot be sent is as good as lost: the claim's deadline answers. */
+    int r = cluster_link_cast(cluster_seat_link(seat(c)), &call);
+    (void)r;
+}
+
+static void tell(struct stores_client *c, const struct stores_owner *to, enum kind kind, const struct entry *e,
+                 uint64_t value)
+{
+    struct message m = {.kind = kind,
+                        .tenant = e->tenant,
+                        .client = e->client,
+                        .owner = e->owner,
+                        .token = to->cookie,
+                        .value = value};
+    send(c, to, &m);
+}
+
+/* ---- home side ------------------------------------------------------------------------------- */
+
+static bool entry_eq(const void *item, const void *key)
+{
+    const struct entry *e = item;
+    const struct entry_key *k = key;
+    return str_eq(e->client, k->client) && str_eq(e->tenant, k->tenant);
+}
+
+static struct entry *entry_find(struct stores_client *c, struct str tenant, struct str client)
+{
+    struct entry_key key = {tenant, client};
+    return map_find(&c->dict.entry, key_hash(tenant, client), entry_eq, &key);
+}
+
+static void entry_free(struct stores_client *c, struct entry *e)
+{
+    map_del(&c->dict.entry, e->hash, e);
+    for (struct killer *k = e->killer, *next; k != NULL; k = next) {
+        next = k->next;
+        tell(c, &k->asker, KIND_FOUND, e, STORES_OK);
+        mem_free(k);
+    }
+    mem_free((void *)(uintptr_t)e->tenant.p);
+    mem_free((void *)(uintptr_t)e->client.p);
+    mem_free(e);
+}
+
+/* The owner is gone: the waiting one follows, or the entry ends. */
+static void entry_vacate(struct stores_client *c, struct entry *e)
+{
+    e->owner = e->waiting;
+    e->waiting.cookie = 0;
+    if (e->owner.cookie == 0)
+        entry_free(c, e);
+    else
+        tell(c, &e->owner, KIND_GRANT, e, 0);
+}
+
+static bool owner_eq(const struct stores_owner *a, const struct stores_owner *b)
+{
+    return a->cookie == b->cookie && a->epoch == b->epoch && uuid_eq(&a->node, &b->node);
+}
+
+static void home_claim(struct stores_client *c, const struct message *m)
+{
+    struct entry *e = entry_find(c, m->tenant, m->client);
+    if (e == NULL) {
+        e = mem_new(sizeof *e);
+        e->tenant = str_dup(m->tenant);
+        e->client = str_dup(m->client);
+        e->owner = m->owner;
+        e->hash = key_hash(m->tenant, m->client);
+        map_put(&c->dict.entry, e->hash, e);
+    }
+    if (owner_eq(&e->owner, &m->owner)) {
+        tell(c, &e->owner, KIND_GRANT, e, 0);
+        return;
+    }
+    if (m->kind == KIND_HELD) { /* somebody was granted it here meanwhile: the older one goes */
+        tell(c, &m->owner, KIND_QUIT, e, STORES_QUIT_TAKEOVER);
+        return;
+    }
+    if (e->waiting.cookie != 0 && !owner_eq(&e->waiting, &m->owner))
+        tell(c, &e->waiting, KIND_REFUSE, e, STORES_E_CONFLICT);
+    e->waiting = m->owner;
+    if (owner_is_live(c, &e->owner))
+        tell(c, &e->owner, KIND_QUIT, e, STORES_QUIT_TAKEOVER);
+    else
+        entry_vacate(c, e);
+}
+
+static void home_release(struct stores_client *c, const struct message *m)
+{
+    struct entry *e = entry_find(c, m->tenant, m->client);
+    if (e == NULL)
+        return;
+    if (owner_eq(&e->waiting, &m->owner))
+        e->waiting.cookie = 0;
+    else if (owner_eq(&e->owner, &m->owner))
+        entry_vacate(c, e);
+}
+
+static void home_find(struct stores_client *c, const struct message *m)
+{
+    struct entry *e = entry_find(c, m->tenant, m->client);
+    struct entry nobody = {.tenant = m->tenant, .client = m->client};
+    tell(c, &m->owner, KIND_FOUND, e != NULL ? e : &nobody, e != NULL ? STORES_OK : STORES_E_NO_SESSION);
+}
+
+static void home_kill(struct stores_client *c, const struct message *m)
+{
+    struct entry *e = entry_find(c, m->tenant, m->client);
+    if (e == NULL) {
+        home_find(c, m);
+        return;
+    }
+    struct killer *k = mem_new(sizeof *k);
+    k->asker = m->owner;
+    k->next = e->killer;
+    e->killer = k;
+    tell(c, &e->owner, KIND_QUIT, e, STORES_QUIT_KILL);
+}
+
+/* ---- claim side ------------------------------------------------------------------------------ */
+
+static bool claim_eq(const void *item, const void *key)
+{
+    return ((const struct claim *)item)->cookie == *(const uint64_t *)key;
+}
+
+static struct claim *claim_find(struct stores_client *c, uint64_t cookie)
+{
+    return map_find(&c->dict.claim, hash_u64(cookie), claim_eq, &cookie);
+}
+
+static void claim_arm(struct stores_client *c)
+{
+    net_timer_set(c->net, &c->dict.timer, heap_deadline(&c->dict.due));
+}
+
+static struct claim *claim_new(struct stores_client *c, struct str tenant, struct str client, uint64_t cookie)
+{
+    struct claim *x = mem_new(sizeof *x);
+    must(cookie != 0 && claim_find(c, cookie) == NULL);
+    x->cookie = cookie;
+    x->tenant = str_dup(tenant);
+    x->client = str_dup(client);
+    x->home = home_of(c, key_hash(tenant, client));
+    map_put(&c->dict.claim, hash_u64(cookie), x);
+    heap_put(&c->dict.due, &x->due, usec_add(net_loop_now(c->net), c->stores->conf.timeout_usec));
+    claim_arm(c);
+    return x;
+}
+
+static void claim_free(struct stores_client *c, struct claim *x)
+{
+    map_del(&c->dict.claim, hash_u64(x->cookie), x);
+    heap_del(&c->dict.due, &x->due);
+    mem_free((void *)(uintptr_t)x->tenant.p);
+    mem_free((void *)(uintptr_t)x->client.p);
+    mem_free(x);
+}
+
+static void claim_send(struct stores_client *c, const struct claim *x, enum kind kind)
+{
+    struct message m = {.kind = kind, .tenant = x->tenant, .client = x->client, .owner = here(c, x->cookie)};
+    send(c, &x->home, &m);
+}
+
+/* Ends a question or a pending claim with an answer; the claim is gone unless it is held from now on. */
+static void claim_answer(struct stores_client *c, struct claim *x, enum stores_outcome outcome,
+                         const struct stores_owner *owner)
+{
+    struct claim was = *x;
+    if (outcome == STORES_OK && x->state == CLAIM_ST_PENDING) {
+        x->state = CLAIM_ST_HELD;
+        heap_del(&c->dict.due, &x->due);
+    } else {
+        claim_free(c, x);
+    }
+    claim_arm(c);
+    if (was.found != NULL)
+        was.found(was.arg, outcome, outcome == STORES_OK ? owner : NULL);
+    else
+        was.done(was.arg, outcome);
+}
+
+static void timer_fn(void *arg, usec_t now)
+{
+    struct stores_client *c = arg;
+    for (struct heap_node *n; (n = heap_top(&c->dict.due)) != NULL && n->at <= now;) {
+        struct claim *x = container_of(n, struct claim, due);
+        if (x->state == CLAIM_ST_PENDING)
+            claim_send(c, x, KIND_RELEASE);
+        claim_answer(c, x, STORES_E_UNAVAILABLE, NULL);
+    }
+    claim_arm(c);
+}
+
+static void claim_granted(struct stores_client *c, const struct message *m)
+{
+    struct claim *x = claim_find(c, m->token);
+    if (x != NULL && x->state == CLAIM_ST_PENDING) {
+        claim_answer(c, x, STORES_OK, NULL);
+    } else if (x == NULL) { /* given up meanwhile */
+        struct claim gone = {.cookie = m->token, .tenant = m->tenant, .client = m->client};
+        gone.home = home_of(c, key_hash(m->tenant, m->client));
+        claim_send(c, &gone, KIND_RELEASE);
+    }
+}
+
+static void claim_quit(struct stores_client *c, const struct message *m)
+{
+    const struct claim *x = claim_find(c, m->token);
+    const struct stores_host *h = &c->stores->conf.host;
+    if (x != NULL && x->state == CLAIM_ST_HELD) {
+        h->quit(h->arg, c->loop, m->token, (enum stores_quit_why)m->value);
+    } else if (x == NULL) { /* it has released and the message crossed, or never knew */
+        struct claim gone = {.cookie = m->token, .tenant = m->tenant, .client = m->client};
+        gone.home = home_of(c, key_hash(m->tenant, m->client));
+        claim_send(c, &gone, KIND_RELEASE);
+    }
+}
+
+void stores_dict_receive(struct stores_client *c, struct str message)
+{
+    struct message m;
+    if (!decode(message, &m))
+        return;
+    struct claim *x;
+    switch (m.kind) {
+    case KIND_CLAIM:
+    case KIND_HELD: home_claim(c, &m); break;
+    case KIND_RELEASE: home_release(c, &m); break;
+    case KIND_FIND: home_find(c, &m); break;
+    case KIND_KILL: home_kill(c, &m); break;
+    case KIND_GRANT: claim_granted(c, &m); break;
+    case KIND_QUIT: claim_quit(c, &m); break;
+    case KIND_REFUSE:
+    case KIND_FOUND:
+        x = claim_find(c, m.token);
+        if (x != NULL && x->state == (m.kind == KIND_REFUSE ? CLAIM_ST_PENDING : CLAIM_ST_ASKING))
+            claim_answer(c, x, (enum stores_outcome)m.value, &m.owner);
+        break;
+    default: break;
+    }
+}
+
+void stores_dict_members_changed(struct stores_client *c)
+{
+    size_t at = 0;
+    for (struct claim *x; (x = map_next(&c->dict.claim, &at)) != NULL;) {
+        struct stores_owner home = home_of(c, key_hash(x->tenant, x->client));
+        if (x->state == CLAIM_ST_ASKING ||
+            (uuid_eq(&home.node, &x->home.node) && home.epoch == x->home.epoch && home.loop == x->home.loop))
+            continue;
+        claim_send(c, x, KIND_RELEASE); /* to the old home, which may still live */
+        x->home = home;
+        claim_send(c, x, x->state == CLAIM_ST_HELD ? KIND_HELD : KIND_CLAIM);
+    }
+    for (bool again = true; again;) { /* entries change while they are vacated: look again until none is dead */
+        again = false;
+        at = 0;
+        for (struct entry *e; !again && (e = map_next(&c->dict.entry, &at)) != NULL;) {
+            if (owner_is_live(c, &e->owner))
+                continue;
+            entry_vacate(c, e);
+            again = true;
+        }
+    }
+}
+
+/* ---- the door -------------------------------------------------------------------------------- */
+
+void stores_dict_claim(struct stores_client *c, struct str tenant, struct str client, uint64_t cookie,
+                       stores_done *done, void *arg)
+{
+    struct claim *x = claim_new(c, tenant, client, cookie);
+    x->done = done;
+    x->arg = arg;
+    claim_send(c, x, KIND_CLAIM);
+}
+
+void stores_dict_release(struct stores_client *c, struct str tenant, struct str client, uint64_t cookie)
+{
+    struct claim *x = claim_find(c, cookie);
+    must(x != NULL && str_eq(x->tenant, tenant) && str_eq(x->client, client));
+    claim_send(c, x, KIND_RELEASE);
+    claim_free(c, x);
+    claim_arm(c);
+}
+
+/* Questions share the claims' table: a cookie of its own kind, the top bit set. */
+static struct claim *question(struct stores_client *c, struct str tenant, struct str client, enum kind kind)
+{
+    uint64_t token;
+    do
+        token = rng_u64(net_loop_rng(c->net)) | (uint64_t)1 << 63;
+    while (claim_find(c, token) != NULL);
+    struct claim *x = claim_new(c, tenant, client, token);
+    x->state = CLAIM_ST_ASKING;
+    claim_send(c, x, kind);
+    return x;
+}
+
+void stores_dict_kill(struct stores_client *c, struct str tenant, struct str client, stores_done *done, void *arg)
+{
+    struct claim *x = question(c, tenant, client, KIND_KILL);
+    x->done = done;
+    x->arg = arg;
+}
+
+void stores_dict_find(struct stores_client *c, struct str tenant, struct str client, stores_dict_found *cb, void *arg)
+{
+    struct claim *x = question(c, tenant, client, KIND_FIND);
+    x->found = cb;
+    x->arg = arg;
+}
+
+void stores_dict_init(struct stores_client *c)
+{
+    net_timer_init(&c->dict.timer, timer_fn, c);
+}
+
+void stores_dict_deinit(struct stores_client *c)
+{
+    net_timer_del(c->net, &c->dict.timer);
+    size_t at = 0;
+    for (struct entry *e; (e = map_next(&c->dict.entry, &at)) != NULL; at = 0) {
+        e->killer = NULL;
+        entry_free(c, e);
+    }
+    at = 0;
+    for (struct claim *x; (x = map_next(&c->dict.claim, &at)) != NULL; at = 0)
+        claim_free(c, x);
+    map_deinit(&c->dict.entry);
+    map_deinit(&c->dict.claim);
+    heap_deinit(&c->dict.due);
+}
