@@ -34,22 +34,16 @@ struct stores_owner {
     uint64_t cookie; /* unique in (node, epoch); 0: nobody */
 };
 
-/* One session of a tenant's client. */
-struct stores_session {
-    struct str tenant;
-    struct str client;
-    uint64_t incarnation; /* of the session: new at each birth */
-    uint64_t mod;         /* of its ownership: grows with every attach and detach */
-};
+struct stores_session;
 
-/* One message on its way to a persistent session that is attached here. */
+/* One message on its way to a session that is attached here.  Deliveries of one session come in order of seq, but some may
+ * be missing (lost on the way) or come twice: whoever sees a gap fetches from there. */
 struct stores_delivery {
-    uint64_t seq;                /* QoS 1 and 2: dense from 1; packet id = seq % 65535 + 1.  QoS 0: 0 */
-    const struct codec_msg *msg; /* borrowed: ref it to keep it */
-    uint8_t qos;                 /* the granted one applied: min(message, subscription) */
-    bool retain_as_published;
-    bool is_sent_before;         /* may have been sent to the client: DUP=1 */
-    bool is_received;            /* QoS 2: PUBREC is recorded, PUBREL is due; msg is NULL */
+    uint64_t seq;                /* QoS 1 and 2: dense from 1, packet id = seq % 65535 + 1.  QoS 0: of its own queue, or 0:
+                                    not stored */
+    const struct codec_msg *msg; /* borrowed for the call: codec_msg_keep to keep it */
+    uint8_t qos;
+    uint8_t options;             /* enum dist_option bits of the subscription */
     const uint32_t *sub_id;      /* subscription identifiers of all filters that matched */
     size_t sub_id_count;
 };
@@ -65,12 +59,12 @@ struct stores_host {
     void *arg;
     /* Messages for the session that attached with this cookie, in order. */
     void (*deliver)(void *arg, unsigned loop, uint64_t cookie, const struct stores_delivery *d, size_t count);
-    /* There is more in the inbox than was pushed: fetch from after_seq on when the window has room. */
-    void (*backlog)(void *arg, unsigned loop, uint64_t cookie);
+    /* The inbox has messages that were not pushed (up to, not including, next_seq): fetch when the window has room. */
+    void (*backlog)(void *arg, unsigned loop, uint64_t cookie, uint64_t next_seq);
     /* The session must end; call stores_dict_release when it has. */
     void (*quit)(void *arg, unsigned loop, uint64_t cookie, enum stores_quit_why why);
-    /* A will is due: publish it with this dedup key, then call stores_will_done.  May come again (another
-     * leader) until that is committed. */
+    /* A will is due: publish it (will->incarnation and will->exchange are its key against duplicates), then call
+     * stores_will_done.  May come again, from another leader, until that is committed. */
     void (*will)(void *arg, unsigned loop, const struct stores_session *s, const struct codec_msg *will,
                  uint64_t will_id);
 };
@@ -124,104 +118,172 @@ void stores_dict_find(struct stores_client *c, struct str tenant, struct str cli
 /* The local match index; read in place by every loop (dist/index.h).  The same for the life of the node. */
 struct dist_index *stores_index(struct stores *s);
 
-/* A route to live sessions of this node: with group empty, one per filter however many sessions (the hub
- * fans out); else one per member, named by its cookie. */
+/* A route to live sessions of this node: with group empty, one per filter however many sessions (the hub fans out);
+ * else one per member, named by its cookie (8 bytes, big endian, as dist's client). */
 struct stores_route {
     struct str tenant;
-    struct str filter;  /* without $share/group */
-    struct str group;   /* empty: not shared */
-    bool is_ordered;    /* $oshare */
-    uint64_t cookie;    /* of a member; 0 for the node itself */
-    uint32_t member_max; /* MaxSharedGroupMembers */
-    uint8_t qos;        /* of a member */
-    uint32_t sub_id;    /* of a member; 0: none */
+    struct str filter;   /* without $share/group/ */
+    struct str group;    /* empty: not shared */
+    bool is_ordered;     /* $oshare */
+    uint64_t cookie;     /* of a member; unused for the node itself */
+    uint8_t options;     /* of a member: enum dist_option bits */
+    uint32_t sub_id;     /* of a member; 0: none */
+    uint32_t member_max; /* MaxSharedGroupMembers; 0: no limit */
 };
 
-/* done(OK) when the route is committed and this node's index matches it.  E_LIMIT: the group is full. */
+/* done(OK) when the route is committed and this node's index matches it.  E_LIMIT: the group is full.  Adds and dels of
+ * one route take effect in the order they were asked for on one loop. */
 void stores_route_add(struct stores_client *c, const struct stores_route *r, stores_done *done, void *arg);
 void stores_route_del(struct stores_client *c, const struct stores_route *r, stores_done *done, void *arg);
 
 /* ---- inbox: what waits for a client ---------------------------------------------------------- */
 
-struct stores_attach {
-    struct str tenant, client;
-    uint64_t cookie;             /* of the new owner on this loop */
-    bool is_clean;               /* Clean Start: what was there is discarded (its will fires first) */
-    bool is_transient;           /* ends with its connection: only a will and its owner are kept */
-    uint32_t expiry_sec;         /* UINT32_MAX: never */
-    const struct codec_msg *will; /* NULL: none */
-    uint32_t will_delay_sec;
-    uint32_t receive_max;        /* the client's Receive Maximum: how far pushes may run ahead */
-    uint32_t inbox_len_max;      /* SessionInboxSize */
-    bool is_drop_oldest;         /* QoS0DropOldest */
+/* One session of a tenant's client, in one of its lives and under one of its owners. */
+struct stores_session {
+    struct str tenant;
+    struct str client;
+    uint64_t incarnation; /* new at each birth */
+    uint64_t mod;         /* grows with every attach */
 };
 
-/* Views are good until the callback returns. */
+struct stores_attach {
+    struct str tenant, client;
+    uint64_t cookie;         /* of the owner on this loop: what deliver() and quit() name */
+    bool is_clean;           /* Clean Start: what was there ends (its will is published first) */
+    uint32_t expiry_sec;     /* 0: ends with the connection; UINT32_MAX: never */
+    uint32_t receive_max;    /* the client's Receive Maximum: how far pushes run ahead of acks */
+    uint32_t queue_len_max;  /* SessionInboxSize */
+    uint64_t queue_byte_max; /* 0: no limit */
+    bool is_drop_oldest;     /* QoS0DropOldest */
+    struct str info;         /* about the client, opaque */
+    const struct codec_msg *will; /* NULL: none */
+    uint32_t will_delay_sec;
+};
+
+enum stores_phase {
+    STORES_PHASE_QUEUED = 0, /* to be sent or resent */
+    STORES_PHASE_RECEIVED,   /* PUBREC came: PUBREL is owed */
+    STORES_PHASE_DONE,       /* finished, an older one is not */
+};
+
+struct stores_mark {
+    uint64_t seq;
+    enum stores_phase phase;
+};
+
+struct stores_received { /* an inbound QoS 2 exchange that is not released */
+    uint16_t packet_id;
+    uint64_t exchange;
+};
+
 struct stores_attached {
     enum stores_outcome outcome;
-    struct stores_session session; /* with its incarnation and mod; tenant and client as asked */
-    bool is_present;               /* Session Present */
-    const uint16_t *received;      /* packet ids of QoS 2 messages that came in and are not released */
+    uint64_t incarnation, mod;
+    bool is_present;     /* Session Present */
+    uint64_t acked_seq;  /* all up to here is finished */
+    uint64_t next_seq;   /* the next message will have this one; fetch what lies between */
+    uint64_t qos0_acked_seq, qos0_next_seq; /* the same of the QoS 0 queue */
+    uint64_t floor;      /* lowest exchange of its own that is not released */
+    const struct stores_mark *mark; /* phases above acked_seq that are not QUEUED */
+    size_t mark_count;
+    const struct stores_received *received;
     size_t received_count;
-    uint64_t acked_seq;            /* all up to here is acknowledged */
-    uint64_t next_seq;             /* the next message will have this one */
-    bool has_backlog;              /* there is something to fetch */
 };
 typedef void stores_attached_cb(void *arg, const struct stores_attached *a);
 
+/* Makes this loop the owner of the session; deliveries may come from the callback on (not before). */
 void stores_attach(struct stores_client *c, const struct stores_attach *a, stores_attached_cb *cb, void *arg);
 
-struct stores_detach {
-    struct stores_session session;
-    uint32_t expiry_sec;   /* as the client left it */
-    bool is_will_discarded; /* DISCONNECT 0x00 */
-};
-/* E_CONFLICT: another attach came first; E_NO_SESSION. */
-void stores_detach(struct stores_client *c, const struct stores_detach *d, stores_done *done, void *arg);
+/* The owner leaves.  is_will_discarded: DISCONNECT 0x00.  No deliveries from now on.  E_CONFLICT, E_NO_SESSION. */
+void stores_detach(struct stores_client *c, const struct stores_session *s, uint32_t expiry_sec,
+                   bool is_will_discarded, stores_done *done, void *arg);
 
 struct stores_sub {
-    struct stores_session session;
-    struct str filter;     /* the real filter */
-    struct str group;      /* empty: not shared */
+    struct str text;     /* the filter as the client wrote it, $share prefix included */
+    struct str filter;   /* the real filter, and its group if any */
+    struct str group;
     bool is_ordered;
-    uint8_t qos;
-    bool no_local, retain_as_published;
+    uint8_t options;     /* enum dist_option bits */
     uint32_t sub_id;
-    uint32_t sub_max;      /* MaxTopicFiltersPerInbox */
-    uint32_t member_max;
+    uint32_t sub_max;    /* MaxTopicFiltersPerInbox */
+    uint32_t member_max; /* MaxSharedGroupMembers */
 };
-/* OK: new; E_EXISTS: was there, options replaced.  Either way committed in the inbox, routed, and matched by
- * this node's index.  E_LIMIT, E_CONFLICT, E_NO_SESSION. */
-void stores_sub(struct stores_client *c, const struct stores_sub *s, stores_done *done, void *arg);
+/* OK: new; E_EXISTS: was there, options replaced.  Either way committed, routed, and matched by this node's index.
+ * E_LIMIT, E_CONFLICT, E_NO_SESSION. */
+void stores_sub(struct stores_client *c, const struct stores_session *s, const struct stores_sub *sub,
+                stores_done *done, void *arg);
 /* E_NO_SUB: was not there. */
-void stores_unsub(struct stores_client *c, const struct stores_sub *s, stores_done *done, void *arg);
+void stores_unsub(struct stores_client *c, const struct stores_session *s, const struct stores_sub *sub,
+                  stores_done *done, void *arg);
 
-/* One matched persistent receiver of a message. */
-struct stores_target {
+/* One persistent receiver of a message, each session once. */
+struct stores_receiver {
     struct str client;
     uint64_t incarnation;
-    const uint32_t *filter_ref; /* see dist/index.h: which of its subscriptions matched */
-    size_t filter_count;
+    uint8_t qos;     /* min(published, granted) */
+    uint8_t options; /* handed on with the delivery */
+    uint32_t sub_id_count;
+    const uint32_t *sub_id;
 };
 
-struct stores_dedup { /* of a QoS 2 exchange or a will; incarnation 0: none */
-    uint64_t incarnation;
-    uint64_t number;
+struct stores_inserted {
+    enum stores_outcome outcome; /* OK: each receiver has it, dropped it by its limits, or is no more */
+    uint32_t stored, pushed, dropped, displaced, duplicate, gone; /* receivers by fate */
 };
+typedef void stores_inserted_cb(void *arg, const struct stores_inserted *r);
+
+/* Puts a message into inboxes; OK only when every part is committed as durably as the store is set to.  Duplicates are
+ * told by msg->incarnation and msg->exchange; floor as in inbox_message. */
+void stores_insert(struct stores_client *c, struct str tenant, const struct codec_msg *msg, uint64_t floor,
+                   const struct stores_receiver *r, size_t count, stores_inserted_cb *cb, void *arg);
+
+/* Acknowledges: all up to acked_seq is finished, and these marks above it.  Batches of one turn go together. */
+void stores_commit(struct stores_client *c, const struct stores_session *s, uint64_t acked_seq, uint64_t qos0_acked_seq,
+                   const struct stores_mark *mark, size_t mark_count, stores_done *done, void *arg);
+
+/* Inbound QoS 2.  receive: the exchange number of this packet id, the same until it is released. */
+struct stores_exchange {
+    enum stores_outcome outcome;
+    uint64_t exchange;
+    uint64_t floor;
+};
+typedef void stores_exchange_cb(void *arg, const struct stores_exchange *x);
+void stores_receive(struct stores_client *c, const struct stores_session *s, uint16_t packet_id,
+                    stores_exchange_cb *cb, void *arg);
+/* E_NO_SUB: the id was not there. */
+void stores_release(struct stores_client *c, const struct stores_session *s, uint16_t packet_id, stores_done *done,
+                    void *arg);
+
+struct stores_fetched {
+    enum stores_outcome outcome;
+    const struct stores_delivery *delivery; /* in order of seq; maybe fewer than there are */
+    size_t count;
+};
+typedef void stores_fetched_cb(void *arg, const struct stores_fetched *f);
+/* Queued messages from seq on, of the QoS 0 queue when is_qos0. */
+void stores_fetch(struct stores_client *c, const struct stores_session *s, bool is_qos0, uint64_t seq,
+                  uint32_t count_max, stores_fetched_cb *cb, void *arg);
+
+/* The will was published. */
+void stores_will_done(struct stores_client *c, struct str tenant, struct str client, uint64_t will_id);
+
+/* Ends a session, whoever owns it. */
+void stores_delete(struct stores_client *c, struct str tenant, struct str client, stores_done *done, void *arg);
 
 /* ---- retain ---------------------------------------------------------------------------------- */
 
-/* An empty payload clears.  OK, or E_LIMIT. */
-void stores_retain_put(struct stores_client *c, struct codec_msg *msg, stores_done *done, void *arg);
+/* An empty payload clears.  topic_max and byte_max: the tenant's limits, 0 none; E_LIMIT. */
+void stores_retain_put(struct stores_client *c, struct str tenant, const struct codec_msg *msg, uint64_t topic_max,
+                       uint64_t byte_max, stores_done *done, void *arg);
 
 struct stores_retained {
     enum stores_outcome outcome;
-    struct codec_msg *const *msg; /* borrowed */
+    const struct codec_msg *msg; /* borrowed, valid during the callback */
     size_t msg_count;
-    struct str cursor;            /* empty: that was all; else ask again with it */
+    struct str after;            /* empty: that was all; else ask again with it */
 };
 typedef void stores_retained_cb(void *arg, const struct stores_retained *r);
 
-/* At most count_max messages per page, in no promised order, without expired ones. */
-void stores_retain_match(struct stores_client *c, struct str tenant, struct str filter, struct str cursor,
+/* One page, at most count_max messages, without expired ones; a page may be empty and yet not be the last. */
+void stores_retain_match(struct stores_client *c, struct str tenant, struct str filter, struct str after,
                          uint32_t count_max, stores_retained_cb *cb, void *arg);
