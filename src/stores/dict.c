@@ -1,13 +1,15 @@
 /* The session dict.  SPDX-License-Identifier: Apache-2.0
  *
- * Two parts on every loop.  Claims: what sessions of this loop hold or want, by cookie.  Entries: who owns a client, for the
- * clients whose home is this loop.  They speak by one-way messages, the same bytes to another loop as to another node:
+ * Two parts on every loop.  Claims: what sessions of this loop hold or want, by cookie.  Entries:
+ * who owns a client, for the clients whose home is this loop.  They speak by one-way messages, the
+ * same bytes to another loop as to another node:
  *
  *     claim side   CLAIM, HELD (again, to a new home), RELEASE, FIND, KILL  -->  home side
  *     claim side   <--  GRANT, REFUSE, QUIT, FOUND                               home side
  *
- * Invariants: an entry has one owner; a waiting claim becomes owner only when the owner released or its node's life has
- * ended; a newer claim refuses an older waiting one.  A lost message costs a claim its deadline, never the rule. */
+ * Invariants: an entry has one owner; a waiting claim becomes owner only when the owner released or
+ * its node's life has ended; a newer claim refuses an older waiting one.  A lost message costs a
+ * claim its deadline, never the rule. */
 #include "stores/stores_priv.h"
 
 #include "base/mem.h"
@@ -41,7 +43,7 @@ struct message {
 enum claim_state {
     CLAIM_ST_PENDING, /* asked for; done not called */
     CLAIM_ST_HELD,
-    CLAIM_ST_ASKING,  /* not a claim but a question (find, kill) */
+    CLAIM_ST_ASKING, /* not a claim but a question (find, kill) */
 };
 
 struct claim {
@@ -98,7 +100,8 @@ static bool owner_is_live(const struct stores_client *c, const struct stores_own
     return s != NULL && cluster_is_live(s, &o->node, o->epoch);
 }
 
-/* Rendezvous hashing: the live node with the highest mix of its id and the key; its loop by the key. */
+/* Rendezvous hashing: the live node with the highest mix of its id and the key; its loop by the
+ * key. */
 static struct stores_owner home_of(const struct stores_client *c, uint64_t hash)
 {
     const struct stores_conf *conf = &c->stores->conf;
@@ -122,7 +125,17 @@ static struct stores_owner home_of(const struct stores_client *c, uint64_t hash)
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
-enum tag { TAG_KIND = 1, TAG_TENANT, TAG_CLIENT, TAG_NODE, TAG_EPOCH, TAG_LOOP, TAG_COOKIE, TAG_TOKEN, TAG_VALUE };
+enum tag {
+    TAG_KIND = 1,
+    TAG_TENANT,
+    TAG_CLIENT,
+    TAG_NODE,
+    TAG_EPOCH,
+    TAG_LOOP,
+    TAG_COOKIE,
+    TAG_TOKEN,
+    TAG_VALUE
+};
 
 static void encode(struct buf *b, const struct message *m)
 {
@@ -147,19 +160,36 @@ static bool decode(struct str bytes, struct message *m)
     codec_record_head(&cur, &kind, &version);
     while (codec_record_next(&cur, &f)) {
         switch (f.tag) {
-        case TAG_KIND: m->kind = (enum kind)f.u64; break;
-        case TAG_TENANT: m->tenant = f.bytes; break;
-        case TAG_CLIENT: m->client = f.bytes; break;
+        case TAG_KIND:
+            m->kind = (enum kind)f.u64;
+            break;
+        case TAG_TENANT:
+            m->tenant = f.bytes;
+            break;
+        case TAG_CLIENT:
+            m->client = f.bytes;
+            break;
         case TAG_NODE:
             if (f.bytes.n == sizeof m->owner.node.b)
                 memcpy(m->owner.node.b, f.bytes.p, f.bytes.n);
             break;
-        case TAG_EPOCH: m->owner.epoch = f.u64; break;
-        case TAG_LOOP: m->owner.loop = (uint32_t)f.u64; break;
-        case TAG_COOKIE: m->owner.cookie = f.u64; break;
-        case TAG_TOKEN: m->token = f.u64; break;
-        case TAG_VALUE: m->value = f.u64; break;
-        default: break;
+        case TAG_EPOCH:
+            m->owner.epoch = f.u64;
+            break;
+        case TAG_LOOP:
+            m->owner.loop = (uint32_t)f.u64;
+            break;
+        case TAG_COOKIE:
+            m->owner.cookie = f.u64;
+            break;
+        case TAG_TOKEN:
+            m->token = f.u64;
+            break;
+        case TAG_VALUE:
+            m->value = f.u64;
+            break;
+        default:
+            break;
         }
     }
     return !cur.bad && kind == RECORD_KIND && version == RECORD_VERSION && m->tenant.p != NULL &&
@@ -207,8 +237,8 @@ static void send(struct stores_client *c, const struct stores_owner *to, const s
     (void)r;
 }
 
-static void tell(struct stores_client *c, const struct stores_owner *to, enum kind kind, const struct entry *e,
-                 uint64_t value)
+static void tell(struct stores_client *c, const struct stores_owner *to, enum kind kind,
+                 const struct entry *e, uint64_t value)
 {
     struct message m = {.kind = kind,
                         .tenant = e->tenant,
@@ -306,7 +336,8 @@ static void home_find(struct stores_client *c, const struct message *m)
 {
     struct entry *e = entry_find(c, m->tenant, m->client);
     struct entry nobody = {.tenant = m->tenant, .client = m->client};
-    tell(c, &m->owner, KIND_FOUND, e != NULL ? e : &nobody, e != NULL ? STORES_OK : STORES_E_NO_SESSION);
+    tell(c, &m->owner, KIND_FOUND, e != NULL ? e : &nobody,
+         e != NULL ? STORES_OK : STORES_E_NO_SESSION);
 }
 
 static void home_kill(struct stores_client *c, const struct message *m)
@@ -340,7 +371,8 @@ static void claim_arm(struct stores_client *c)
     net_timer_set(c->net, &c->dict.timer, heap_deadline(&c->dict.due));
 }
 
-static struct claim *claim_new(struct stores_client *c, struct str tenant, struct str client, uint64_t cookie)
+static struct claim *claim_new(struct stores_client *c, struct str tenant, struct str client,
+                               uint64_t cookie)
 {
     struct claim *x = mem_new(sizeof *x);
     must(cookie != 0 && claim_find(c, cookie) == NULL);
@@ -365,11 +397,13 @@ static void claim_free(struct stores_client *c, struct claim *x)
 
 static void claim_send(struct stores_client *c, const struct claim *x, enum kind kind)
 {
-    struct message m = {.kind = kind, .tenant = x->tenant, .client = x->client, .owner = here(c, x->cookie)};
+    struct message m = {
+        .kind = kind, .tenant = x->tenant, .client = x->client, .owner = here(c, x->cookie)};
     send(c, &x->home, &m);
 }
 
-/* Ends a question or a pending claim with an answer; the claim is gone unless it is held from now on. */
+/* Ends a question or a pending claim with an answer; the claim is gone unless it is held from now
+ * on. */
 static void claim_answer(struct stores_client *c, struct claim *x, enum stores_outcome outcome,
                          const struct stores_owner *owner)
 {
@@ -432,19 +466,32 @@ void stores_dict_receive(struct stores_client *c, struct str message)
     struct claim *x;
     switch (m.kind) {
     case KIND_CLAIM:
-    case KIND_HELD: home_claim(c, &m); break;
-    case KIND_RELEASE: home_release(c, &m); break;
-    case KIND_FIND: home_find(c, &m); break;
-    case KIND_KILL: home_kill(c, &m); break;
-    case KIND_GRANT: claim_granted(c, &m); break;
-    case KIND_QUIT: claim_quit(c, &m); break;
+    case KIND_HELD:
+        home_claim(c, &m);
+        break;
+    case KIND_RELEASE:
+        home_release(c, &m);
+        break;
+    case KIND_FIND:
+        home_find(c, &m);
+        break;
+    case KIND_KILL:
+        home_kill(c, &m);
+        break;
+    case KIND_GRANT:
+        claim_granted(c, &m);
+        break;
+    case KIND_QUIT:
+        claim_quit(c, &m);
+        break;
     case KIND_REFUSE:
     case KIND_FOUND:
         x = claim_find(c, m.token);
         if (x != NULL && x->state == (m.kind == KIND_REFUSE ? CLAIM_ST_PENDING : CLAIM_ST_ASKING))
             claim_answer(c, x, (enum stores_outcome)m.value, &m.owner);
         break;
-    default: break;
+    default:
+        break;
     }
 }
 
@@ -454,13 +501,15 @@ void stores_dict_members_changed(struct stores_client *c)
     for (struct claim *x; (x = map_next(&c->dict.claim, &at)) != NULL;) {
         struct stores_owner home = home_of(c, key_hash(x->tenant, x->client));
         if (x->state == CLAIM_ST_ASKING ||
-            (uuid_eq(&home.node, &x->home.node) && home.epoch == x->home.epoch && home.loop == x->home.loop))
+            (uuid_eq(&home.node, &x->home.node) && home.epoch == x->home.epoch &&
+             home.loop == x->home.loop))
             continue;
         claim_send(c, x, KIND_RELEASE); /* to the old home, which may still live */
         x->home = home;
         claim_send(c, x, x->state == CLAIM_ST_HELD ? KIND_HELD : KIND_CLAIM);
     }
-    for (bool again = true; again;) { /* entries change while they are vacated: look again until none is dead */
+    for (bool again = true;
+         again;) { /* entries change while they are vacated: look again until none is dead */
         again = false;
         at = 0;
         for (struct entry *e; !again && (e = map_next(&c->dict.entry, &at)) != NULL;) {
@@ -474,8 +523,8 @@ void stores_dict_members_changed(struct stores_client *c)
 
 /* ---- the door -------------------------------------------------------------------------------- */
 
-void stores_dict_claim(struct stores_client *c, struct str tenant, struct str client, uint64_t cookie,
-                       stores_done *done, void *arg)
+void stores_dict_claim(struct stores_client *c, struct str tenant, struct str client,
+                       uint64_t cookie, stores_done *done, void *arg)
 {
     struct claim *x = claim_new(c, tenant, client, cookie);
     x->done = done;
@@ -483,7 +532,8 @@ void stores_dict_claim(struct stores_client *c, struct str tenant, struct str cl
     claim_send(c, x, KIND_CLAIM);
 }
 
-void stores_dict_release(struct stores_client *c, struct str tenant, struct str client, uint64_t cookie)
+void stores_dict_release(struct stores_client *c, struct str tenant, struct str client,
+                         uint64_t cookie)
 {
     struct claim *x = claim_find(c, cookie);
     must(x != NULL && str_eq(x->tenant, tenant) && str_eq(x->client, client));
@@ -493,7 +543,8 @@ void stores_dict_release(struct stores_client *c, struct str tenant, struct str 
 }
 
 /* Questions share the claims' table: a cookie of its own kind, the top bit set. */
-static struct claim *question(struct stores_client *c, struct str tenant, struct str client, enum kind kind)
+static struct claim *question(struct stores_client *c, struct str tenant, struct str client,
+                              enum kind kind)
 {
     uint64_t token;
     do
@@ -505,14 +556,16 @@ static struct claim *question(struct stores_client *c, struct str tenant, struct
     return x;
 }
 
-void stores_dict_kill(struct stores_client *c, struct str tenant, struct str client, stores_done *done, void *arg)
+void stores_dict_kill(struct stores_client *c, struct str tenant, struct str client,
+                      stores_done *done, void *arg)
 {
     struct claim *x = question(c, tenant, client, KIND_KILL);
     x->done = done;
     x->arg = arg;
 }
 
-void stores_dict_find(struct stores_client *c, struct str tenant, struct str client, stores_dict_found *cb, void *arg)
+void stores_dict_find(struct stores_client *c, struct str tenant, struct str client,
+                      stores_dict_found *cb, void *arg)
 {
     struct claim *x = question(c, tenant, client, KIND_FIND);
     x->found = cb;

@@ -1,8 +1,9 @@
-/* The session dict: at most one owner of a client in the cluster.  SPDX-License-Identifier: Apache-2.0
+/* The session dict: at most one owner of a client in the cluster.  SPDX-License-Identifier:
+ * Apache-2.0
  *
- * Each (tenant, client) has a home: a node, by rendezvous hashing over the live ones, and there a loop.  The home knows the
- * owner.  Nothing here is replicated or stored: when a home dies, the owners register at the next one.  Persistent sessions
- * are fenced by their inbox as well. */
+ * Each (tenant, client) has a home: a node, by rendezvous hashing over the live ones, and there a
+ * loop.  The home knows the owner.  Nothing here is replicated or stored: when a home dies, the
+ * owners register at the next one.  Persistent sessions are fenced by their inbox as well. */
 #pragma once
 
 #include "base/heap.h"
@@ -20,7 +21,8 @@ struct stores_dict {
 void stores_dict_init(struct stores_client *c);
 void stores_dict_deinit(struct stores_client *c);
 
-/* A member came or went: claims whose home moved register anew, entries of dead owners are freed.  On every loop. */
+/* A member came or went: claims whose home moved register anew, entries of dead owners are freed.
+ * On every loop. */
 void stores_dict_members_changed(struct stores_client *c);
 
 /* What arrived from another node for this loop. */

@@ -1,6 +1,8 @@
-/* Where proposals and queries of the three tables go: kv, or tables in this process.  SPDX-License-Identifier: Apache-2.0
+/* Where proposals and queries of the three tables go: kv, or tables in this process.
+ * SPDX-License-Identifier: Apache-2.0
  *
- * Both bodies speak with kv's types, so that the rest of the room does not know which one is there. */
+ * Both bodies speak with kv's types, so that the rest of the room does not know which one is there.
+ */
 #pragma once
 
 #include "kv/kv.h"
@@ -31,7 +33,9 @@ struct stores_solo *stores_solo_new(const struct stores_solo_conf *conf) must_us
 struct stores_solo *stores_solo_free(struct stores_solo *s);
 
 /* As kv_propose and kv_query, asked on loop number `loop`; the answer comes there. */
-void stores_solo_propose(struct stores_solo *s, unsigned loop, struct str command, kv_reply_cb *cb, void *arg);
-void stores_solo_query(struct stores_solo *s, unsigned loop, struct str request, kv_reply_cb *cb, void *arg);
+void stores_solo_propose(struct stores_solo *s, unsigned loop, struct str command, kv_reply_cb *cb,
+                         void *arg);
+void stores_solo_query(struct stores_solo *s, unsigned loop, struct str request, kv_reply_cb *cb,
+                       void *arg);
 
 void *stores_solo_machine(struct stores_solo *s);

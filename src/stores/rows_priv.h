@@ -1,4 +1,5 @@
-/* Rows in order, in memory: what a machine wrote when there is no engine below.  SPDX-License-Identifier: Apache-2.0
+/* Rows in order, in memory: what a machine wrote when there is no engine below.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Not thread safe: belongs to one loop. */
 #pragma once

@@ -1,7 +1,9 @@
-/* A table in this process: the machine on loop 0, its rows in memory.  SPDX-License-Identifier: Apache-2.0
+/* A table in this process: the machine on loop 0, its rows in memory.  SPDX-License-Identifier:
+ * Apache-2.0
  *
- * What one node without a data directory runs on.  Commands are applied in the order they reach loop 0, each at once;
- * answers go back as mails, so a caller is never answered inside its own call. */
+ * What one node without a data directory runs on.  Commands are applied in the order they reach
+ * loop 0, each at once; answers go back as mails, so a caller is never answered inside its own
+ * call. */
 #include "stores/port_priv.h"
 
 #include "base/hlc.h"
@@ -46,7 +48,8 @@ static uint64_t now_hlc(struct stores_solo *s)
 
 static void apply(struct stores_solo *s, struct str command)
 {
-    struct range_apply in = {.index = ++s->index, .hlc = now_hlc(s), .command = command, .has_host = true};
+    struct range_apply in = {
+        .index = ++s->index, .hlc = now_hlc(s), .command = command, .has_host = true};
     range_out_reset(&s->out);
     s->conf.ops->apply(s->machine, &in, &s->out);
     for (size_t i = 0; i < s->out.row_count; i++) {
@@ -120,12 +123,14 @@ static void ask(struct stores_solo *s, struct ask init, struct str bytes)
     net_loop_post(s->conf.loop[a->loop], s->conf.loop[0], &a->mail, there);
 }
 
-void stores_solo_propose(struct stores_solo *s, unsigned loop, struct str command, kv_reply_cb *cb, void *arg)
+void stores_solo_propose(struct stores_solo *s, unsigned loop, struct str command, kv_reply_cb *cb,
+                         void *arg)
 {
     ask(s, (struct ask){.loop = loop, .cb = cb, .arg = arg}, command);
 }
 
-void stores_solo_query(struct stores_solo *s, unsigned loop, struct str request, kv_reply_cb *cb, void *arg)
+void stores_solo_query(struct stores_solo *s, unsigned loop, struct str request, kv_reply_cb *cb,
+                       void *arg)
 {
     ask(s, (struct ask){.loop = loop, .is_query = true, .cb = cb, .arg = arg}, request);
 }
@@ -140,7 +145,7 @@ struct stores_solo *stores_solo_new(const struct stores_solo_conf *conf)
     struct stores_solo *s = mem_new(sizeof *s);
     s->conf = *conf;
     s->rows = stores_rows_new(conf->seed);
-    s->machine = conf->ops->new(conf->machine_conf);
+    s->machine = conf->ops->new (conf->machine_conf);
     struct range_bounds all = {.is_open = true};
     conf->ops->reset(s->machine, &all);
     conf->ops->loaded(s->machine);

@@ -1,13 +1,14 @@
-/* The three stores as the broker sees them, and the session dict.  SPDX-License-Identifier: Apache-2.0
+/* The three stores as the broker sees them, and the session dict.  SPDX-License-Identifier:
+ * Apache-2.0
  *
- * Subscriptions (dist), persistent sessions (inbox) and retained messages (retain) live in ranges that
- * may be anywhere; this door finds them, batches what one loop turn asks, repeats what is safe to repeat
- * and joins what has several parts.
+ * Subscriptions (dist), persistent sessions (inbox) and retained messages (retain) live in ranges
+ * that may be anywhere; this door finds them, batches what one loop turn asks, repeats what is safe
+ * to repeat and joins what has several parts.
  *
- * Threads: a client belongs to one loop; its functions are called there and its callbacks come there,
- * never before the asking function has returned.  stores_match may be called on every loop.
- * Lifetime: views in requests are copied (or the message is referenced) before the call returns; views
- * in replies are good until the callback returns. */
+ * Threads: a client belongs to one loop; its functions are called there and its callbacks come
+ * there, never before the asking function has returned.  stores_match may be called on every loop.
+ * Lifetime: views in requests are copied (or the message is referenced) before the call returns;
+ * views in replies are good until the callback returns. */
 #pragma once
 
 #include "base/log.h"
@@ -26,7 +27,8 @@ struct stores_client; /* seen from one loop */
 
 /* ---- assembling ------------------------------------------------------------------------------ */
 
-/* Who holds a live session: a node in one of its lives, and there a loop and a name that the broker chose. */
+/* Who holds a live session: a node in one of its lives, and there a loop and a name that the broker
+ * chose. */
 struct stores_owner {
     struct uuid node;
     uint64_t epoch;
@@ -36,15 +38,16 @@ struct stores_owner {
 
 struct stores_session;
 
-/* One message on its way to a session that is attached here.  Deliveries of one session come in order of seq, but some may
- * be missing (lost on the way) or come twice: whoever sees a gap fetches from there. */
+/* One message on its way to a session that is attached here.  Deliveries of one session come in
+ * order of seq, but some may be missing (lost on the way) or come twice: whoever sees a gap fetches
+ * from there. */
 struct stores_delivery {
-    uint64_t seq;                /* QoS 1 and 2: dense from 1, packet id = seq % 65535 + 1.  QoS 0: of its own queue, or 0:
-                                    not stored */
+    uint64_t seq; /* QoS 1 and 2: dense from 1, packet id = seq % 65535 + 1.  QoS 0: of its own
+                     queue, or 0: not stored */
     const struct codec_msg *msg; /* borrowed for the call: codec_msg_keep to keep it */
     uint8_t qos;
-    uint8_t options;             /* enum dist_option bits of the subscription */
-    const uint32_t *sub_id;      /* subscription identifiers of all filters that matched */
+    uint8_t options;        /* enum dist_option bits of the subscription */
+    const uint32_t *sub_id; /* subscription identifiers of all filters that matched */
     size_t sub_id_count;
 };
 
@@ -58,15 +61,18 @@ enum stores_quit_why {
 struct stores_host {
     void *arg;
     /* Messages for the session that attached with this cookie, in order. */
-    void (*deliver)(void *arg, unsigned loop, uint64_t cookie, const struct stores_delivery *d, size_t count);
-    /* The inbox has messages that were not pushed (up to, not including, next_seq): fetch when the window has room. */
+    void (*deliver)(void *arg, unsigned loop, uint64_t cookie, const struct stores_delivery *d,
+                    size_t count);
+    /* The inbox has messages that were not pushed (up to, not including, next_seq): fetch when the
+     * window has room. */
     void (*backlog)(void *arg, unsigned loop, uint64_t cookie, uint64_t next_seq);
     /* The session must end; call stores_dict_release when it has. */
     void (*quit)(void *arg, unsigned loop, uint64_t cookie, enum stores_quit_why why);
-    /* A will is due: publish it (will->incarnation and will->exchange are its key against duplicates), then call
-     * stores_will_done.  May come again, from another leader, until that is committed. */
-    void (*will)(void *arg, unsigned loop, const struct stores_session *s, const struct codec_msg *will,
-                 uint64_t will_id);
+    /* A will is due: publish it (will->incarnation and will->exchange are its key against
+     * duplicates), then call stores_will_done.  May come again, from another leader, until that is
+     * committed. */
+    void (*will)(void *arg, unsigned loop, const struct stores_session *s,
+                 const struct codec_msg *will, uint64_t will_id);
 };
 
 struct stores_conf {
@@ -74,13 +80,13 @@ struct stores_conf {
     uint64_t epoch;
     struct net_loop **loop;
     unsigned loop_count;
-    struct kv *kv;                /* NULL: the tables run in this process, in memory only */
-    struct cluster_seat **seat;   /* one per loop; NULL: alone */
+    struct kv *kv;              /* NULL: the tables run in this process, in memory only */
+    struct cluster_seat **seat; /* one per loop; NULL: alone */
     struct stores_host host;
     uint64_t seed;
     const struct log *log;
     unsigned dist_voter_count, inbox_voter_count, retain_voter_count; /* 0: 3 */
-    usec_t timeout_usec;          /* of one store operation; 0: 5 s */
+    usec_t timeout_usec; /* of one store operation; 0: 5 s */
 };
 
 /* 0 or -errno.  With kv: before kv_start. */
@@ -94,32 +100,39 @@ struct stores_client *stores_client_get(struct stores *s, unsigned loop);
 /* How an operation ended, without a reply. */
 typedef void stores_done(void *arg, enum stores_outcome outcome);
 
-/* ---- session dict: who holds a client's live session --------------------------------------------- */
+/* ---- session dict: who holds a client's live session
+ * --------------------------------------------- */
 
-/* Makes this loop's `cookie` the one owner of (tenant, client) in the whole cluster.  Whoever held it is told to quit,
- * and done(OK) comes when it has confirmed, or its node is dead.  E_CONFLICT: a yet newer claim won.  E_UNAVAILABLE:
- * the former owner did not confirm in time.  A claim that is not OK must not be released. */
-void stores_dict_claim(struct stores_client *c, struct str tenant, struct str client, uint64_t cookie,
-                       stores_done *done, void *arg);
+/* Makes this loop's `cookie` the one owner of (tenant, client) in the whole cluster.  Whoever held
+ * it is told to quit, and done(OK) comes when it has confirmed, or its node is dead.  E_CONFLICT: a
+ * yet newer claim won.  E_UNAVAILABLE: the former owner did not confirm in time.  A claim that is
+ * not OK must not be released. */
+void stores_dict_claim(struct stores_client *c, struct str tenant, struct str client,
+                       uint64_t cookie, stores_done *done, void *arg);
 
 /* The session of this cookie has ended: it sends nothing any more. */
-void stores_dict_release(struct stores_client *c, struct str tenant, struct str client, uint64_t cookie);
+void stores_dict_release(struct stores_client *c, struct str tenant, struct str client,
+                         uint64_t cookie);
 
 /* Tells the owner to quit; done(OK) when it has, E_NO_SESSION when there is none. */
-void stores_dict_kill(struct stores_client *c, struct str tenant, struct str client, stores_done *done, void *arg);
+void stores_dict_kill(struct stores_client *c, struct str tenant, struct str client,
+                      stores_done *done, void *arg);
 
 /* owner is NULL when nobody holds it. */
-typedef void stores_dict_found(void *arg, enum stores_outcome outcome, const struct stores_owner *owner);
-void stores_dict_find(struct stores_client *c, struct str tenant, struct str client, stores_dict_found *cb,
-                      void *arg);
+typedef void stores_dict_found(void *arg, enum stores_outcome outcome,
+                               const struct stores_owner *owner);
+void stores_dict_find(struct stores_client *c, struct str tenant, struct str client,
+                      stores_dict_found *cb, void *arg);
 
 /* ---- dist: who wants a topic ----------------------------------------------------------------- */
 
-/* The local match index; read in place by every loop (dist/index.h).  The same for the life of the node. */
+/* The local match index; read in place by every loop (dist/index.h).  The same for the life of the
+ * node. */
 struct dist_index *stores_index(struct stores *s);
 
-/* A route to live sessions of this node: with group empty, one per filter however many sessions (the hub fans out);
- * else one per member, named by its cookie (8 bytes, big endian, as dist's client). */
+/* A route to live sessions of this node: with group empty, one per filter however many sessions
+ * (the hub fans out); else one per member, named by its cookie (8 bytes, big endian, as dist's
+ * client). */
 struct stores_route {
     struct str tenant;
     struct str filter;   /* without $share/group/ */
@@ -131,10 +144,12 @@ struct stores_route {
     uint32_t member_max; /* MaxSharedGroupMembers; 0: no limit */
 };
 
-/* done(OK) when the route is committed and this node's index matches it.  E_LIMIT: the group is full.  Adds and dels of
- * one route take effect in the order they were asked for on one loop. */
-void stores_route_add(struct stores_client *c, const struct stores_route *r, stores_done *done, void *arg);
-void stores_route_del(struct stores_client *c, const struct stores_route *r, stores_done *done, void *arg);
+/* done(OK) when the route is committed and this node's index matches it.  E_LIMIT: the group is
+ * full.  Adds and dels of one route take effect in the order they were asked for on one loop. */
+void stores_route_add(struct stores_client *c, const struct stores_route *r, stores_done *done,
+                      void *arg);
+void stores_route_del(struct stores_client *c, const struct stores_route *r, stores_done *done,
+                      void *arg);
 
 /* ---- inbox: what waits for a client ---------------------------------------------------------- */
 
@@ -179,42 +194,45 @@ struct stores_received { /* an inbound QoS 2 exchange that is not released */
 struct stores_attached {
     enum stores_outcome outcome;
     uint64_t incarnation, mod;
-    bool is_present;     /* Session Present */
-    uint64_t acked_seq;  /* all up to here is finished */
-    uint64_t next_seq;   /* the next message will have this one; fetch what lies between */
+    bool is_present;    /* Session Present */
+    uint64_t acked_seq; /* all up to here is finished */
+    uint64_t next_seq;  /* the next message will have this one; fetch what lies between */
     uint64_t qos0_acked_seq, qos0_next_seq; /* the same of the QoS 0 queue */
-    uint64_t floor;      /* lowest exchange of its own that is not released */
-    const struct stores_mark *mark; /* phases above acked_seq that are not QUEUED */
+    uint64_t floor;                         /* lowest exchange of its own that is not released */
+    const struct stores_mark *mark;         /* phases above acked_seq that are not QUEUED */
     size_t mark_count;
     const struct stores_received *received;
     size_t received_count;
 };
 typedef void stores_attached_cb(void *arg, const struct stores_attached *a);
 
-/* Makes this loop the owner of the session; deliveries may come from the callback on (not before). */
-void stores_attach(struct stores_client *c, const struct stores_attach *a, stores_attached_cb *cb, void *arg);
+/* Makes this loop the owner of the session; deliveries may come from the callback on (not before).
+ */
+void stores_attach(struct stores_client *c, const struct stores_attach *a, stores_attached_cb *cb,
+                   void *arg);
 
-/* The owner leaves.  is_will_discarded: DISCONNECT 0x00.  No deliveries from now on.  E_CONFLICT, E_NO_SESSION. */
+/* The owner leaves.  is_will_discarded: DISCONNECT 0x00.  No deliveries from now on.  E_CONFLICT,
+ * E_NO_SESSION. */
 void stores_detach(struct stores_client *c, const struct stores_session *s, uint32_t expiry_sec,
                    bool is_will_discarded, stores_done *done, void *arg);
 
 struct stores_sub {
-    struct str text;     /* the filter as the client wrote it, $share prefix included */
-    struct str filter;   /* the real filter, and its group if any */
+    struct str text;   /* the filter as the client wrote it, $share prefix included */
+    struct str filter; /* the real filter, and its group if any */
     struct str group;
     bool is_ordered;
-    uint8_t options;     /* enum dist_option bits */
+    uint8_t options; /* enum dist_option bits */
     uint32_t sub_id;
     uint32_t sub_max;    /* MaxTopicFiltersPerInbox */
     uint32_t member_max; /* MaxSharedGroupMembers */
 };
-/* OK: new; E_EXISTS: was there, options replaced.  Either way committed, routed, and matched by this node's index.
- * E_LIMIT, E_CONFLICT, E_NO_SESSION. */
-void stores_sub(struct stores_client *c, const struct stores_session *s, const struct stores_sub *sub,
-                stores_done *done, void *arg);
+/* OK: new; E_EXISTS: was there, options replaced.  Either way committed, routed, and matched by
+ * this node's index. E_LIMIT, E_CONFLICT, E_NO_SESSION. */
+void stores_sub(struct stores_client *c, const struct stores_session *s,
+                const struct stores_sub *sub, stores_done *done, void *arg);
 /* E_NO_SUB: was not there. */
-void stores_unsub(struct stores_client *c, const struct stores_session *s, const struct stores_sub *sub,
-                  stores_done *done, void *arg);
+void stores_unsub(struct stores_client *c, const struct stores_session *s,
+                  const struct stores_sub *sub, stores_done *done, void *arg);
 
 /* One persistent receiver of a message, each session once. */
 struct stores_receiver {
@@ -227,19 +245,23 @@ struct stores_receiver {
 };
 
 struct stores_inserted {
-    enum stores_outcome outcome; /* OK: each receiver has it, dropped it by its limits, or is no more */
+    enum stores_outcome
+        outcome; /* OK: each receiver has it, dropped it by its limits, or is no more */
     uint32_t stored, pushed, dropped, displaced, duplicate, gone; /* receivers by fate */
 };
 typedef void stores_inserted_cb(void *arg, const struct stores_inserted *r);
 
-/* Puts a message into inboxes; OK only when every part is committed as durably as the store is set to.  Duplicates are
- * told by msg->incarnation and msg->exchange; floor as in inbox_message. */
-void stores_insert(struct stores_client *c, struct str tenant, const struct codec_msg *msg, uint64_t floor,
-                   const struct stores_receiver *r, size_t count, stores_inserted_cb *cb, void *arg);
+/* Puts a message into inboxes; OK only when every part is committed as durably as the store is set
+ * to.  Duplicates are told by msg->incarnation and msg->exchange; floor as in inbox_message. */
+void stores_insert(struct stores_client *c, struct str tenant, const struct codec_msg *msg,
+                   uint64_t floor, const struct stores_receiver *r, size_t count,
+                   stores_inserted_cb *cb, void *arg);
 
-/* Acknowledges: all up to acked_seq is finished, and these marks above it.  Batches of one turn go together. */
-void stores_commit(struct stores_client *c, const struct stores_session *s, uint64_t acked_seq, uint64_t qos0_acked_seq,
-                   const struct stores_mark *mark, size_t mark_count, stores_done *done, void *arg);
+/* Acknowledges: all up to acked_seq is finished, and these marks above it.  Batches of one turn go
+ * together. */
+void stores_commit(struct stores_client *c, const struct stores_session *s, uint64_t acked_seq,
+                   uint64_t qos0_acked_seq, const struct stores_mark *mark, size_t mark_count,
+                   stores_done *done, void *arg);
 
 /* Inbound QoS 2.  receive: the exchange number of this packet id, the same until it is released. */
 struct stores_exchange {
@@ -251,8 +273,8 @@ typedef void stores_exchange_cb(void *arg, const struct stores_exchange *x);
 void stores_receive(struct stores_client *c, const struct stores_session *s, uint16_t packet_id,
                     stores_exchange_cb *cb, void *arg);
 /* E_NO_SUB: the id was not there. */
-void stores_release(struct stores_client *c, const struct stores_session *s, uint16_t packet_id, stores_done *done,
-                    void *arg);
+void stores_release(struct stores_client *c, const struct stores_session *s, uint16_t packet_id,
+                    stores_done *done, void *arg);
 
 struct stores_fetched {
     enum stores_outcome outcome;
@@ -261,29 +283,32 @@ struct stores_fetched {
 };
 typedef void stores_fetched_cb(void *arg, const struct stores_fetched *f);
 /* Queued messages from seq on, of the QoS 0 queue when is_qos0. */
-void stores_fetch(struct stores_client *c, const struct stores_session *s, bool is_qos0, uint64_t seq,
-                  uint32_t count_max, stores_fetched_cb *cb, void *arg);
+void stores_fetch(struct stores_client *c, const struct stores_session *s, bool is_qos0,
+                  uint64_t seq, uint32_t count_max, stores_fetched_cb *cb, void *arg);
 
 /* The will was published. */
-void stores_will_done(struct stores_client *c, struct str tenant, struct str client, uint64_t will_id);
+void stores_will_done(struct stores_client *c, struct str tenant, struct str client,
+                      uint64_t will_id);
 
 /* Ends a session, whoever owns it. */
-void stores_delete(struct stores_client *c, struct str tenant, struct str client, stores_done *done, void *arg);
+void stores_delete(struct stores_client *c, struct str tenant, struct str client, stores_done *done,
+                   void *arg);
 
 /* ---- retain ---------------------------------------------------------------------------------- */
 
 /* An empty payload clears.  topic_max and byte_max: the tenant's limits, 0 none; E_LIMIT. */
-void stores_retain_put(struct stores_client *c, struct str tenant, const struct codec_msg *msg, uint64_t topic_max,
-                       uint64_t byte_max, stores_done *done, void *arg);
+void stores_retain_put(struct stores_client *c, struct str tenant, const struct codec_msg *msg,
+                       uint64_t topic_max, uint64_t byte_max, stores_done *done, void *arg);
 
 struct stores_retained {
     enum stores_outcome outcome;
     const struct codec_msg *msg; /* borrowed, valid during the callback */
     size_t msg_count;
-    struct str after;            /* empty: that was all; else ask again with it */
+    struct str after; /* empty: that was all; else ask again with it */
 };
 typedef void stores_retained_cb(void *arg, const struct stores_retained *r);
 
-/* One page, at most count_max messages, without expired ones; a page may be empty and yet not be the last. */
-void stores_retain_match(struct stores_client *c, struct str tenant, struct str filter, struct str after,
-                         uint32_t count_max, stores_retained_cb *cb, void *arg);
+/* One page, at most count_max messages, without expired ones; a page may be empty and yet not be
+ * the last. */
+void stores_retain_match(struct stores_client *c, struct str tenant, struct str filter,
+                         struct str after, uint32_t count_max, stores_retained_cb *cb, void *arg);
