@@ -84,6 +84,8 @@ struct inbox_ref {
 struct inbox_owner {
     struct uuid node;
     uint64_t epoch;
+    uint32_t shard; /* the loop of that node that has the connection: stored and handed back in
+                       effects; no part of the identity (queries for a dead process ignore it) */
 };
 
 struct inbox_attach {
