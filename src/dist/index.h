@@ -86,7 +86,8 @@ struct dist_node {
 /* One receiver in a list, or a member of a group.  Immutable for readers except next. */
 struct dist_receiver {
     struct dist_receiver *_Atomic next;
-    struct dist_node *node; /* NODE, MEMBER; else NULL */
+    struct dist_receiver *prev; /* writer only */
+    struct dist_node *node;     /* NODE, MEMBER; else NULL */
     uint64_t session;
     uint64_t incarnation;
     uint32_t sub_id;
@@ -135,6 +136,9 @@ void dist_index_free(struct dist_index *x);
 /* Owners let several writers' worth of routes (range replicas on the writing thread) share one
  * index: dist_index_owner gives a new one, and only its routes are swept by it. */
 uint16_t dist_index_owner(struct dist_index *x) must_use;
+
+/* Removes all its routes; the number may be given out again. */
+void dist_index_owner_end(struct dist_index *x, uint16_t owner);
 
 /* Adds or replaces.  member_max: most members of a shared group, 0 no limit.  0, DIST_E_OLD, _FULL,
  * _INVALID.  A route with the very incarnation that is there is taken over by this owner. */
@@ -212,10 +216,12 @@ uint64_t dist_index_version(const struct dist_index *x);
 struct dist_filter *dist_index_find(const struct dist_index *x, struct str tenant,
                                     struct str filter);
 
-/* The first node route (most filters have one and nothing else), or NULL. */
+/* The first node route (most filters have one and nothing else), or NULL; NULL too when that node
+ * is dead. */
 const struct dist_node *dist_filter_node(const struct dist_filter *f);
 
-/* The other routes: more nodes and persistent receivers, in no order. */
+/* The other routes: more nodes and persistent receivers, in no order; test dist_receiver_is_live.
+ */
 const struct dist_receiver *dist_filter_receivers(const struct dist_filter *f);
 
 const struct dist_group *dist_filter_groups(const struct dist_filter *f);
@@ -234,6 +240,20 @@ static inline const struct dist_members *dist_group_members(const struct dist_gr
 {
     return atomic_load_explicit(&g->members, memory_order_acquire);
 }
+
+/* Whether its node, if it is bound to one, is not known to be dead. */
+static inline bool dist_receiver_is_live(const struct dist_receiver *r)
+{
+    return r->node == NULL || !atomic_load_explicit(&r->node->is_dead, memory_order_relaxed);
+}
+
+/* Chooses a live member for one message; NULL when none is.  $share: key is a random number;
+ * members that `can` refuses (offline, stalled; NULL: none is) are taken only when no other is
+ * left.  $oshare: key is a hash of the publisher; rendezvous hashing, so it moves only when its
+ * member leaves. */
+const struct dist_receiver *dist_group_pick(const struct dist_group *g, uint64_t key,
+                                            bool (*can)(void *arg, const struct dist_receiver *r),
+                                            void *arg);
 
 /* The text of the filter, without its share prefix, appended to dst (at least DIST_TEXT_MAX bytes);
  * returns its length. */
