@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/usec.h"
 #include "base/uuid.h"
+#include "codec/topic.h"
 #include "stores/outcome.h"
 
 struct codec_msg;
@@ -217,11 +218,8 @@ void stores_detach(struct stores_client *c, const struct stores_session *s, uint
                    bool is_will_discarded, stores_done *done, void *arg);
 
 struct stores_sub {
-    struct str text;   /* the filter as the client wrote it, $share prefix included */
-    struct str filter; /* the real filter, and its group if any */
-    struct str group;
-    bool is_ordered;
-    uint8_t options; /* enum dist_option bits */
+    struct codec_topic_filter filter; /* parsed; views */
+    uint8_t options;                  /* enum dist_option bits */
     uint32_t sub_id;
     uint32_t sub_max;    /* MaxTopicFiltersPerInbox */
     uint32_t member_max; /* MaxSharedGroupMembers */

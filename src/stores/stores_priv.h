@@ -1,12 +1,26 @@
 /* What the files of this room share.  SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "base/hash.h"
+#include "base/hlc.h"
 #include "base/map.h"
+#include "dist/dist.h"
+#include "inbox/inbox.h"
 #include "net/loop.h"
 #include "stores/dict_priv.h"
 #include "stores/port_priv.h"
 #include "stores/stores.h"
+
+/* A persistent session that is attached (or attaching) on this loop: where pushes find it. */
+struct stores_held {
+    uint64_t hash;
+    struct str tenant, client;
+    uint64_t cookie;
+    uint64_t incarnation, mod; /* 0: attaching */
+    uint64_t missed_next;      /* a push or MORE came while attaching: the seq behind it */
+};
 
 /* The room as seen from one loop. */
 struct stores_client {
@@ -14,8 +28,10 @@ struct stores_client {
     unsigned loop;
     struct net_loop *net;
     struct stores_dict dict; /* the entries whose home is here, and the claims made here */
+    struct map held;         /* struct stores_held by tenant and client */
     struct kv_client *kv[STORES_TABLE_COUNT]; /* NULL without kv */
-    struct buf key, command;                  /* scratch of one call */
+    struct cluster_watch *watch;              /* NULL: alone */
+    struct buf command;                       /* scratch of one call */
 };
 
 struct stores {
@@ -24,4 +40,24 @@ struct stores {
     struct stores_solo *solo[STORES_TABLE_COUNT]; /* without kv */
     struct kv_store *store[STORES_TABLE_COUNT];   /* with kv */
     struct dist_index *index;
+    struct dist_conf dist; /* of the dist machines: outlives them */
+    _Atomic uint64_t hlc;  /* the last incarnation given, by any loop */
 };
+
+/* A time that is later than every one given before on this node, whatever the loop. */
+uint64_t stores_hlc(struct stores_client *c);
+
+struct stores_held *stores_held_find(struct stores_client *c, struct str tenant, struct str client);
+
+/* Finds or makes it. */
+struct stores_held *stores_held_get(struct stores_client *c, struct str tenant, struct str client);
+void stores_held_free(struct stores_client *c, struct stores_held *h);
+
+/* What an inbox answered, as an outcome of this room. */
+enum stores_outcome stores_inbox_outcome(uint8_t outcome);
+
+/* Effects of the inbox on the leader's loop (struct kv_host). */
+void stores_push_effect(void *arg, const struct kv_range_view *r, struct str effect);
+
+/* An effect for sessions of this loop, from here or from another node. */
+void stores_push_receive(struct stores_client *c, struct str effect);

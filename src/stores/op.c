@@ -1,0 +1,80 @@
+/* Commands and queries on their way.  SPDX-License-Identifier: Apache-2.0 */
+#include "stores/op_priv.h"
+
+#include "base/mem.h"
+#include "stores/stores_priv.h"
+
+void *stores_op_new(struct stores_client *c, enum stores_table table, size_t size,
+                    void (*end)(struct stores_op *op, enum stores_outcome outcome,
+                                const struct kv_reply *reply))
+{
+    struct stores_op *op = mem_new(size);
+    op->client = c;
+    op->table = table;
+    op->end = end;
+    return op;
+}
+
+void stores_op_free(struct stores_op *op)
+{
+    buf_deinit(&op->key);
+    buf_deinit(&op->bytes);
+    mem_free(op);
+}
+
+static enum stores_outcome outcome_of(enum kv_outcome o)
+{
+    switch (o) {
+    case KV_OK:
+        return STORES_OK;
+    case KV_E_UNKNOWN:
+        return STORES_E_UNKNOWN;
+    case KV_E_FULL:
+        return STORES_E_FULL;
+    case KV_E_INVALID:
+        return STORES_E_INVALID;
+    case KV_E_DEADLINE:
+    case KV_E_NO_RANGE:
+    case KV_E_NO_LEADER:
+    case KV_E_VERSION:
+    case KV_E_CONFLICT:
+    case KV_E_STOPPED:
+        return STORES_E_UNAVAILABLE;
+    }
+    return STORES_E_UNAVAILABLE;
+}
+
+static void answered(void *arg, const struct kv_reply *reply)
+{
+    struct stores_op *op = arg;
+    bool is_early = net_loop_now(op->client->net) < op->deadline;
+    if (reply->outcome == KV_E_UNKNOWN && !op->is_once && is_early)
+        stores_op_send(op);
+    else
+        op->end(op, outcome_of(reply->outcome), reply);
+}
+
+void stores_op_send(struct stores_op *op)
+{
+    struct stores_client *c = op->client;
+    struct stores *s = c->stores;
+    if (op->deadline == 0)
+        op->deadline = usec_add(net_loop_now(c->net), s->conf.timeout_usec);
+    if (s->conf.kv == NULL) {
+        if (op->is_query)
+            stores_solo_query(s->solo[op->table], c->loop, buf_str(&op->bytes), answered, op);
+        else
+            stores_solo_propose(s->solo[op->table], c->loop, buf_str(&op->bytes), answered, op);
+        return;
+    }
+    if (!op->is_query) {
+        kv_propose(c->kv[op->table], buf_str(&op->key), buf_str(&op->bytes), op->deadline, answered,
+                   op);
+        return;
+    }
+    struct kv_query q = {.key = buf_str(&op->key),
+                         .request = buf_str(&op->bytes),
+                         .read = op->is_stale ? KV_READ_STALE : KV_READ_LINEAR,
+                         .deadline = op->deadline};
+    kv_query(c->kv[op->table], &q, answered, op);
+}

@@ -1,0 +1,204 @@
+/* The room assembled: tables in kv or in this process, the index, the clients of the loops.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "base/mem.h"
+#include "cluster/cluster.h"
+#include "dist/dist.h"
+#include "retain/retain.h"
+#include "stores/stores_priv.h"
+
+#define TIMEOUT_USEC (5 * USEC_SEC) /* of one operation */
+
+uint64_t stores_hlc(struct stores_client *c)
+{
+    uint64_t phys = hlc_of_ms(net_loop_wall(c->net) / USEC_MSEC);
+    uint64_t last = atomic_load_explicit(&c->stores->hlc, memory_order_relaxed), next;
+    do
+        next = phys > last ? phys : last + 1;
+    while (!atomic_compare_exchange_weak_explicit(&c->stores->hlc, &last, next,
+                                                  memory_order_relaxed, memory_order_relaxed));
+    return next;
+}
+
+/* ---- the index: what it unlinks is freed when no loop reads it any more -----------------------
+ */
+
+struct unlinked {
+    struct net_reclaim item;
+    void *ptr;
+    void (*fn)(void *ptr);
+};
+
+static void reclaimed(struct net_reclaim *item, void *arg)
+{
+    struct unlinked *u = container_of(item, struct unlinked, item);
+    (void)arg;
+    u->fn(u->ptr);
+    mem_free(u);
+}
+
+static void reclaim(void *arg, void *ptr, void (*fn)(void *ptr))
+{
+    struct stores *s = arg;
+    struct unlinked *u = mem_new(sizeof *u);
+    u->ptr = ptr;
+    u->fn = fn;
+    net_loop_reclaim(s->conf.loop[0], &u->item, reclaimed, NULL);
+}
+
+/* ---- the cluster ----------------------------------------------------------------------------- */
+
+static void session_message(void *arg, struct cluster_request *rq, const struct cluster_from *from,
+                            struct str payload)
+{
+    (void)rq;
+    (void)from;
+    stores_dict_receive(arg, payload);
+}
+
+static void delivery_message(void *arg, struct cluster_request *rq, const struct cluster_from *from,
+                             struct str payload)
+{
+    (void)rq;
+    (void)from;
+    stores_push_receive(arg, payload);
+}
+
+static void member_event(void *arg, struct cluster_seat *seat, const struct cluster_event *ev)
+{
+    struct stores_client *c = arg;
+    (void)seat;
+    if (ev->kind != CLUSTER_EV_UP && ev->kind != CLUSTER_EV_DOWN)
+        return;
+    if (c->loop == 0)
+        dist_index_node_mark(c->stores->index, &ev->member->uuid, ev->member->epoch,
+                             ev->kind == CLUSTER_EV_DOWN);
+    stores_dict_members_changed(c);
+}
+
+static void client_join(struct stores_client *c)
+{
+    struct cluster_seat *seat = c->stores->conf.seat[c->loop];
+    struct cluster_link *link = cluster_seat_link(seat);
+    cluster_link_serve(link, CLUSTER_SERVICE_SESSION, session_message, c);
+    cluster_link_serve(link, CLUSTER_SERVICE_DELIVER, delivery_message, c);
+    c->watch = cluster_watch_new(seat, 0, member_event, c);
+}
+
+static void client_leave(struct stores_client *c)
+{
+    struct cluster_link *link = cluster_seat_link(c->stores->conf.seat[c->loop]);
+    cluster_link_serve(link, CLUSTER_SERVICE_SESSION, NULL, NULL);
+    cluster_link_serve(link, CLUSTER_SERVICE_DELIVER, NULL, NULL);
+    c->watch = cluster_watch_free(c->watch);
+}
+
+/* ---- the tables ------------------------------------------------------------------------------ */
+
+static int table_open(struct stores *s, enum stores_table table, const struct kv_store_conf *conf)
+{
+    if (s->conf.kv == NULL) {
+        struct stores_solo_conf solo = {.ops = conf->ops,
+                                        .machine_conf = conf->machine_conf,
+                                        .host = conf->host,
+                                        .loop = s->conf.loop,
+                                        .loop_count = s->conf.loop_count,
+                                        .seed = s->conf.seed};
+        s->solo[table] = stores_solo_new(&solo);
+        return 0;
+    }
+    int r = kv_store_add(s->conf.kv, conf, &s->store[table]);
+    for (unsigned i = 0; r == 0 && i < s->conf.loop_count; i++)
+        s->client[i].kv[table] = kv_client_get(s->store[table], i);
+    return err_trace(r);
+}
+
+static int tables_open(struct stores *s)
+{
+    static const struct retain_conf retain;
+    struct dist_conf dist = {s->index};
+    s->dist = dist;
+    const struct stores_conf *c = &s->conf;
+    struct kv_store_conf conf[STORES_TABLE_COUNT] = {
+        [STORES_TABLE_DIST] = {.name = "dist.worker",
+                               .ops = dist_machine(),
+                               .machine_conf = &s->dist,
+                               .voter_count = c->dist_voter_count,
+                               .learner_count = -1},
+        [STORES_TABLE_INBOX] = {.name = "inbox.store",
+                                .ops = inbox_machine(),
+                                .host = {.arg = s, .effect = stores_push_effect},
+                                .voter_count = c->inbox_voter_count},
+        [STORES_TABLE_RETAIN] = {.name = "retain.store",
+                                 .ops = retain_machine(),
+                                 .machine_conf = (void *)(uintptr_t)&retain,
+                                 .voter_count = c->retain_voter_count,
+                                 .learner_count = -1},
+    };
+    for (enum stores_table t = 0; t < STORES_TABLE_COUNT; t++) {
+        int r = table_open(s, t, &conf[t]);
+        if (r != 0)
+            return err_trace(r);
+    }
+    return 0;
+}
+
+int stores_new(const struct stores_conf *conf, struct stores **out)
+{
+    struct stores *s = mem_new(sizeof *s);
+    s->conf = *conf;
+    if (s->conf.timeout_usec == 0)
+        s->conf.timeout_usec = TIMEOUT_USEC;
+    struct dist_index_conf index = {.seed = conf->seed, .reclaim = reclaim, .arg = s};
+    s->index = dist_index_new(&index);
+    dist_index_node_local(s->index, &conf->node, conf->epoch);
+    s->client = mem_new(conf->loop_count * sizeof *s->client);
+    for (unsigned i = 0; i < conf->loop_count; i++) {
+        struct stores_client *c = &s->client[i];
+        c->stores = s;
+        c->loop = i;
+        c->net = conf->loop[i];
+        stores_dict_init(c);
+        if (conf->seat != NULL)
+            client_join(c);
+    }
+    int r = tables_open(s);
+    if (r != 0)
+        s = stores_free(s);
+    *out = s;
+    return err_trace(r);
+}
+
+struct stores *stores_free(struct stores *s)
+{
+    if (s == NULL)
+        return NULL;
+    for (unsigned i = 0; i < s->conf.loop_count; i++) {
+        struct stores_client *c = &s->client[i];
+        if (s->conf.seat != NULL)
+            client_leave(c);
+        stores_dict_deinit(c);
+        size_t at = 0;
+        for (struct stores_held *h; (h = map_next(&c->held, &at)) != NULL; at = 0)
+            stores_held_free(c, h);
+        map_deinit(&c->held);
+        buf_deinit(&c->command);
+    }
+    for (enum stores_table t = 0; t < STORES_TABLE_COUNT; t++)
+        s->solo[t] = stores_solo_free(s->solo[t]);
+    s->client = mem_free(s->client);
+    dist_index_free(s->index);
+    return mem_free(s);
+}
+
+struct stores_client *stores_client_get(struct stores *s, unsigned loop)
+{
+    must(loop < s->conf.loop_count);
+    return &s->client[loop];
+}
+
+struct dist_index *stores_index(struct stores *s)
+{
+    return s->index;
+}
