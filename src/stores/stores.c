@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 
+#include "base/err.h"
 #include "base/mem.h"
 #include "cluster/cluster.h"
 #include "dist/dist.h"
