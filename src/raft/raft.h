@@ -270,6 +270,9 @@ struct raft_out {
     /* private: entries of persist and messages, addressed by offset until the step ends */
     struct raft_entry *entry;
     size_t entry_count, entry_cap;
+    struct buf bytes;     /* an encoded configuration */
+    uint64_t append_from; /* first entry appended in this step, 0: none */
+    size_t held_from;     /* messages held in this step, not numbered yet */
 };
 void raft_out_reset(struct raft_out *out);
 void raft_out_deinit(struct raft_out *out);
@@ -299,6 +302,8 @@ struct raft_log {
     size_t slot_cap;        /* 0 or a power of two */
     uint64_t kept;          /* first entry in the ring; last + 1 when empty */
     uint64_t kept_bytes;
+    uint64_t handed_bytes;    /* handed since all that was handed was applied */
+    bool is_fetching;         /* for apply */
 };
 
 enum raft_peer_state {
@@ -380,13 +385,17 @@ struct raft {
     usec_t election_at; /* when to stand, not leader */
     usec_t contact;     /* last word of the leader (or start) */
     /* of the leader's lease: a vote asked for with a lower one is refused within the lease */
+    /* of the leader's lease: a vote asked for with a lower one is refused within the lease */
     uint64_t epoch;
+    uint64_t epoch_term; /* of that leader */
+    usec_t born;        /* time of start, 0: never ran before */
     int8_t own_vote;
 
     /* leader only */
     uint64_t term_start; /* its NOOP */
     uint64_t round;
-    usec_t beat_at; /* next heartbeat */
+    usec_t epoch_since; /* answers to heartbeats before this do not count for the lease */
+    usec_t beat_at;     /* next heartbeat; not leader: next time to ask again for a read */
     usec_t busy_at; /* last time there was work */
     uint64_t uncommitted_bytes;
     uint64_t transfer; /* to whom, 0: none */
