@@ -90,6 +90,8 @@ $(B)/sim/%: $(B)/t/sim/%.o $(patsubst tests/%.c,$(B)/t/%.o,$(wildcard tests/sim/
 	@mkdir -p $(@D) && $(CXX) $(LDFLAGS) -o $@ $(filter %.o,$^) $(ALLLIBS)
 $(B)/fuzz/%.replay: $(B)/t/fuzz/fuzz_%.o $(B)/t/fuzz/replay.o $(LIBS)
 	@mkdir -p $(@D) && $(CXX) $(LDFLAGS) -o $@ $(filter %.o,$^) $(ALLLIBS)
+$(B)/bench/%: $(B)/t/bench/%.o $(LIBS)
+	@mkdir -p $(@D) && $(CXX) $(LDFLAGS) -o $@ $(filter %.o,$^) $(ALLLIBS) $(JEMALLOC)
 build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 	@mkdir -p $(@D) && $(MAKE) -s SAN=fuzzer-no-link,address,undefined CC=clang CXX=clang++ libs
 	clang $(filter-out -Wmissing-prototypes,$(CFLAGS)) -Isrc -Itests -fsanitize=fuzzer,address,undefined $< -o $@ \
@@ -126,6 +128,8 @@ check-house: libs check-headers ## every line in its room: floors, doors, names,
 check-headers: $(ROOMS:%=build/doors/%/.made) ## every header compiles alone
 	@for h in $(wildcard src/*/*.h); do r=$${h#src/}; r=$${r%%/*}; \
 	  echo "#include \"$${h#src/}\"" | $(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) -Werror -Ibuild/doors/$$r -fsyntax-only -xc - || exit 1; done
+bench-tables: $(B)/bench/dist $(B)/bench/retain $(B)/bench/inbox ## figures of the three tables: memory, time
+	@for b in $^; do $$b || exit 1; done
 fmt: ## format every source
 	@clang-format -i $(wildcard src/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch])
 tidy: ## clang-tidy: functions over 70 lines, 6 parameters, nesting 4

@@ -47,15 +47,23 @@ void dist_command_del(struct buf *out, const struct dist_route *r);
  * ------------------------------------------------------------------------------------------------------
  */
 
-/* The routes of a dead process, as a command to propose (empty reply: none found).  Asked of the
- * leader; repeat while *at comes back other than 0: reply = varint at, then the command (maybe
- * empty).  At most route_max routes, filter_max filters inspected.  DIST_EFFECT_COLLECTED is
- * emitted when such a command is applied. */
+/* The routes of a dead process, as a command to propose.  Asked of the leader with at 0, then again
+ * with the reply's at until that is 0.  One reply names about route_max routes; the command is
+ * empty when it found none. */
 void dist_query_collect(struct buf *out, const struct uuid *node, uint64_t epoch, uint64_t at,
                         uint32_t route_max);
 must_use bool dist_reply_collect(struct str reply, uint64_t *out_at, struct str *out_command);
 
-/* Counts of one tenant, or of all (empty tenant). */
+/* The one effect: routes of this process were collected as dead.  Whoever hears it about itself is
+ * not dead and adds its routes again, with newer incarnations. */
+struct dist_collected {
+    struct uuid node;
+    uint64_t epoch;
+    uint64_t count;
+};
+must_use bool dist_effect_decode(struct str effect, struct dist_collected *out);
+
+/* Counts of one tenant in the whole index, or of all (empty tenant). */
 void dist_query_stat(struct buf *out, struct str tenant);
 must_use bool dist_reply_stat(struct str reply, struct dist_tenant_stat *out);
 

@@ -6,6 +6,7 @@
 #include "unit/unit.h"
 
 Suite *index_suite(void);
+Suite *dist_suite(void);
 
 /* An index whose garbage is kept until the test says that no reader is left. */
 struct bench_index {

@@ -6,6 +6,8 @@ Suite *unit_suites(int i)
     switch (i) {
     case 0:
         return index_suite();
+    case 1:
+        return dist_suite();
     default:
         return NULL;
     }
