@@ -23,7 +23,7 @@ static void read_corpus(struct corpus *c, const char *dir)
 {
     DIR *d = opendir(dir);
     for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
-        char path[4096];
+        char path[4096 + 256];
         if (e->d_name[0] == '.')
             continue;
         snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
