@@ -10,7 +10,7 @@ struct net_dgram;
 
 struct net_dgram_conf {
     struct net_address bind;
-    /* One packet; p is valid during the call. */
+    /* One packet; p is valid during the call, which must not free the socket. */
     void (*received)(void *arg, const struct net_address *from, const uint8_t *p, size_t n);
     void *arg;
     size_t socket_buffer_bytes; /* 0: the system's */

@@ -2,9 +2,9 @@
  * end. SPDX-License-Identifier: Apache-2.0
  *
  * A turn, in this order:
- *   1. sleep until an event, a mail, a timer (not at all while deferred work is left);
+ *   1. sleep until a descriptor, a mail or a timer (not at all while deferred work is left);
  *   2. read the clocks once: net_loop_now and net_loop_wall do not move within a turn;
- *   3. mails, timers, descriptors that are ready (streams read everything that is there, once);
+ *   3. descriptors that are ready (streams read all that is there, once), mails, timers;
  *   4. deferred work (net_loop_defer) until none is left, in the order it was asked for;
  *   5. mailboxes are handed over, at most one wake-up per target loop (net/mailbox.h);
  *   6. streams with output are written, one system call each (net/stream.h); the arena is reset.
@@ -27,7 +27,15 @@ struct net_loop_conf {
     const struct log *log;    /* may be NULL */
     uint64_t seed;            /* for net_loop_rng */
     size_t read_buffer_bytes; /* the one shared read buffer; 0: 128 KiB */
+    struct net_grace *grace;  /* what net_loop_reclaim waits for; NULL: this loop alone */
 };
+
+/* Knows which loops are within a turn: one for all loops that read each other's structures in
+ * place. Outlives them. */
+struct net_grace;
+#define NET_GRACE_LOOPS_MAX 256 /* conf.index is below it */
+struct net_grace *net_grace_new(void) must_use;
+struct net_grace *net_grace_free(struct net_grace *g);
 
 /* 0, or -errno (no descriptors left).  Yours: net_loop_free. */
 must_use int net_loop_new(const struct net_loop_conf *conf, struct net_loop **out_loop);
@@ -143,10 +151,10 @@ struct net_watch *net_watch_free(struct net_watch *w);
 /* Reading in place what one loop writes (quiescent-state RCU).
  *
  * A loop is a reader during its whole turn without doing anything for it; it is quiescent between
- * turns and while it sleeps. So a pointer read from a published structure is good until the end of
- * the turn.  The writer unlinks with a release store and hands the node to net_loop_reclaim; fn
- * runs on the loop that called, in a later turn, after every loop of the process has ended the turn
- * it was in. */
+ * turns and while it sleeps.  So a pointer read from a published structure is good until the end of
+ * the turn. The writer unlinks with a release store and hands the node to net_loop_reclaim; fn runs
+ * on the loop that called, in a later turn, after every loop of conf.grace has ended the turn it
+ * was in. */
 struct net_reclaim {
     struct net_reclaim *next;
     void (*fn)(struct net_reclaim *item, void *arg);

@@ -38,6 +38,9 @@ struct net_stream_ops {
     /* The last call for this stream, exactly once, never from within another call of ours on its
      * stack: s is freed when it returns. */
     void (*closed)(void *arg, struct net_stream *s, enum net_stream_end why);
+    /* A stream of ours is connected and its handshakes are done (not called for accepted ones,
+     * which are open when their owner gets them).  May be NULL. */
+    void (*opened)(void *arg, struct net_stream *s);
 };
 
 /* Shared settings of many streams (one per listener); outlives them. */
@@ -116,7 +119,8 @@ void net_stream_close(struct net_stream *s);
 /* The same, not before delay_usec have passed (against clients that come straight back). */
 void net_stream_close_later(struct net_stream *s, usec_t delay_usec);
 
-/* Ends without writing; the peer gets a reset.  closed() follows in this turn. */
+/* Ends without writing; the peer gets a reset.  closed() follows in this
+ * turn, or in the next one when its output was being written. */
 void net_stream_abort(struct net_stream *s);
 
 /* No closed() any more: the owner forgets it, the stream ends by itself (close). */

@@ -1,0 +1,18 @@
+/* The suites of net.  SPDX-License-Identifier: Apache-2.0 */
+#include "unit/net/net.h"
+
+Suite *unit_suites(int i)
+{
+    switch (i) {
+    case 0:
+        return loop_suite();
+    case 1:
+        return mailbox_suite();
+    case 2:
+        return stream_suite();
+    case 3:
+        return address_suite();
+    default:
+        return NULL;
+    }
+}
