@@ -84,13 +84,25 @@ static int utf8_tail(unsigned char lead, uint32_t *out_min, uint32_t *out_bits)
     return -1;
 }
 
-bool str_is_utf8(struct str s)
+/* Skips ASCII eight bytes at a time; stops at a byte that needs a look (high bit, or NUL). */
+static size_t skip_ascii(const char *p, size_t i, size_t n)
 {
-    size_t i = 0;
+    const uint64_t high = 0x8080808080808080u, ones = 0x0101010101010101u;
+    for (uint64_t v; n - i >= sizeof v; i += sizeof v) {
+        memcpy(&v, p + i, sizeof v);
+        if ((v & high) != 0 || ((v - ones) & ~v & high) != 0)
+            break;
+    }
+    return i;
+}
+
+static bool is_utf8(struct str s, bool has_nul)
+{
+    size_t i = skip_ascii(s.p, 0, s.n);
     while (i < s.n) {
         unsigned char c = (unsigned char)s.p[i++];
         if (likely(c < 0x80)) {
-            if (c == 0)
+            if (c == 0 && !has_nul)
                 return false;
             continue;
         }
@@ -106,6 +118,17 @@ bool str_is_utf8(struct str s)
         }
         if (cp < min || cp > 0x10FFFF || (cp >= 0xD800 && cp <= 0xDFFF))
             return false;
+        i = skip_ascii(s.p, i, s.n);
     }
     return true;
+}
+
+bool str_is_utf8(struct str s)
+{
+    return is_utf8(s, false);
+}
+
+bool str_is_utf8_text(struct str s)
+{
+    return is_utf8(s, true);
 }

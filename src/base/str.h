@@ -49,3 +49,6 @@ bool str_next(struct str *s, char sep, struct str *out_part);
 
 /* Well-formed UTF-8 without surrogates and U+0000 (MQTT-1.5.4-1, MQTT-1.5.4-2). */
 bool str_is_utf8(struct str s);
+
+/* Well-formed UTF-8 without surrogates; U+0000 is fine: a payload that says it is text (MQTT5 3.3.2.3.2). */
+bool str_is_utf8_text(struct str s);

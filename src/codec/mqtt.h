@@ -50,6 +50,7 @@ struct codec_mqtt_packet {
     uint8_t type;     /* codec_mqtt_type */
     uint8_t flags;    /* low nibble of the first byte */
     struct str body;  /* what follows the fixed header: a view into the input */
+    bool is_padded;   /* the remaining length was not in its shortest form [MQTT-1.5.5-1]: 5.0 decoders refuse that */
     size_t len;       /* of the whole packet */
     const char *why;  /* set by a decoder that refuses it; a literal */
 };
@@ -103,11 +104,14 @@ bool codec_mqtt_user_next(struct str *rest, struct str *out_name, struct str *ou
 /* Appends one User Property to a block for codec_mqtt_props.user. */
 void codec_mqtt_user_put(struct buf *b, struct str name, struct str value);
 
+/* Control characters and non-characters, which strings SHOULD NOT hold (MQTT5 1.5.4); s is UTF-8. */
+bool codec_mqtt_has_control(struct str s);
+
 /* ---- Packets, as views ----------------------------------------------------------------------------------------- */
 
-/* PUBLISH.  The fields below `props` are only there when has_props (5.0 with a non-empty block). */
+/* PUBLISH.  Without has_props (3.x, or an empty block) what comes from properties is zero. */
 struct codec_mqtt_publish {
-    struct str topic;        /* UTF-8 checked; wildcards and limits are codec/topic.h's matter; empty: see the alias */
+    struct str topic;        /* not checked: that is codec_topic_name_check's matter; may be empty with an alias */
     struct str payload;
     uint16_t packet_id;      /* 0 for QoS 0 */
     uint8_t qos;
@@ -120,8 +124,8 @@ struct codec_mqtt_publish {
     uint16_t topic_alias;    /* when has_alias; 0 is refused by the decoder (0x94) */
     uint32_t expiry_sec;     /* when has_expiry */
     struct str block;        /* the property block */
-    struct str piece[3];     /* what of the block travels on: pieces around expiry and alias, maybe empty */
-    struct str response_topic; /* empty: none; checked to be a Topic Name without wildcards */
+    size_t travel_len;       /* bytes of the block that travel on with the message */
+    struct str response_topic; /* empty: none; not checked beyond UTF-8 */
     uint32_t sub_id;         /* the first Subscription Identifier, 0: none (only servers send them) */
 };
 
@@ -146,7 +150,7 @@ struct codec_mqtt_connect {
     bool is_clean;           /* Clean Session, Clean Start */
     bool has_will, has_username, has_password;
     uint16_t keep_alive_sec;
-    struct str client_id, username, password;
+    struct str client_id, username, password; /* like will.topic not yet checked to be UTF-8: the answers differ */
     struct codec_mqtt_will will;
     struct codec_mqtt_props props;
 };
@@ -173,7 +177,7 @@ struct codec_mqtt_subscribe {
 };
 
 struct codec_mqtt_sub {
-    struct str filter;       /* UTF-8 checked */
+    struct str filter;       /* not checked: codec_topic_filter_parse does */
     uint8_t qos;
     bool is_no_local;
     bool is_retain_as_published;
@@ -287,7 +291,8 @@ struct codec_mqtt_images {
 void codec_mqtt_images_begin(struct codec_mqtt_images *s, const struct codec_msg *msg, uint64_t wall_ms);
 void codec_mqtt_images_deinit(struct codec_mqtt_images *s);
 
-/* Makes the image that is not there yet (out of the way of the fast path). */
+/* Makes the image that is not there yet (out of the way of the fast path).  Its n stays 0 when no packet can be that
+ * long.  For a single receiver codec_mqtt_publish_encode saves a copy. */
 void codec_mqtt_images_make(struct codec_mqtt_images *s, unsigned version, unsigned qos, bool is_retain);
 
 static inline struct codec_mqtt_image codec_mqtt_images_get(struct codec_mqtt_images *s, unsigned version, unsigned qos,
