@@ -8,8 +8,9 @@
 int main(void)
 {
     SRunner *r = srunner_create(unit_suites(0));
-    for (int i = 1; unit_suites(i) != NULL; i++)
-        srunner_add_suite(r, unit_suites(i));
+    Suite *s;
+    for (int i = 1; (s = unit_suites(i)) != NULL; i++)
+        srunner_add_suite(r, s);
 #ifdef BILROST_SANITIZED
     srunner_set_fork_status(r, CK_NOFORK);
 #endif
