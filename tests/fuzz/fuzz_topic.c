@@ -1,4 +1,5 @@
-/* Topics and filters: checks are total, and a filter that equals a name matches it.  SPDX-License-Identifier: Apache-2.0
+/* Topics and filters: checks are total, and a filter that equals a name matches it.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * The input is filter NUL name. */
 #include "codec/topic.h"

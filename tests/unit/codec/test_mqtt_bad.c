@@ -1,4 +1,4 @@
-/* Packets that are wrong: each gets the reason code that its version answers with.  SPDX-License-Identifier: Apache-2.0 */
+/* Packets that are wrong and the reason code that each is answered with.  SPDX-License-Identifier: Apache-2.0 */
 #include "fuzz/echo.h"
 #include "unit/codec/hex.h"
 #include "unit/codec/suites.h"
