@@ -1,0 +1,70 @@
+/* One MQTT client of the tool.  SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/list.h"
+#include "bench/conf.h"
+#include "codec/mqtt.h"
+#include "net/stream.h"
+
+enum bench_client_state {
+    BENCH_CLIENT_ST_IDLE,
+    BENCH_CLIENT_ST_CONNECTING,  /* stream is opening or CONNACK is awaited */
+    BENCH_CLIENT_ST_SUBSCRIBING, /* SUBACKs are awaited */
+    BENCH_CLIENT_ST_READY,
+    BENCH_CLIENT_ST_CLOSED,
+};
+
+struct bench_client;
+
+/* Who drives the clients; called on their loop. */
+struct bench_client_ops {
+    void (*ready)(void *arg, struct bench_client *c);
+    /* One PUBLISH came; when is the turn's time. */
+    void (*message)(void *arg, struct bench_client *c, const struct codec_mqtt_publish *p);
+    /* One QoS 1 or 2 message of ours is fully acknowledged. */
+    void (*acked)(void *arg, struct bench_client *c);
+    /* There is room to write again, or acknowledgements came: it may publish more. */
+    void (*writable)(void *arg, struct bench_client *c);
+    /* The connection ended and it was not asked for; why is a sentence. */
+    void (*lost)(void *arg, struct bench_client *c, const char *why);
+    /* The connection ended as bench_client_leave asked. */
+    void (*left)(void *arg, struct bench_client *c);
+};
+
+struct bench_client {
+    const struct bench_conf *conf;
+    const struct bench_client_ops *ops;
+    void *arg;
+    struct net_loop *loop;
+    struct net_tls *tls; /* borrowed; NULL: plain */
+    struct net_stream *stream;
+    enum bench_client_state state;
+    uint32_t index;
+    bool is_publisher, is_clean;
+    bool is_leaving;       /* its end was asked for */
+    bool is_subscribed;    /* do not subscribe when it connects (again) */
+    uint32_t subacks;      /* still awaited */
+    uint32_t filter_count; /* to subscribe to, made by filter() */
+    void (*filter)(const struct bench_client *c, uint32_t i, struct buf *out);
+    /* publisher */
+    uint64_t seq;       /* next number */
+    uint64_t acked;     /* acknowledged messages */
+    uint64_t delivered; /* receptions of its messages */
+    struct list dirty;  /* in the list of those that may go on publishing */
+};
+
+/* Opens the connection and goes on to ready by itself. */
+void bench_client_connect(struct bench_client *c);
+
+/* Sends its SUBSCRIBEs; ready() follows when all are answered. */
+void bench_client_subscribe(struct bench_client *c);
+
+/* Appends one message; the next packet identifier is derived from seq. */
+void bench_client_publish(struct bench_client *c, struct str topic, struct str payload, uint8_t qos,
+                          bool is_retain);
+
+/* DISCONNECT and close. */
+void bench_client_leave(struct bench_client *c);
+
+/* True while more may be written without piling up. */
+bool bench_client_is_writable(const struct bench_client *c);
