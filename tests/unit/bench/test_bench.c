@@ -96,7 +96,8 @@ END_TEST
 START_TEST(options)
 {
     struct bench_conf c;
-    char *good[] = {"bilrost-bench", "fanout", "--qos", "1", "--host", "127.0.0.1:1999", "--mqtt", "5"};
+    char *good[] = {"bilrost-bench", "fanout",         "--qos",  "1",
+                    "--host",        "127.0.0.1:1999", "--mqtt", "5"};
     optind = 1;
     ck_assert_int_eq(bench_conf_parse(countof(good), good, &c), -1);
     ck_assert_uint_eq(c.publishers, 1);
