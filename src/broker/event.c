@@ -1,0 +1,59 @@
+/* The event table.  SPDX-License-Identifier: Apache-2.0
+ *
+ * Invariants: 1 every event is counted, also when its log level is off.
+ * It never blocks and keeps nothing of what it is given. */
+#include "broker/event.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define DETAIL_MAX 256 /* does not matter: the rest of a longer text is cut */
+
+static const struct {
+    const char *name, *what;
+    enum log_level level;
+    bool is_debug;
+} table[BROKER_EVENT_COUNT] = {
+#define EVENT(name, level, is_debug, what) {#name, what, LOG_LEVEL_##level, is_debug},
+#include "broker/event.def"
+#undef EVENT
+};
+
+const char *broker_event_name(enum broker_event_id id)
+{
+    return table[id].name;
+}
+
+const char *broker_event_what(enum broker_event_id id)
+{
+    return table[id].what;
+}
+
+bool broker_event_is_debug(enum broker_event_id id)
+{
+    return table[id].is_debug;
+}
+
+void broker_event_report(struct broker_events *e, enum broker_event_id id,
+                         const struct broker_event_who *who, const char *detail, ...)
+{
+    atomic_fetch_add_explicit(&e->count[id], 1, memory_order_relaxed);
+    if (!e->log || table[id].level > e->log->level_max)
+        return;
+    char text[DETAIL_MAX];
+    va_list args;
+    va_start(args, detail);
+    vsnprintf(text, sizeof(text), detail, args);
+    va_end(args);
+    struct log_field field[4];
+    size_t n = 0;
+    field[n++] = (struct log_field){"tenant", who->tenant};
+    if (who->client_id.n)
+        field[n++] = (struct log_field){"client_id", who->client_id};
+    if (who->user.n)
+        field[n++] = (struct log_field){"user", who->user};
+    if (who->address.n)
+        field[n++] = (struct log_field){"address", who->address};
+    log_fields(e->log, table[id].level, table[id].name, field, n, "%s%s%s", table[id].what,
+               text[0] ? ": " : "", text);
+}

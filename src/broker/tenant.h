@@ -1,0 +1,75 @@
+/* A tenant: whose clients, topics, limits and metrics these are.  SPDX-License-Identifier: Apache-2.0
+ *
+ * Settings are an immutable snapshot.  Each loop holds its own pointer to the one in force, so that reading it is a
+ * load; a connection keeps a reference to the snapshot it was born with.  A reload hands a new snapshot to every loop. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "base/budget.h"
+#include "base/str.h"
+#include "broker/metric.h"
+
+struct broker_settings {
+    _Atomic uint32_t refs;
+#define SETTING(name, field, def, min, max, what) int64_t field;
+#include "broker/setting.def"
+#undef SETTING
+};
+
+enum broker_setting_outcome {
+    BROKER_SETTING_E_UNKNOWN = 1, /* no setting of this name */
+    BROKER_SETTING_E_RANGE,       /* the value is out of bounds */
+};
+
+/* All defaults, one reference.  Yours: broker_settings_unref. */
+struct broker_settings *broker_settings_new(void) must_use;
+/* A copy to change before it is published. */
+struct broker_settings *broker_settings_dup(const struct broker_settings *s) must_use;
+struct broker_settings *broker_settings_ref(struct broker_settings *s);
+/* NULL is fine; returns NULL. */
+struct broker_settings *broker_settings_unref(struct broker_settings *s);
+
+/* By BifroMQ's name.  Only before the snapshot is shared. */
+must_use int broker_settings_set(struct broker_settings *s, struct str name, int64_t value);
+must_use int broker_settings_get(const struct broker_settings *s, struct str name, int64_t *out);
+
+/* The i-th setting's name, bounds and meaning, for --dump-config and the nearest-name hint; false past the end. */
+struct broker_setting_info {
+    const char *name, *what;
+    int64_t value_default, value_min, value_max;
+};
+bool broker_setting_info(size_t i, struct broker_setting_info *out);
+
+/* Limits of a tenant over all its clients on this node; 0: no limit. */
+struct broker_tenant_limits {
+    uint64_t connection_max;
+    uint64_t connect_per_sec_max;
+    uint64_t in_bytes_per_sec_max;
+    uint64_t memory_max;
+};
+
+/* A tenant's part on one loop: only that loop touches it, readers of metrics apart. */
+struct broker_tenant_loop {
+    struct broker_settings *settings;
+    struct broker_metrics metrics;
+    char pad[64]; /* keeps two loops off one cache line */
+};
+
+struct broker_tenant {
+    struct str name;
+    uint32_t index;                  /* dense, in this node only */
+    struct broker_tenant_limits limits;
+    _Atomic uint64_t connection_count;
+    struct budget memory;            /* parent: the process */
+    size_t loop_count;
+    struct broker_tenant_loop *loop;
+};
+
+/* settings: each loop takes its own reference.  memory may be NULL. */
+struct broker_tenant *broker_tenant_new(struct str name, uint32_t index, struct broker_settings *settings,
+                                        size_t loop_count, struct budget *memory) must_use;
+struct broker_tenant *broker_tenant_free(struct broker_tenant *t);
+
+/* On loop i: from now on these settings (takes its own reference). */
+void broker_tenant_settings_set(struct broker_tenant *t, size_t loop, struct broker_settings *s);
