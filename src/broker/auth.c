@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "base/buf.h"
+#include "base/err.h"
 #include "base/hash.h"
 #include "base/map.h"
 #include "base/mem.h"

@@ -9,37 +9,18 @@
 #include "base/budget.h"
 #include "base/str.h"
 #include "broker/metric.h"
+#include "session/settings.h"
 
 struct broker_settings {
     _Atomic uint32_t refs;
-#define SETTING(name, field, def, min, max, what) int64_t field;
-#include "broker/setting.def"
-#undef SETTING
+    struct session_settings value; /* session/settings.h: names, defaults, bounds */
 };
 
-enum broker_setting_outcome {
-    BROKER_SETTING_E_UNKNOWN = 1, /* no setting of this name */
-    BROKER_SETTING_E_RANGE,       /* the value is out of bounds */
-};
-
-/* All defaults, one reference.  Yours: broker_settings_unref. */
-struct broker_settings *broker_settings_new(void) must_use;
-/* A copy to change before it is published. */
-struct broker_settings *broker_settings_dup(const struct broker_settings *s) must_use;
+/* A snapshot of these values, one reference.  Yours: broker_settings_unref. */
+struct broker_settings *broker_settings_new(const struct session_settings *value) must_use;
 struct broker_settings *broker_settings_ref(struct broker_settings *s);
 /* NULL is fine; returns NULL. */
 struct broker_settings *broker_settings_unref(struct broker_settings *s);
-
-/* By BifroMQ's name.  Only before the snapshot is shared. */
-must_use int broker_settings_set(struct broker_settings *s, struct str name, int64_t value);
-must_use int broker_settings_get(const struct broker_settings *s, struct str name, int64_t *out);
-
-/* The i-th setting's name, bounds and meaning, for --dump-config and the nearest-name hint; false past the end. */
-struct broker_setting_info {
-    const char *name, *what;
-    int64_t value_default, value_min, value_max;
-};
-bool broker_setting_info(size_t i, struct broker_setting_info *out);
 
 /* Limits of a tenant over all its clients on this node; 0: no limit. */
 struct broker_tenant_limits {

@@ -1,0 +1,102 @@
+/* The MQTT side of one node.  SPDX-License-Identifier: Apache-2.0
+ *
+ * Assembled in this order: the loops (not yet running), broker_new, stores_new with broker_stores_host, broker_start
+ * with the stores, broker_listen for every listener, then the loops run.  Taken down: broker_drain on a running
+ * loop 0, the loops stop, broker_free (frees the listeners), stores_free.
+ *
+ * Thread: before the loops run, the thread that builds; afterwards loop 0 where nothing else is said. */
+#pragma once
+
+#include "base/budget.h"
+#include "base/log.h"
+#include "base/uuid.h"
+#include "broker/auth.h"
+#include "broker/event.h"
+#include "broker/metric.h"
+#include "broker/tenant.h"
+#include "net/listener.h"
+#include "net/worker.h"
+
+struct broker;
+struct stores;
+struct stores_host;
+
+struct broker_conf {
+    struct uuid node;
+    uint64_t epoch;               /* of this process */
+    struct net_loop *const *loop; /* copied */
+    unsigned loop_count;          /* 1..64 */
+    struct net_worker *worker;    /* for password hashing */
+    uint64_t seed;                /* from a random source */
+    const struct log *log;
+    uint64_t memory_max;          /* bytes of queued messages and buffers in all; 0: no limit */
+    uint64_t connection_max;      /* of the process; 0: no limit */
+    struct broker_auth_files *auth_files; /* a reference is taken */
+    const char *sys_interval_tenant;      /* tenant that sees $SYS topics; NULL: "default" */
+    usec_t sys_interval_usec;             /* 0: no $SYS topics */
+};
+
+/* Yours: broker_free. */
+struct broker *broker_new(const struct broker_conf *conf) must_use;
+
+/* The loops have stopped.  NULL is fine; returns NULL. */
+struct broker *broker_free(struct broker *b);
+
+/* What stores_new wants to call back; lives as long as b. */
+const struct stores_host *broker_stores_host(struct broker *b);
+
+/* The stores are there; before the first listener. */
+void broker_start(struct broker *b, struct stores *s);
+
+/* A tenant and its settings; the same name again replaces the settings for connections that come later (all loops hear
+ * of it).  The first call before broker_start makes "default" what it shall be.  Settings: a reference is taken. */
+void broker_tenant_set(struct broker *b, struct str name, struct broker_settings *settings,
+                       const struct broker_tenant_limits *limits);
+
+/* NULL when there is none of this name.  Any loop. */
+struct broker_tenant *broker_tenant_find(struct broker *b, struct str name);
+/* Walks them: i from 0; NULL at the end.  Any loop. */
+struct broker_tenant *broker_tenant_at(struct broker *b, size_t i);
+
+/* The files were read again; all loops hear of it. */
+void broker_auth_set(struct broker *b, struct broker_auth_files *files);
+
+struct broker_listen_conf {
+    const char *name;              /* for people: "tcp" */
+    struct net_listener_conf net;  /* accepted, arg, loop and loop_count are filled by the broker */
+    const char *tenant;            /* NULL: "default" */
+    struct broker_auth_chain auth;
+    usec_t connect_usec_max;       /* for CONNECT to arrive; 0: 20 s */
+    size_t out_bytes_max;          /* waiting for one client before it counts as stalled; 0: 1 MiB */
+};
+
+/* 0, or -errno with one plain sentence in out_error. */
+must_use int broker_listen(struct broker *b, const struct broker_listen_conf *conf,
+                           char out_error[NET_LISTENER_ERROR_MAX]);
+
+/* Where the i-th listener listens, or NULL past the end. */
+const struct net_address *broker_listen_address(const struct broker *b, size_t i);
+
+/* The way down: no new connections, everybody gets DISCONNECT 0x8B at disconnect_per_sec_max (0: at once), wills as
+ * NoLWTWhenServerShuttingDown says; done on loop 0 when the last one is gone or at deadline. */
+void broker_drain(struct broker *b, unsigned disconnect_per_sec_max, usec_t deadline,
+                  void (*done)(void *arg), void *arg);
+
+/* A node of the cluster died: its transient routes no longer count, sessions it held are taken care of by the stores. */
+void broker_node_dead(struct broker *b, const struct uuid *node, uint64_t epoch);
+
+/* Closes a client wherever on this node it is (an operator, the session dict).  Any loop; asynchronous. */
+void broker_kill(struct broker *b, struct str tenant, struct str client_id);
+
+/* A publish that no client made (the API, $SYS): routed as any other.  On loop `here`; msg is borrowed. */
+struct codec_msg;
+void broker_publish_inject(struct broker *b, unsigned here, struct str tenant, const struct codec_msg *msg);
+
+/* All events, for the API. */
+const struct broker_events *broker_events(const struct broker *b);
+
+/* Appends all metrics in Prometheus text.  Any thread. */
+void broker_metrics_format(struct broker *b, struct buf *out);
+
+/* Clients connected now.  Any thread. */
+uint64_t broker_connection_count(const struct broker *b);

@@ -1,0 +1,101 @@
+/* What one loop owns of the broker, and what all loops share.  SPDX-License-Identifier: Apache-2.0
+ *
+ * struct broker_loop belongs to its loop's thread, whole.  struct broker is written before the loops run; what changes
+ * later is atomic or belongs to loop 0. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "base/hlc.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "broker/broker.h"
+#include "broker/cross_priv.h"
+#include "broker/target_priv.h"
+#include "codec/mqtt.h"
+#include "net/loop.h"
+#include "stores/stores.h"
+
+#define BROKER_LOOP_MAX 64 /* matters: masks of loops are 64 bits */
+
+struct broker_conn;
+struct dist_index;
+
+struct broker_loop {
+    struct broker *broker;
+    struct net_loop *net;
+    unsigned index;
+    struct stores_client *stores;
+    struct dist_index *routes;            /* read in place */
+    struct broker_auth_files *auth_files;
+    struct hlc hlc;
+    struct map transit;                   /* hub: filters homed here whose node route comes or goes */
+    uint64_t member_version;              /* hub: counts changes of this loop's members */
+    struct broker_target_cache targets;
+    struct broker_cross cross;
+    struct codec_mqtt_images images;      /* of the message being delivered */
+    struct buf scratch;                   /* of one call; never held across another call of this room */
+    struct list conns;                    /* all connections of this loop */
+    uint64_t conn_count;
+    struct map by_cookie;                 /* connections with a session */
+    uint64_t cookie_last;
+    struct list dirty;                    /* connections with something to do at the end of the turn */
+    struct net_defer turn_end;
+    struct net_timer second;              /* ticks once a second: rates, overload, stalls */
+    struct list will_due;                 /* wills with a delay of sessions that ended with their connection */
+    unsigned overload;                    /* enum broker_overload, as of the last tick */
+    bool is_draining;
+};
+
+struct broker_listener {
+    struct broker *broker;
+    struct net_listener *net;
+    struct broker_tenant *tenant;
+    struct broker_auth_chain auth;
+    usec_t connect_usec_max;
+    char *name;
+};
+
+#define BROKER_STALLED_SLOTS 4096 /* does not matter much: cookies share a slot; a false stall skips a member */
+
+struct broker {
+    struct broker_conf conf;
+    struct stores *stores;
+    struct stores_host *host;
+    struct broker_loop *loop;             /* [loop_count] */
+    unsigned loop_count;
+    uint64_t seed;
+    struct broker_events events;
+    struct budget memory;
+    _Atomic uint64_t connection_count;
+    _Atomic uint64_t hub_version;         /* counts changes of which loops want a filter */
+    _Atomic uint8_t stalled[BROKER_STALLED_SLOTS]; /* by cookie: how many of them do not read */
+    struct broker_tenant *_Atomic tenant[256];
+    _Atomic size_t tenant_count;
+    struct broker_listener **listener;
+    size_t listener_count, listener_cap;
+    struct broker_sys *sys;
+    struct broker_drain_state *drain;
+};
+
+static inline usec_t broker_loop_now(const struct broker_loop *l)
+{
+    return net_loop_now(l->net);
+}
+
+static inline uint64_t broker_loop_wall_ms(const struct broker_loop *l)
+{
+    return net_loop_wall(l->net) / USEC_MSEC;
+}
+
+static inline struct broker_metrics *broker_loop_metrics(const struct broker_loop *l,
+                                                         struct broker_tenant *t)
+{
+    return &t->loop[l->index].metrics;
+}
+
+/* A name for a session on this node: its loop in the top byte, never 0. */
+static inline unsigned broker_cookie_loop(uint64_t cookie)
+{
+    return (unsigned)(cookie >> 56);
+}
