@@ -14,8 +14,10 @@
 #include "broker/target_priv.h"
 #include "codec/mqtt.h"
 #include "net/loop.h"
+#include "session/session.h"
 #include "stores/stores.h"
 
+#define BROKER_STEP_DEPTH 8 /* matters: completions that come at once nest; more would be a loop of ours */
 #define BROKER_LOOP_MAX 64 /* matters: masks of loops are 64 bits */
 
 struct broker_conn;
@@ -28,22 +30,27 @@ struct broker_loop {
     struct stores_client *stores;
     struct dist_index *routes;            /* read in place */
     struct broker_auth_files *auth_files;
+    uint32_t share_turn;
     struct hlc hlc;
     struct map transit;                   /* hub: filters homed here whose node route comes or goes */
     uint64_t member_version;              /* hub: counts changes of this loop's members */
     struct broker_target_cache targets;
     struct broker_cross cross;
     struct codec_mqtt_images images;      /* of the message being delivered */
+    struct session_out out[BROKER_STEP_DEPTH]; /* of steps within steps */
+    unsigned depth;
+    struct session_out deliver_out;       /* of deliveries */
     struct buf scratch;                   /* of one call; never held across another call of this room */
     struct list conns;                    /* all connections of this loop */
     uint64_t conn_count;
     struct map by_cookie;                 /* connections with a session */
     uint64_t cookie_last;
+    struct list slow;                     /* connections whose reading waits for a slow receiver */
     struct list dirty;                    /* connections with something to do at the end of the turn */
     struct net_defer turn_end;
+    struct net_timer slow_timer;
     struct net_timer second;              /* ticks once a second: rates, overload, stalls */
-    struct list will_due;                 /* wills with a delay of sessions that ended with their connection */
-    unsigned overload;                    /* enum broker_overload, as of the last tick */
+    struct budget budget;                 /* parent: the process */
     bool is_draining;
 };
 
@@ -52,7 +59,8 @@ struct broker_listener {
     struct net_listener *net;
     struct broker_tenant *tenant;
     struct broker_auth_chain auth;
-    usec_t connect_usec_max;
+    struct broker_settings *settings;     /* until a client is authenticated */
+    struct session_conf session_conf;
     char *name;
 };
 
@@ -67,6 +75,7 @@ struct broker {
     uint64_t seed;
     struct broker_events events;
     struct budget memory;
+    size_t out_bytes_max;                 /* waiting for one client before deliveries to it stop */
     _Atomic uint64_t connection_count;
     _Atomic uint64_t hub_version;         /* counts changes of which loops want a filter */
     _Atomic uint8_t stalled[BROKER_STALLED_SLOTS]; /* by cookie: how many of them do not read */

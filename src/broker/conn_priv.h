@@ -1,0 +1,104 @@
+/* One connection: a stream below, a session mind above.  SPDX-License-Identifier: Apache-2.0
+ *
+ * It lives from accept to the end of the stream and of everything asked on its behalf (pending counts those). */
+#pragma once
+
+#include "broker/hub_priv.h"
+#include "broker/loop_priv.h"
+#include "session/session.h"
+
+struct broker_conn_ask; /* what only the connecting phase needs */
+
+/* Flow of a persistent session's stored messages from its inbox. */
+struct broker_inflow {
+    uint64_t incarnation, mod;
+    uint64_t next_seq;       /* the next one the session mind gets */
+    uint64_t known_seq;      /* there are messages up to, not including, this one */
+    uint64_t dup_seq;        /* below it they may have been sent on an older connection */
+    uint64_t qos0_next_seq, qos0_known_seq;
+    uint64_t qos0_acked_seq, qos0_committed_seq;
+    uint64_t head_seq;       /* as last committed */
+    bool is_fetching, is_fetching_qos0, is_committing;
+    bool is_committing_mind; /* what is being committed came from the mind */
+};
+
+/* A packet identifier on its way out of the inbox. */
+struct broker_release {
+    struct broker_conn *conn;
+    uint16_t packet_id;
+};
+
+struct broker_conn {
+    struct list link;        /* loop->conns */
+    struct broker_loop *loop;
+    struct broker_listener *listener;
+    struct broker_tenant *tenant;
+    struct broker_settings *settings;
+    struct net_stream *stream; /* NULL: ended */
+    struct session *session;
+    struct broker_conn_ask *ask;   /* until CONNACK */
+    struct broker_inflow *inflow;  /* persistent sessions */
+    struct broker_sub *subs;       /* clean sessions: its subscriptions */
+    struct broker_shared *shared;  /* clean sessions: its shared subscriptions */
+    struct net_timer timer;        /* session_deadline */
+    struct list slow;              /* loop->slow while it waits for a slow receiver */
+    uint64_t slow_cookie;          /* the receiver it waits for */
+    usec_t slow_until;             /* but no longer than this */
+    uint64_t cookie;
+    struct str user;               /* heap; who was authenticated */
+    uint64_t acl_hash;             /* the last topic it was allowed to publish to */
+    uint32_t pending;              /* completions that will name this connection */
+    uint32_t sub_count;
+    bool is_open;                  /* CONNACK 0 was sent and the end not yet reached */
+    bool is_claimed;               /* the session dict knows us */
+    bool is_attached;              /* the inbox knows us */
+    bool is_waiting;               /* reading is paused until the session mind is ready */
+    bool is_slowed;                /* reading is paused for a slow receiver */
+    bool is_stalled;               /* counted in broker.stalled */
+    bool is_dirty;                 /* in loop->dirty */
+    bool is_counted;               /* in connection_count */
+    struct list dirty;
+};
+
+/* The stream is ready: net_listener's callback. */
+void broker_conn_accept(void *arg, struct net_loop *here, struct net_stream *s);
+
+/* One event for the mind, and its effects.  May end the connection, which still lives until the turn's end. */
+void broker_conn_step(struct broker_conn *c, const struct session_event *ev);
+
+/* PUBLISHED: routed, with a reason code. */
+void broker_conn_published(struct broker_conn *c, uint64_t token, uint8_t reason);
+
+/* Ends it with this cause and 5.0 reason code. */
+void broker_conn_kick(struct broker_conn *c, enum session_end_cause cause, uint8_t reason);
+
+/* By name on this loop; NULL when it has gone. */
+struct broker_conn *broker_conn_find(struct broker_loop *l, uint64_t cookie);
+
+/* Something was asked for c; done must be told once the answer is here.  After done, c may be freed. */
+static inline void broker_conn_hold(struct broker_conn *c)
+{
+    c->pending++;
+}
+void broker_conn_done(struct broker_conn *c);
+
+/* An event about this client. */
+void broker_conn_report(struct broker_conn *c, enum broker_event_id id, const char *detail);
+
+/* Where deliveries to c go: the loop's session_out, pointed at c's output. */
+struct session_out *broker_conn_out(struct broker_conn *c);
+
+/* The output or the queue of `to` is long: c's reading waits for it.  to_cookie names it. */
+void broker_conn_slow(struct broker_conn *c, uint64_t to_cookie);
+/* Lets go those whose receiver has caught up; at the end of each turn with any of them. */
+void broker_conn_slow_check(struct broker_loop *l);
+
+/* The one place where outcomes of stores become reason codes of MQTT 5.0. */
+uint8_t broker_conn_reason_of(enum stores_outcome outcome);
+
+/* Work for the end of the turn. */
+void broker_conn_dirty(struct broker_conn *c);
+void broker_conn_turn_end(struct broker_loop *l);
+
+/* Frees what is left of it when the loop is being freed. */
+void broker_conn_drop(struct broker_conn *c);

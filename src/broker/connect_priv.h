@@ -1,0 +1,13 @@
+/* From CONNECT to CONNACK: limits, authentication, one owner per client, the inbox.  SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "broker/conn_priv.h"
+
+/* Counts it in; false: over a limit of the tenant or the process. */
+bool broker_connect_admit(struct broker_conn *c);
+
+/* Carry out SESSION_FX_AUTHENTICATE, _AUTH, _ATTACH, _CONNECTED. */
+void broker_connect_authenticate(struct broker_conn *c, const struct codec_mqtt_connect *connect);
+void broker_connect_auth(struct broker_conn *c, bool is_reauth);
+void broker_connect_attach(struct broker_conn *c, const struct session_attach *a);
+void broker_connect_connected(struct broker_conn *c, bool is_session_present);

@@ -1,0 +1,366 @@
+/* The publish road, top to bottom; docs/FLOW.md walks it.  SPDX-License-Identifier: Apache-2.0
+ *
+ *   publish_begin   the message gets its time and its publisher
+ *   publish_admit   may he?
+ *   publish_receive QoS 2 of a persistent session: the inbox remembers its packet identifier first
+ *   publish_retain  a leg, if asked for
+ *   publish_match   who wants it
+ *   publish_fan     this loop, other loops, other nodes, inboxes: a leg for each that must be waited for
+ *   publish_leg     the only join: one less, the worst reason kept
+ *   publish_end     the acknowledgement
+ *
+ * Without a leg everything happens on the stack and in this turn: no allocation, no copy but into output buffers.
+ *
+ * Invariants: 1 the publisher is told exactly once, and not before every leg has ended;  2 the message reaches the
+ * legs in the order in which its publisher sent it. */
+#include "broker/publish_priv.h"
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "broker/deliver_priv.h"
+#include "broker/peer_priv.h"
+#include "broker/share_priv.h"
+
+/* Legs that have not ended. */
+struct join {
+    struct broker_conn *conn; /* NULL: nobody connected */
+    struct broker_loop *loop;
+    struct broker_tenant *tenant;
+    uint64_t token;
+    struct broker_publish_done done;
+    uint32_t legs;
+    uint8_t reason;
+    struct codec_msg *msg;    /* while the inbox receives its packet identifier */
+};
+
+/* One message on the road. */
+struct publish {
+    struct broker_loop *loop;
+    struct broker_tenant *tenant;
+    struct broker_conn *conn;
+    uint64_t from_cookie;
+    uint64_t token;
+    uint64_t floor;
+    const struct codec_msg *msg;
+    const struct broker_publish_done *done;
+    struct join *join;
+    size_t receivers;
+    uint8_t reason;
+};
+
+static struct join *publish_leg_begin(struct publish *p)
+{
+    struct join *j = p->join;
+    if (!j) {
+        p->join = j = mem_new(sizeof(*j));
+        j->conn = p->token ? p->conn : NULL;
+        j->loop = p->loop;
+        j->tenant = p->tenant;
+        j->token = p->token;
+        if (p->done)
+            j->done = *p->done;
+        j->legs = 1; /* the road itself */
+        if (j->conn)
+            broker_conn_hold(j->conn);
+    }
+    j->legs++;
+    return j;
+}
+
+static void publish_leg(struct join *j, uint8_t reason)
+{
+    if (reason > j->reason)
+        j->reason = reason;
+    if (--j->legs > 0)
+        return;
+    codec_msg_unref(j->msg);
+    if (j->conn) {
+        broker_conn_published(j->conn, j->token, j->reason);
+        broker_conn_done(j->conn);
+    } else if (j->done.fn) {
+        j->done.fn(j->done.arg, j->reason);
+    }
+    mem_free(j);
+}
+
+static int publish_end(struct publish *p, uint8_t *out_reason)
+{
+    if (p->receivers == 0 && p->reason == 0)
+        p->reason = CODEC_MQTT_RC_NO_MATCHING_SUBSCRIBERS;
+    if (!p->join) {
+        *out_reason = p->reason;
+        return 0;
+    }
+    publish_leg(p->join, p->reason);
+    return BROKER_PUBLISH_E_PENDING;
+}
+
+static void retain_done(void *arg, enum stores_outcome outcome)
+{
+    struct join *j = arg;
+    if (outcome != STORES_OK)
+        atomic_fetch_add_explicit(&j->loop->broker->events.count[BROKER_EV_MSG_RETAINED_ERROR], 1,
+                                  memory_order_relaxed);
+    publish_leg(j, broker_conn_reason_of(outcome));
+}
+
+static void publish_retain(struct publish *p)
+{
+    if (!p->msg->is_retain)
+        return;
+    struct broker_metrics *m = broker_loop_metrics(p->loop, p->tenant);
+    broker_metric_bytes(m, BROKER_M_INGRESS_RETAIN, p->msg->topic.n + p->msg->payload.n, 1);
+    stores_retain_put(p->loop->stores, p->tenant->name, p->msg, 0, 0, retain_done, publish_leg_begin(p));
+}
+
+static void insert_done(void *arg, const struct stores_inserted *r)
+{
+    struct join *j = arg;
+    if (r->outcome == STORES_OK && r->dropped + r->displaced)
+        broker_metric_add(broker_loop_metrics(j->loop, j->tenant), BROKER_M_DROP_OVERFLOW,
+                          r->dropped + r->displaced);
+    publish_leg(j, broker_conn_reason_of(r->outcome));
+}
+
+/* Subscriptions of one session in a row become one receiver with the largest QoS and all identifiers. */
+static size_t receivers_make(struct arena *a, const struct dist_receiver *const *in, size_t count,
+                             uint8_t qos, struct stores_receiver *out)
+{
+    uint32_t *ids = arena_alloc(a, count * sizeof(*ids));
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct dist_receiver *r = in[i];
+        struct str client = str_view(r->client, r->client_len);
+        struct stores_receiver *x = n ? &out[n - 1] : NULL;
+        if (!x || !str_eq(x->client, client) || x->incarnation != r->session) {
+            x = &out[n++];
+            *x = (struct stores_receiver){.client = client, .incarnation = r->session,
+                                          .options = r->options, .sub_id = ids};
+        }
+        uint8_t granted = r->options & DIST_OPTION_QOS, old = x->options & DIST_OPTION_QOS;
+        x->options = (uint8_t)((x->options & r->options & DIST_OPTION_NO_LOCAL) |
+                               ((x->options | r->options) & DIST_OPTION_AS_PUBLISHED) |
+                               (granted > old ? granted : old));
+        granted = x->options & DIST_OPTION_QOS;
+        x->qos = granted < qos ? granted : qos;
+        if (r->sub_id) {
+            *ids++ = r->sub_id;
+            x->sub_id_count++;
+        }
+    }
+    return n;
+}
+
+static bool is_own(const struct publish *p, const struct stores_receiver *r)
+{
+    return p->msg->publisher.n && str_eq(r->client, p->msg->publisher);
+}
+
+static void fan_inboxes(struct publish *p, const struct dist_receiver *const *in, size_t count)
+{
+    struct arena *a = net_loop_arena(p->loop->net);
+    struct stores_receiver *r = arena_alloc(a, count * sizeof(*r));
+    size_t n = receivers_make(a, in, count, p->msg->qos, r), kept = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!(r[i].options & DIST_OPTION_NO_LOCAL) || !is_own(p, &r[i]))
+            r[kept++] = r[i];
+    const struct session_settings *s = &p->tenant->loop[p->loop->index].settings->value;
+    uint64_t len = p->msg->topic.n + p->msg->payload.n;
+    if (kept > (uint64_t)s->max_persistent_fanout) {
+        kept = (size_t)s->max_persistent_fanout;
+        p->reason = CODEC_MQTT_RC_QUOTA_EXCEEDED;
+    }
+    if (kept == 0)
+        return;
+    p->receivers += kept;
+    broker_metric_bytes(broker_loop_metrics(p->loop, p->tenant), BROKER_M_PFANOUT, len * kept, kept);
+    stores_insert(p->loop->stores, p->tenant->name, p->msg, p->floor, r, kept, insert_done,
+                  publish_leg_begin(p));
+}
+
+/* A live member of a shared subscription, wherever it is. */
+static void fan_member(struct publish *p, const struct dist_receiver *r)
+{
+    struct broker_cross_send send = {
+        .tenant = p->tenant,
+        .msg = p->msg,
+        .from_cookie = p->from_cookie,
+        .cookie = broker_share_cookie(r),
+        .sub_id = r->sub_id,
+        .qos = r->options & DIST_OPTION_QOS,
+        .flags = r->options & DIST_OPTION_AS_PUBLISHED ? BROKER_TARGET_AS_PUBLISHED : 0,
+    };
+    bool is_sent;
+    unsigned to = broker_cookie_loop(send.cookie);
+    if (!atomic_load_explicit(&r->node->is_local, memory_order_relaxed))
+        is_sent = broker_peer_send(p->loop, r->node, &send);
+    else if (to == p->loop->index)
+        is_sent = broker_deliver_one(p->loop, &send);
+    else
+        is_sent = to < p->loop->broker->loop_count && !broker_cross_put(p->loop, to, &send);
+    if (is_sent)
+        p->receivers++;
+    else
+        broker_metric_add(broker_loop_metrics(p->loop, p->tenant), BROKER_M_DROP_CLOSED, 1);
+}
+
+/* Persistent members join the persistent receivers: one insert for all. */
+static void fan_stored(struct publish *p, const struct broker_targets *t)
+{
+    size_t count = 0, max = t->inbox_count + t->group_count;
+    const struct dist_receiver **in =
+        arena_alloc(net_loop_arena(p->loop->net), max * sizeof(struct dist_receiver *));
+    for (size_t i = 0; i < t->inbox_count; i++)
+        in[count++] = t->inbox[i];
+    int64_t left = p->tenant->loop[p->loop->index].settings->value.max_group_fanout;
+    for (size_t i = 0; i < t->group_count && left-- > 0; i++) {
+        const struct dist_receiver *r = broker_share_pick(p->loop, t->group[i], p->msg->publisher);
+        if (r && r->kind == DIST_KIND_INBOX)
+            in[count++] = r;
+        else if (r)
+            fan_member(p, r);
+    }
+    if (count)
+        fan_inboxes(p, in, count);
+}
+
+static void fan_loops(struct publish *p, uint64_t loops)
+{
+    struct broker_cross_send send = {.tenant = p->tenant, .msg = p->msg, .from_cookie = p->from_cookie};
+    while (loops) {
+        unsigned to = (unsigned)__builtin_ctzll(loops);
+        loops &= loops - 1;
+        if (broker_cross_put(p->loop, to, &send)) {
+            broker_metric_add(broker_loop_metrics(p->loop, p->tenant), BROKER_M_DROP_OVERFLOW, 1);
+            if (p->msg->qos > 0) /* not acknowledged: the client keeps it */
+                p->reason = CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR;
+        }
+        p->receivers++;
+    }
+}
+
+static void fan_nodes(struct publish *p, const struct broker_targets *t)
+{
+    struct broker_cross_send send = {.tenant = p->tenant, .msg = p->msg, .from_cookie = p->from_cookie};
+    for (size_t i = 0; i < t->node_count; i++) {
+        if (!broker_peer_send(p->loop, t->node[i], &send))
+            broker_metric_add(broker_loop_metrics(p->loop, p->tenant), BROKER_M_DROP_LINK, 1);
+        p->receivers++;
+    }
+}
+
+static void publish_fan(struct publish *p, const struct broker_targets *t)
+{
+    p->receivers += t->local_count;
+    if (t->loops)
+        fan_loops(p, t->loops);
+    if (t->node_count)
+        fan_nodes(p, t);
+    if (t->inbox_count | t->group_count)
+        fan_stored(p, t);
+    broker_deliver_local(p->loop, t, p->msg, p->conn, p->from_cookie);
+}
+
+static void publish_match(struct publish *p)
+{
+    publish_fan(p, broker_targets_get(p->loop, p->tenant, p->msg->topic));
+}
+
+static void received(void *arg, const struct stores_exchange *x)
+{
+    struct join *j = arg;
+    uint8_t reason = broker_conn_reason_of(x->outcome);
+    if (reason) {
+        publish_leg(j, reason);
+        return;
+    }
+    struct codec_msg *msg = j->msg; /* ours alone until now: nobody else has seen it */
+    msg->exchange = x->exchange;
+    msg->incarnation = j->conn->inflow->incarnation;
+    struct publish p = {.loop = j->loop, .tenant = j->tenant, .conn = j->conn, .token = j->token,
+                        .from_cookie = j->conn->cookie, .floor = x->floor, .msg = msg, .join = j};
+    publish_retain(&p);
+    publish_match(&p);
+    uint8_t ignored;
+    (void)!publish_end(&p, &ignored);
+}
+
+/* What follows waits for the inbox; the road's own leg ends in received. */
+static int publish_receive(struct publish *p, uint16_t packet_id)
+{
+    struct broker_conn *c = p->conn;
+    struct join *j = publish_leg_begin(p);
+    j->legs--;
+    j->msg = codec_msg_dup(p->msg);
+    struct stores_session s = {p->tenant->name, session_client_id(c->session), c->inflow->incarnation,
+                               c->inflow->mod};
+    stores_receive(p->loop->stores, &s, packet_id, received, j);
+    return BROKER_PUBLISH_E_PENDING;
+}
+
+static bool publish_admit(struct broker_conn *c, const struct codec_msg *msg)
+{
+    struct broker_loop *l = c->loop;
+    const struct broker_acl *acl = l->auth_files ? broker_auth_acl_find(l->auth_files, c->tenant->name) : NULL;
+    if (likely(!acl))
+        return true;
+    uint64_t hash = hash_str(msg->topic, l->broker->seed ^ (uintptr_t)acl) | 1;
+    if (hash == c->acl_hash)
+        return true;
+    if (!broker_acl_allows(acl, c->user, session_client_id(c->session), BROKER_ACL_WRITE, msg->topic)) {
+        broker_conn_report(c, BROKER_EV_PUB_ACTION_DISALLOW, "");
+        return false;
+    }
+    c->acl_hash = hash;
+    return true;
+}
+
+static void publish_begin(struct broker_loop *l, struct broker_tenant *tenant, struct codec_msg *msg)
+{
+    msg->hlc = hlc_now(&l->hlc, net_loop_wall(l->net));
+    struct broker_metrics *m = broker_loop_metrics(l, tenant);
+    broker_metric_bytes(m, (enum broker_metric_id)(BROKER_M_INGRESS_QOS0 + msg->qos),
+                        msg->topic.n + msg->payload.n, 1);
+}
+
+int broker_publish(struct broker_conn *c, const struct session_publish *in, uint8_t *out_reason)
+{
+    struct codec_msg msg;
+    memcpy(&msg, &in->msg, sizeof(msg));
+    publish_begin(c->loop, c->tenant, &msg);
+    if (!publish_admit(c, &msg)) {
+        *out_reason = CODEC_MQTT_RC_NOT_AUTHORIZED;
+        return 0;
+    }
+    struct publish p = {.loop = c->loop, .tenant = c->tenant, .conn = c, .token = in->token,
+                        .from_cookie = c->cookie, .msg = &msg};
+    if (in->is_stored)
+        return publish_receive(&p, in->packet_id);
+    publish_retain(&p);
+    publish_match(&p);
+    return publish_end(&p, out_reason);
+}
+
+void broker_publish_message(struct broker_loop *l, struct broker_tenant *tenant, const struct codec_msg *in,
+                            const struct broker_publish_done *done)
+{
+    struct codec_msg msg;
+    memcpy(&msg, in, sizeof(msg));
+    atomic_init(&msg.refs, 0);
+    publish_begin(l, tenant, &msg);
+    struct publish p = {.loop = l, .tenant = tenant, .msg = &msg, .done = done};
+    publish_retain(&p);
+    publish_match(&p);
+    uint8_t reason;
+    if (publish_end(&p, &reason) == 0 && done && done->fn)
+        done->fn(done->arg, reason);
+}
+
+void broker_publish_live(struct broker_loop *l, struct broker_tenant *tenant, const struct codec_msg *msg)
+{
+    struct publish p = {.loop = l, .tenant = tenant, .msg = msg};
+    const struct broker_targets *t = broker_targets_get(l, tenant, msg->topic);
+    if (t->loops)
+        fan_loops(&p, t->loops);
+    broker_deliver_local(l, t, msg, NULL, 0);
+}

@@ -1,0 +1,54 @@
+/* Choosing a member of a shared subscription.  SPDX-License-Identifier: Apache-2.0
+ *
+ * It never sends: the publish road does.  Rendezvous hashing: Thaler and Ravishankar, 1998. */
+#include "broker/share_priv.h"
+
+#include "base/hash.h"
+#include "broker/deliver_priv.h"
+
+static bool is_dead(const struct dist_receiver *r)
+{
+    return r->node && atomic_load_explicit(&r->node->is_dead, memory_order_relaxed);
+}
+
+static bool is_stalled(const struct broker_loop *l, const struct dist_receiver *r)
+{
+    return r->kind == DIST_KIND_MEMBER && atomic_load_explicit(&r->node->is_local, memory_order_relaxed) &&
+           broker_deliver_is_stalled(l->broker, broker_share_cookie(r));
+}
+
+static const struct dist_receiver *pick_ordered(const struct dist_members *m, struct str publisher)
+{
+    uint64_t who = hash_str(publisher, 0), best_score = 0;
+    const struct dist_receiver *best = NULL;
+    for (uint32_t i = 0; i < m->count; i++) {
+        const struct dist_receiver *r = m->member[i];
+        if (is_dead(r))
+            continue;
+        uint64_t score = hash_u64(who ^ hash_bytes(r->client, r->client_len, r->node ? r->node->epoch : 0));
+        if (!best || score > best_score) {
+            best = r;
+            best_score = score;
+        }
+    }
+    return best;
+}
+
+const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struct dist_group *g,
+                                              struct str publisher)
+{
+    const struct dist_members *m = dist_group_members(g);
+    if (g->share == DIST_SHARE_ORDERED)
+        return pick_ordered(m, publisher);
+    const struct dist_receiver *second = NULL;
+    uint32_t first = l->share_turn++ % m->count;
+    for (uint32_t i = 0; i < m->count; i++) {
+        const struct dist_receiver *r = m->member[(first + i) % m->count];
+        if (is_dead(r))
+            continue;
+        if (!is_stalled(l, r))
+            return r;
+        second = second ? second : r;
+    }
+    return second;
+}

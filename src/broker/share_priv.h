@@ -1,0 +1,19 @@
+/* Which member of a shared subscription gets a message.  SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "broker/loop_priv.h"
+#include "dist/index.h"
+
+/* NULL: nobody is left.  $share: members in turn, without those that do not read while another does.  $oshare: the same
+ * member for a publisher as long as it is there (rendezvous hashing: when one leaves, only its publishers move). */
+const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struct dist_group *g,
+                                              struct str publisher);
+
+/* The name of a live member on its node. */
+static inline uint64_t broker_share_cookie(const struct dist_receiver *r)
+{
+    uint64_t v = 0;
+    for (uint16_t i = 0; i < r->client_len && i < 8; i++)
+        v = v << 8 | (uint8_t)r->client[i];
+    return v;
+}
