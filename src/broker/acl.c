@@ -124,8 +124,8 @@ static bool is_plain(struct str s)
 }
 
 /* The rule's filter for this client; views into *scratch or the rule.  false: the rule is not about this client. */
-static bool rule_for(const struct rule *r, struct str user, struct str client_id, struct buf *scratch,
-                     struct str *out)
+static bool rule_for(const struct rule *r, struct str user, struct str client_id,
+                     struct buf *scratch, struct str *out)
 {
     *out = r->filter;
     if (!r->is_pattern)
@@ -188,7 +188,8 @@ bool broker_acl_allows(const struct broker_acl *acl, struct str user, struct str
     for (size_t i = 0; i < acl->count && !is_denied; i++) {
         const struct rule *r = &acl->rule[i];
         struct str filter;
-        if (!(r->access & ((unsigned)action | ACCESS_DENY)) || (is_allowed && r->access != ACCESS_DENY))
+        if (!(r->access & ((unsigned)action | ACCESS_DENY)) ||
+            (is_allowed && r->access != ACCESS_DENY))
             continue;
         if (!rule_for(r, user, client_id, &scratch, &filter) || relate(filter, topic) != COVERS)
             continue;

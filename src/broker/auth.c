@@ -18,8 +18,9 @@
 #define FILE_LEN_MAX ((size_t)64 << 20) /* does not matter: a larger file is a mistake */
 
 /* Checked when the name is unknown, so that the answer takes as long: no password fits it. */
-#define NOBODY_HASH                                                                                  \
-    "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+#define NOBODY_HASH                                                                                \
+    "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$"                                       \
+    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 struct password {
     struct str user, hash;
@@ -81,7 +82,8 @@ static int acl_read(const char *path, struct broker_acl **out, char error[BROKER
     return r;
 }
 
-static int passwords_read(struct broker_auth_files *f, const char *path, char error[BROKER_AUTH_ERROR_MAX])
+static int passwords_read(struct broker_auth_files *f, const char *path,
+                          char error[BROKER_AUTH_ERROR_MAX])
 {
     int r = file_read(path, &f->text, error);
     if (r)
@@ -94,7 +96,8 @@ static int passwords_read(struct broker_auth_files *f, const char *path, char er
         if (line.n == 0 || line.p[0] == '#')
             continue;
         struct password p;
-        if (!str_next(&line, ':', &p.user) || p.user.n == 0 || !line.p || !net_password_is_hash(line)) {
+        if (!str_next(&line, ':', &p.user) || p.user.n == 0 || !line.p ||
+            !net_password_is_hash(line)) {
             snprintf(error, BROKER_AUTH_ERROR_MAX,
                      "%s:%zu: must be name:hash as `bilrostctl passwd` writes it", path, number);
             return -EINVAL;
@@ -114,7 +117,8 @@ static int passwords_read(struct broker_auth_files *f, const char *path, char er
     return 0;
 }
 
-int broker_auth_files_new(const struct broker_auth_conf *conf, char out_error[BROKER_AUTH_ERROR_MAX],
+int broker_auth_files_new(const struct broker_auth_conf *conf,
+                          char out_error[BROKER_AUTH_ERROR_MAX],
                           struct broker_auth_files **out_files)
 {
     struct broker_auth_files *f = mem_new(sizeof(*f));
@@ -199,7 +203,8 @@ static void password_begin(struct broker_auth_ask *ask, struct broker_auth_files
 }
 
 void broker_auth_begin(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
-                       struct broker_auth_files *files, struct net_worker *worker, struct net_loop *here)
+                       struct broker_auth_files *files, struct net_worker *worker,
+                       struct net_loop *here)
 {
     ask->out_user = str_view("", 0);
     if ((chain->methods & BROKER_AUTH_CERTIFICATE) && ask->certificate.n) {
@@ -209,8 +214,11 @@ void broker_auth_begin(struct broker_auth_ask *ask, const struct broker_auth_cha
         password_begin(ask, files, worker, here);
     } else if ((chain->methods & BROKER_AUTH_ANONYMOUS) && ask->user.n == 0) {
         ask->done(ask, BROKER_AUTH_OK);
-    } else if ((chain->methods & BROKER_AUTH_ANONYMOUS) && !(chain->methods & BROKER_AUTH_PASSWORD)) {
-        ask->done(ask, BROKER_AUTH_OK); /* any name may come in, and as nobody checked it, it is not his */
+    } else if ((chain->methods & BROKER_AUTH_ANONYMOUS) &&
+               !(chain->methods & BROKER_AUTH_PASSWORD)) {
+        ask->done(
+            ask,
+            BROKER_AUTH_OK); /* any name may come in, and as nobody checked it, it is not his */
     } else {
         ask->done(ask, BROKER_AUTH_E_NOT_AUTHORIZED);
     }

@@ -30,11 +30,11 @@ struct broker_auth_chain {
 struct broker_auth_files;
 
 struct broker_auth_conf {
-    const char *password_file;    /* NULL: none.  "name:hash" a line, # comments */
-    const char *acl_file;         /* of every tenant without one of its own; NULL: all is allowed */
+    const char *password_file; /* NULL: none.  "name:hash" a line, # comments */
+    const char *acl_file;      /* of every tenant without one of its own; NULL: all is allowed */
     const struct broker_auth_acl {
         const char *tenant, *file;
-    } *acl;                       /* of single tenants */
+    } * acl; /* of single tenants */
     size_t acl_count;
 };
 
@@ -59,11 +59,11 @@ enum broker_auth_outcome {
 
 /* One question, embedded in who asks; the views must live until done. */
 struct broker_auth_ask {
-    struct str user;       /* p == NULL: none given */
+    struct str user; /* p == NULL: none given */
     struct str password;
     struct str certificate; /* the name in the checked certificate; empty: none */
     void (*done)(struct broker_auth_ask *ask, enum broker_auth_outcome outcome);
-    struct str out_user; /* who it is; a view of user or certificate */
+    struct str out_user;       /* who it is; a view of user or certificate */
     struct net_worker_job job; /* ours from here on */
     struct broker_auth_files *files;
     struct str hash;
@@ -72,4 +72,5 @@ struct broker_auth_ask {
 
 /* done is called exactly once, perhaps before this returns. */
 void broker_auth_begin(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
-                       struct broker_auth_files *files, struct net_worker *worker, struct net_loop *here);
+                       struct broker_auth_files *files, struct net_worker *worker,
+                       struct net_loop *here);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "base/err.h"
 #include "base/mem.h"
 #include "broker/conn_priv.h"
 #include "broker/inflow_priv.h"
@@ -13,10 +14,12 @@
 #include "broker/sys_priv.h"
 #include "dist/index.h"
 
-#define OUT_BYTES_MAX ((size_t)1 << 20)      /* matters: waiting for one client before deliveries to it stop */
-#define KEEP_BYTES_MAX ((size_t)1 << 20)     /* matters: a packet and a turn's input behind it fit */
-#define CONNECT_USEC_MAX (20 * USEC_SEC)     /* does not matter much: for CONNECT to arrive */
-#define CONNECT_LEN_MAX ((uint32_t)512 << 10) /* matters: a CONNECT with a will and a password fits */
+#define OUT_BYTES_MAX                                                                              \
+    ((size_t)1 << 20) /* matters: waiting for one client before deliveries to it stop */
+#define KEEP_BYTES_MAX ((size_t)1 << 20) /* matters: a packet and a turn's input behind it fit */
+#define CONNECT_USEC_MAX (20 * USEC_SEC) /* does not matter much: for CONNECT to arrive */
+#define CONNECT_LEN_MAX                                                                            \
+    ((uint32_t)512 << 10) /* matters: a CONNECT with a will and a password fits */
 #define QUEUE_BYTES_MAX ((uint32_t)16 << 20) /* matters: bytes queued for one clean session */
 
 /* A mail to one loop about something that all hear. */
@@ -30,7 +33,8 @@ struct news {
 
 /* ---- what the stores call back ---- */
 
-static void host_deliver(void *arg, unsigned loop, uint64_t cookie, const struct stores_delivery *d, size_t count)
+static void host_deliver(void *arg, unsigned loop, uint64_t cookie, const struct stores_delivery *d,
+                         size_t count)
 {
     struct broker *b = arg;
     struct broker_conn *c = broker_conn_find(&b->loop[loop], cookie);
@@ -60,7 +64,8 @@ static void host_quit(void *arg, unsigned loop, uint64_t cookie, enum stores_qui
         broker_conn_kick(c, SESSION_END_KICKED, CODEC_MQTT_RC_ADMINISTRATIVE_ACTION);
         break;
     case STORES_QUIT_GONE:
-        broker_conn_kick(c, SESSION_END_INBOX_TRANSIENT_ERROR, CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR);
+        broker_conn_kick(c, SESSION_END_INBOX_TRANSIENT_ERROR,
+                         CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR);
         break;
     }
 }
@@ -78,16 +83,17 @@ static void will_done(void *arg, uint8_t reason)
     struct will *w = arg;
     struct broker_event_who who = {.tenant = w->tenant->name, .client_id = w->client};
     bool is_done = reason < 0x80;
-    broker_event_report(&w->loop->broker->events, is_done ? BROKER_EV_WILL_DISTED : BROKER_EV_WILL_DIST_ERROR,
-                        &who, "%s", is_done ? "" : codec_mqtt_reason_text(reason));
+    broker_event_report(&w->loop->broker->events,
+                        is_done ? BROKER_EV_WILL_DISTED : BROKER_EV_WILL_DIST_ERROR, &who, "%s",
+                        is_done ? "" : codec_mqtt_reason_text(reason));
     if (is_done) /* else the store brings it again */
         stores_will_done(w->loop->stores, w->tenant->name, w->client, w->id);
     mem_free((void *)(uintptr_t)w->client.p);
     mem_free(w);
 }
 
-static void host_will(void *arg, unsigned loop, const struct stores_session *s, const struct codec_msg *msg,
-                      uint64_t will_id)
+static void host_will(void *arg, unsigned loop, const struct stores_session *s,
+                      const struct codec_msg *msg, uint64_t will_id)
 {
     struct broker *b = arg;
     struct broker_tenant *tenant = broker_tenant_find(b, s->tenant);
@@ -237,8 +243,8 @@ static void news_receive(struct net_loop *here, struct net_mail *mail)
     mem_free(n);
 }
 
-static void news_send(struct broker *b, unsigned to, struct broker_tenant *t, struct broker_settings *s,
-                      struct broker_auth_files *files)
+static void news_send(struct broker *b, unsigned to, struct broker_tenant *t,
+                      struct broker_settings *s, struct broker_auth_files *files)
 {
     struct news *n = mem_new(sizeof(*n));
     *n = (struct news){.broker = b, .tenant = t};
@@ -287,7 +293,8 @@ void broker_tenant_set(struct broker *b, struct str name, struct broker_settings
 
 /* ---- listeners ---- */
 
-int broker_listen(struct broker *b, const struct broker_listen_conf *conf, char out_error[NET_LISTENER_ERROR_MAX])
+int broker_listen(struct broker *b, const struct broker_listen_conf *conf,
+                  char out_error[NET_LISTENER_ERROR_MAX])
 {
     struct broker_listener *n = mem_new(sizeof(*n));
     n->broker = b;
@@ -356,7 +363,8 @@ void broker_kill(struct broker *b, struct str tenant, struct str client_id)
         }
 }
 
-void broker_publish_inject(struct broker *b, unsigned here, struct str tenant, const struct codec_msg *msg)
+void broker_publish_inject(struct broker *b, unsigned here, struct str tenant,
+                           const struct codec_msg *msg)
 {
     struct broker_tenant *t = broker_tenant_find(b, tenant);
     if (t)
@@ -388,9 +396,10 @@ void broker_metrics_format(struct broker *b, struct buf *out)
     buf_put_str(out, STR("# HELP mqtt_event_count_total events by name\n"
                          "# TYPE mqtt_event_count_total counter\n"));
     for (int id = 0; id < BROKER_EVENT_COUNT; id++)
-        buf_printf(out, "mqtt_event_count_total{event=\"%s\"} %llu\n",
-                   broker_event_name((enum broker_event_id)id),
-                   (unsigned long long)atomic_load_explicit(&b->events.count[id], memory_order_relaxed));
+        buf_printf(
+            out, "mqtt_event_count_total{event=\"%s\"} %llu\n",
+            broker_event_name((enum broker_event_id)id),
+            (unsigned long long)atomic_load_explicit(&b->events.count[id], memory_order_relaxed));
     mem_free(name);
     mem_free(sum);
 }

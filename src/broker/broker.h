@@ -29,8 +29,8 @@ struct broker_conf {
     struct net_worker *worker;    /* for password hashing */
     uint64_t seed;                /* from a random source */
     const struct log *log;
-    uint64_t memory_max;          /* bytes of queued messages and buffers in all; 0: no limit */
-    uint64_t connection_max;      /* of the process; 0: no limit */
+    uint64_t memory_max;     /* bytes of queued messages and buffers in all; 0: no limit */
+    uint64_t connection_max; /* of the process; 0: no limit */
     struct broker_auth_files *auth_files; /* a reference is taken */
     const char *sys_interval_tenant;      /* tenant that sees $SYS topics; NULL: "default" */
     usec_t sys_interval_usec;             /* 0: no $SYS topics */
@@ -62,12 +62,12 @@ struct broker_tenant *broker_tenant_at(struct broker *b, size_t i);
 void broker_auth_set(struct broker *b, struct broker_auth_files *files);
 
 struct broker_listen_conf {
-    const char *name;              /* for people: "tcp" */
-    struct net_listener_conf net;  /* accepted, arg, loop and loop_count are filled by the broker */
-    const char *tenant;            /* NULL: "default" */
+    const char *name;             /* for people: "tcp" */
+    struct net_listener_conf net; /* accepted, arg, loop and loop_count are filled by the broker */
+    const char *tenant;           /* NULL: "default" */
     struct broker_auth_chain auth;
-    usec_t connect_usec_max;       /* for CONNECT to arrive; 0: 20 s */
-    size_t out_bytes_max;          /* waiting for one client before it counts as stalled; 0: 1 MiB */
+    usec_t connect_usec_max; /* for CONNECT to arrive; 0: 20 s */
+    size_t out_bytes_max;    /* waiting for one client before it counts as stalled; 0: 1 MiB */
 };
 
 /* 0, or -errno with one plain sentence in out_error. */
@@ -90,7 +90,8 @@ void broker_kill(struct broker *b, struct str tenant, struct str client_id);
 
 /* A publish that no client made (the API, $SYS): routed as any other.  On loop `here`; msg is borrowed. */
 struct codec_msg;
-void broker_publish_inject(struct broker *b, unsigned here, struct str tenant, const struct codec_msg *msg);
+void broker_publish_inject(struct broker *b, unsigned here, struct str tenant,
+                           const struct codec_msg *msg);
 
 /* All events, for the API. */
 const struct broker_events *broker_events(const struct broker *b);

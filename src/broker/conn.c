@@ -14,8 +14,10 @@
 #include "broker/publish_priv.h"
 #include "broker/subscribe_priv.h"
 
-#define SLOW_USEC_MAX (100 * USEC_MSEC) /* matters: two clients that wait for each other crawl, but go on */
-#define CLOSE_DELAY_USEC_MAX (3 * USEC_SEC) /* does not matter: spreads those who come straight back */
+#define SLOW_USEC_MAX                                                                              \
+    (100 * USEC_MSEC) /* matters: two clients that wait for each other crawl, but go on */
+#define CLOSE_DELAY_USEC_MAX                                                                       \
+    (3 * USEC_SEC) /* does not matter: spreads those who come straight back */
 
 static bool cookie_eq(const void *item, const void *key)
 {
@@ -110,9 +112,11 @@ static void conn_detach(struct broker_conn *c, const struct session_end *end)
                                    c->inflow->incarnation, c->inflow->mod};
         broker_inflow_commit(c);
         broker_conn_hold(c);
-        stores_detach(c->loop->stores, &s, end->expiry_sec, end->will != SESSION_WILL_DUE, detached, c);
+        stores_detach(c->loop->stores, &s, end->expiry_sec, end->will != SESSION_WILL_DUE, detached,
+                      c);
     } else if (c->is_claimed) {
-        stores_dict_release(c->loop->stores, c->tenant->name, session_client_id(c->session), c->cookie);
+        stores_dict_release(c->loop->stores, c->tenant->name, session_client_id(c->session),
+                            c->cookie);
     }
     c->is_attached = c->is_claimed = false;
 }
@@ -142,8 +146,8 @@ static void conn_end(struct broker_conn *c, const struct session_end *end)
     c->is_open = false;
     net_timer_del(l->net, &c->timer);
     if (c->stream && !end->was_open && !end->is_by_client)
-        net_stream_close_later(c->stream,
-                               rng_between(net_loop_rng(l->net), USEC_SEC / 10, CLOSE_DELAY_USEC_MAX));
+        net_stream_close_later(
+            c->stream, rng_between(net_loop_rng(l->net), USEC_SEC / 10, CLOSE_DELAY_USEC_MAX));
     else if (c->stream)
         net_stream_close(c->stream);
 }
@@ -202,8 +206,8 @@ static void conn_release(struct broker_conn *c, uint16_t packet_id)
 {
     struct broker_release *r = mem_new(sizeof(*r));
     *r = (struct broker_release){c, packet_id};
-    struct stores_session s = {c->tenant->name, session_client_id(c->session), c->inflow->incarnation,
-                               c->inflow->mod};
+    struct stores_session s = {c->tenant->name, session_client_id(c->session),
+                               c->inflow->incarnation, c->inflow->mod};
     broker_conn_hold(c);
     stores_release(c->loop->stores, &s, packet_id, conn_release_done, r);
 }
@@ -214,8 +218,8 @@ struct routed {
     uint8_t reason;
 };
 
-static void conn_publish(struct broker_conn *c, const struct session_publish *p, struct routed *routed,
-                         size_t *count)
+static void conn_publish(struct broker_conn *c, const struct session_publish *p,
+                         struct routed *routed, size_t *count)
 {
     uint8_t reason = 0;
     if (broker_publish(c, p, &reason) == 0 && p->token)
@@ -357,7 +361,8 @@ static size_t conn_read(void *arg, struct net_stream *s, const uint8_t *p, size_
     struct session_out *out = out_begin(c);
     while (session_is_ready(c->session)) {
         struct codec_mqtt_packet packet;
-        int r = codec_mqtt_frame(str_view(p + used, n - used), session_packet_len_max(c->session), &packet);
+        int r = codec_mqtt_frame(str_view(p + used, n - used), session_packet_len_max(c->session),
+                                 &packet);
         if (r == CODEC_MQTT_E_MORE) {
             if (packet.len > n - used)
                 net_stream_want(s, packet.len);
@@ -433,7 +438,8 @@ static void conn_timer(void *arg, usec_t now)
 
 void broker_conn_accept(void *arg, struct net_loop *here, struct net_stream *s)
 {
-    static const struct net_stream_ops ops = {conn_read, conn_drained, conn_closed};
+    static const struct net_stream_ops ops = {
+        .read = conn_read, .drained = conn_drained, .closed = conn_closed};
     struct broker_listener *n = arg;
     struct broker *b = n->broker;
     struct broker_loop *l = &b->loop[net_loop_index(here)];
@@ -484,8 +490,9 @@ void broker_conn_slow_check(struct broker_loop *l)
     list_each(&l->slow, it)
     {
         struct broker_conn *c = container_of(it, struct broker_conn, slow);
-        struct broker_conn *to =
-            broker_cookie_loop(c->slow_cookie) == l->index ? broker_conn_find(l, c->slow_cookie) : NULL;
+        struct broker_conn *to = broker_cookie_loop(c->slow_cookie) == l->index
+                                     ? broker_conn_find(l, c->slow_cookie)
+                                     : NULL;
         bool is_local = broker_cookie_loop(c->slow_cookie) == l->index;
         bool is_over = now >= c->slow_until || (is_local && (!to || !to->is_stalled));
         if (!is_over && is_local)

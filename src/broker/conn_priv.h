@@ -12,12 +12,12 @@ struct broker_conn_ask; /* what only the connecting phase needs */
 /* Flow of a persistent session's stored messages from its inbox. */
 struct broker_inflow {
     uint64_t incarnation, mod;
-    uint64_t next_seq;       /* the next one the session mind gets */
-    uint64_t known_seq;      /* there are messages up to, not including, this one */
-    uint64_t dup_seq;        /* below it they may have been sent on an older connection */
+    uint64_t next_seq;  /* the next one the session mind gets */
+    uint64_t known_seq; /* there are messages up to, not including, this one */
+    uint64_t dup_seq;   /* below it they may have been sent on an older connection */
     uint64_t qos0_next_seq, qos0_known_seq;
     uint64_t qos0_acked_seq, qos0_committed_seq;
-    uint64_t head_seq;       /* as last committed */
+    uint64_t head_seq; /* as last committed */
     bool is_fetching, is_fetching_qos0, is_committing;
     bool is_committing_mind; /* what is being committed came from the mind */
 };
@@ -29,34 +29,34 @@ struct broker_release {
 };
 
 struct broker_conn {
-    struct list link;        /* loop->conns */
+    struct list link; /* loop->conns */
     struct broker_loop *loop;
     struct broker_listener *listener;
     struct broker_tenant *tenant;
     struct broker_settings *settings;
     struct net_stream *stream; /* NULL: ended */
     struct session *session;
-    struct broker_conn_ask *ask;   /* until CONNACK */
-    struct broker_inflow *inflow;  /* persistent sessions */
-    struct broker_sub *subs;       /* clean sessions: its subscriptions */
-    struct broker_shared *shared;  /* clean sessions: its shared subscriptions */
-    struct net_timer timer;        /* session_deadline */
-    struct list slow;              /* loop->slow while it waits for a slow receiver */
-    uint64_t slow_cookie;          /* the receiver it waits for */
-    usec_t slow_until;             /* but no longer than this */
+    struct broker_conn_ask *ask;  /* until CONNACK */
+    struct broker_inflow *inflow; /* persistent sessions */
+    struct broker_sub *subs;      /* clean sessions: its subscriptions */
+    struct broker_shared *shared; /* clean sessions: its shared subscriptions */
+    struct net_timer timer;       /* session_deadline */
+    struct list slow;             /* loop->slow while it waits for a slow receiver */
+    uint64_t slow_cookie;         /* the receiver it waits for */
+    usec_t slow_until;            /* but no longer than this */
     uint64_t cookie;
-    struct str user;               /* heap; who was authenticated */
-    uint64_t acl_hash;             /* the last topic it was allowed to publish to */
-    uint32_t pending;              /* completions that will name this connection */
+    struct str user;   /* heap; who was authenticated */
+    uint64_t acl_hash; /* the last topic it was allowed to publish to */
+    uint32_t pending;  /* completions that will name this connection */
     uint32_t sub_count;
-    bool is_open;                  /* CONNACK 0 was sent and the end not yet reached */
-    bool is_claimed;               /* the session dict knows us */
-    bool is_attached;              /* the inbox knows us */
-    bool is_waiting;               /* reading is paused until the session mind is ready */
-    bool is_slowed;                /* reading is paused for a slow receiver */
-    bool is_stalled;               /* counted in broker.stalled */
-    bool is_dirty;                 /* in loop->dirty */
-    bool is_counted;               /* in connection_count */
+    bool is_open;     /* CONNACK 0 was sent and the end not yet reached */
+    bool is_claimed;  /* the session dict knows us */
+    bool is_attached; /* the inbox knows us */
+    bool is_waiting;  /* reading is paused until the session mind is ready */
+    bool is_slowed;   /* reading is paused for a slow receiver */
+    bool is_stalled;  /* counted in broker.stalled */
+    bool is_dirty;    /* in loop->dirty */
+    bool is_counted;  /* in connection_count */
     struct list dirty;
 };
 

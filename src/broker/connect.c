@@ -94,15 +94,18 @@ void broker_connect_authenticate(struct broker_conn *c, const struct codec_mqtt_
     memcpy(ask->assigned_id, "b-", 2);
     uuid_format(&id, ask->assigned_id + 2);
     struct net_stream_identity who;
-    if ((c->listener->auth.methods & BROKER_AUTH_CERTIFICATE) && net_stream_identity(c->stream, &who))
-        ask->auth.certificate = c->listener->auth.identity == BROKER_AUTH_IDENTITY_CN ? who.cn : who.san;
+    if ((c->listener->auth.methods & BROKER_AUTH_CERTIFICATE) &&
+        net_stream_identity(c->stream, &who))
+        ask->auth.certificate =
+            c->listener->auth.identity == BROKER_AUTH_IDENTITY_CN ? who.cn : who.san;
     if (connect->has_username)
         ask->auth.user = connect->username;
     if (connect->has_password)
         ask->auth.password = connect->password;
     ask->auth.done = authenticated;
     broker_conn_hold(c);
-    broker_auth_begin(&ask->auth, &c->listener->auth, l->auth_files, l->broker->conf.worker, l->net);
+    broker_auth_begin(&ask->auth, &c->listener->auth, l->auth_files, l->broker->conf.worker,
+                      l->net);
 }
 
 /* No method of enhanced authentication is built in: the first AUTH was refused with its CONNECT. */
@@ -173,8 +176,10 @@ static void connect_attached(void *arg, const struct stores_attached *a)
         return;
     }
     if (is_gone(c)) { /* it broke meanwhile: as if it had connected and broken */
-        struct stores_session s = {c->tenant->name, session_client_id(c->session), a->incarnation, a->mod};
-        stores_detach(c->loop->stores, &s, session_expiry_sec(c->session), false, connect_released, c);
+        struct stores_session s = {c->tenant->name, session_client_id(c->session), a->incarnation,
+                                   a->mod};
+        stores_detach(c->loop->stores, &s, session_expiry_sec(c->session), false, connect_released,
+                      c);
         return;
     }
     c->is_attached = true;
@@ -207,7 +212,8 @@ static void connect_cleaned(void *arg, enum stores_outcome outcome)
 
 static uint32_t receive_max(const struct codec_mqtt_connect *connect)
 {
-    return CODEC_MQTT_HAS(&connect->props, RECEIVE_MAXIMUM) ? connect->props.receive_maximum : UINT16_MAX;
+    return CODEC_MQTT_HAS(&connect->props, RECEIVE_MAXIMUM) ? connect->props.receive_max
+                                                            : UINT16_MAX;
 }
 
 static void connect_claimed(void *arg, enum stores_outcome outcome)
@@ -256,7 +262,8 @@ void broker_connect_attach(struct broker_conn *c, const struct session_attach *a
     c->cookie = (uint64_t)l->index << 56 | ++l->cookie_last;
     map_put(&l->by_cookie, hash_u64(c->cookie), c);
     broker_conn_hold(c);
-    stores_dict_claim(l->stores, c->tenant->name, c->ask->attach.client_id, c->cookie, connect_claimed, c);
+    stores_dict_claim(l->stores, c->tenant->name, c->ask->attach.client_id, c->cookie,
+                      connect_claimed, c);
 }
 
 void broker_connect_connected(struct broker_conn *c, bool is_session_present)

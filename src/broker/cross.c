@@ -8,10 +8,10 @@
 #include "broker/deliver_priv.h"
 #include "broker/loop_priv.h"
 
-#define COPY_MAX 4096      /* does not matter much: from here on a reference costs less than a copy */
-#define SPARE_MAX 16       /* does not matter: batches kept for reuse */
+#define COPY_MAX 4096 /* does not matter much: from here on a reference costs less than a copy */
+#define SPARE_MAX 16  /* does not matter: batches kept for reuse */
 #define BATCH_KEEP_MAX ((size_t)256 << 10) /* a larger one is freed instead of kept */
-#define MAILBOX_MAX 65536  /* does not matter: bytes are what bounds it */
+#define MAILBOX_MAX 65536                  /* does not matter: bytes are what bounds it */
 
 struct broker_batch {
     struct net_mailbox_item item;
@@ -24,7 +24,7 @@ struct broker_batch {
 struct record {
     struct broker_cross_send send;
     struct codec_msg *kept;
-    uint32_t len; /* of all of it */
+    uint32_t len;         /* of all of it */
     struct codec_msg msg; /* when not kept: its views point to what follows once it is received */
 };
 
@@ -99,7 +99,8 @@ int broker_cross_put(struct broker_loop *l, unsigned to, const struct broker_cro
     size_t n = views_len(m);
     bool is_kept = n > COPY_MAX;
     size_t len = (sizeof(struct record) + (is_kept ? 0 : n) + 7) & ~(size_t)7;
-    if (atomic_load_explicit(pending, memory_order_relaxed) + len + (is_kept ? n : 0) > BROKER_CROSS_BYTES_MAX)
+    if (atomic_load_explicit(pending, memory_order_relaxed) + len + (is_kept ? n : 0) >
+        BROKER_CROSS_BYTES_MAX)
         return BROKER_CROSS_E_FULL;
     atomic_fetch_add_explicit(pending, len + (is_kept ? n : 0), memory_order_relaxed);
     struct broker_batch *b = batch_get(l, to);

@@ -12,16 +12,17 @@ struct broker_loop;
 struct broker_tenant;
 struct codec_msg;
 
-#define BROKER_CROSS_BYTES_MAX ((size_t)8 << 20) /* matters: under way to one loop; beyond it QoS 0 is dropped */
+#define BROKER_CROSS_BYTES_MAX                                                                     \
+    ((size_t)8 << 20) /* matters: under way to one loop; beyond it QoS 0 is dropped */
 
 struct broker_batch;
 
 struct broker_cross {
-    struct broker_batch **open;     /* [loop_count]: being filled, or NULL */
-    struct broker_batch *spare;     /* to be used again */
+    struct broker_batch **open; /* [loop_count]: being filled, or NULL */
+    struct broker_batch *spare; /* to be used again */
     unsigned spare_count;
-    struct net_mailbox *in;         /* where others put batches for this loop */
-    _Atomic uint64_t *pending;      /* [loop_count]: bytes under way from loop i to this one */
+    struct net_mailbox *in;    /* where others put batches for this loop */
+    _Atomic uint64_t *pending; /* [loop_count]: bytes under way from loop i to this one */
 };
 
 void broker_cross_init(struct broker_loop *l);
@@ -43,7 +44,8 @@ struct broker_cross_send {
     uint8_t flags; /* enum broker_target_flag */
     bool is_retained;
 };
-must_use int broker_cross_put(struct broker_loop *l, unsigned to, const struct broker_cross_send *send);
+must_use int broker_cross_put(struct broker_loop *l, unsigned to,
+                              const struct broker_cross_send *send);
 
 /* Hands the batches over; at the end of the turn. */
 void broker_cross_flush(struct broker_loop *l);

@@ -57,7 +57,8 @@ static void slow_receive(struct net_loop *here, struct net_mail *mail)
     mem_free(m);
 }
 
-void broker_deliver_held(struct broker_conn *to, uint8_t qos, struct broker_conn *from, uint64_t from_cookie)
+void broker_deliver_held(struct broker_conn *to, uint8_t qos, struct broker_conn *from,
+                         uint64_t from_cookie)
 {
     stalled_set(to, true);
     size_t count = session_queue_count(to->session);
@@ -73,8 +74,8 @@ void broker_deliver_held(struct broker_conn *to, uint8_t qos, struct broker_conn
     struct slow_mail *m = mem_new(sizeof(*m));
     *m = (struct slow_mail){
         .broker = to->loop->broker, .from_cookie = from_cookie, .to_cookie = to->cookie};
-    net_loop_post(to->loop->net, to->loop->broker->loop[broker_cookie_loop(from_cookie)].net, &m->mail,
-                  slow_receive);
+    net_loop_post(to->loop->net, to->loop->broker->loop[broker_cookie_loop(from_cookie)].net,
+                  &m->mail, slow_receive);
 }
 
 static void count_drops(struct broker_metrics *m, enum broker_metric_id id, uint64_t n[3])
@@ -93,7 +94,7 @@ void broker_deliver_count(struct broker_conn *to, struct session_out *out)
     for (int q = 0; q < 3; q++)
         if (k->dropped_overflow[q] + k->dropped_budget[q] + k->dropped_oversize[q])
             broker_conn_report(to, dropped[q],
-                               k->dropped_overflow[q]  ? "Overflow"
+                               k->dropped_overflow[q] ? "Overflow"
                                : k->dropped_budget[q] ? "ResourceExhausted"
                                                       : "Oversize");
     count_drops(m, BROKER_M_DROP_OVERFLOW, k->dropped_overflow);
@@ -113,8 +114,9 @@ static void delivered(struct broker_conn *to, const struct session_delivery *d, 
     broker_deliver_held(to, d->msg->qos < d->qos ? d->msg->qos : d->qos, from, from_cookie);
 }
 
-void broker_deliver_local(struct broker_loop *l, const struct broker_targets *t, const struct codec_msg *msg,
-                          struct broker_conn *from, uint64_t from_cookie)
+void broker_deliver_local(struct broker_loop *l, const struct broker_targets *t,
+                          const struct codec_msg *msg, struct broker_conn *from,
+                          uint64_t from_cookie)
 {
     if (t->local_count == 0)
         return;
@@ -139,9 +141,9 @@ void broker_deliver_local(struct broker_loop *l, const struct broker_targets *t,
     size_t len = msg->topic.n + msg->payload.n;
     for (unsigned q = 0; q < 3; q++)
         if (count[q])
-            broker_metric_bytes(m, (enum broker_metric_id)(BROKER_M_EGRESS_QOS0 +
-                                                            (q < msg->qos ? q : msg->qos)),
-                                len * count[q], count[q]);
+            broker_metric_bytes(
+                m, (enum broker_metric_id)(BROKER_M_EGRESS_QOS0 + (q < msg->qos ? q : msg->qos)),
+                len * count[q], count[q]);
     broker_metric_bytes(m, BROKER_M_TFANOUT, len * t->local_count, t->local_count);
 }
 

@@ -4,8 +4,9 @@
 #include "broker/conn_priv.h"
 
 /* To all live subscribers of this loop.  from: the publisher if it is on this loop, else NULL; from_cookie: its name. */
-void broker_deliver_local(struct broker_loop *l, const struct broker_targets *t, const struct codec_msg *msg,
-                          struct broker_conn *from, uint64_t from_cookie);
+void broker_deliver_local(struct broker_loop *l, const struct broker_targets *t,
+                          const struct codec_msg *msg, struct broker_conn *from,
+                          uint64_t from_cookie);
 
 /* To one session of this loop (a member of a shared group, a retained message); the subscription is in *send.
  * false: it has gone. */
@@ -15,7 +16,8 @@ bool broker_deliver_one(struct broker_loop *l, const struct broker_cross_send *s
 void broker_deliver_cross(struct broker_loop *l, const struct broker_cross_send *send);
 
 /* After a delivery that did not leave at once: is the receiver stalled, must the publisher wait? */
-void broker_deliver_held(struct broker_conn *to, uint8_t qos, struct broker_conn *from, uint64_t from_cookie);
+void broker_deliver_held(struct broker_conn *to, uint8_t qos, struct broker_conn *from,
+                         uint64_t from_cookie);
 
 /* Moves what a session mind counted into its tenant's metrics. */
 void broker_deliver_count(struct broker_conn *to, struct session_out *out);

@@ -60,14 +60,13 @@ static void drain_begin(struct net_loop *here, struct net_mail *mail)
     drain_tick(d, net_loop_now(here));
 }
 
-void broker_drain(struct broker *b, unsigned disconnect_per_sec_max, usec_t deadline, void (*done)(void *arg),
-                  void *arg)
+void broker_drain(struct broker *b, unsigned disconnect_per_sec_max, usec_t deadline,
+                  void (*done)(void *arg), void *arg)
 {
     must(!b->drain);
     for (size_t i = 0; i < b->listener_count; i++)
         net_listener_stop(b->listener[i]->net);
-    struct broker_drain_state *s =
-        mem_new(sizeof(*s) + b->loop_count * sizeof(struct drain_loop));
+    struct broker_drain_state *s = mem_new(sizeof(*s) + b->loop_count * sizeof(struct drain_loop));
     *s = (struct broker_drain_state){.broker = b, .done = done, .arg = arg, .left = b->loop_count};
     b->drain = s;
     uint64_t per_tick = disconnect_per_sec_max * DRAIN_TICK / USEC_SEC / b->loop_count;

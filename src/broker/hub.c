@@ -71,14 +71,15 @@ static bool transit_eq(const void *item, const void *key)
 }
 
 /* The filter's entry in the index and what hangs there. */
-static struct broker_filter *filter_find(const struct broker_loop *l, struct str tenant, struct str text,
-                                         struct dist_filter **out_entry)
+static struct broker_filter *filter_find(const struct broker_loop *l, struct str tenant,
+                                         struct str text, struct dist_filter **out_entry)
 {
     *out_entry = dist_index_find(l->routes, tenant, text);
     return *out_entry ? dist_filter_host(*out_entry) : NULL;
 }
 
-static struct broker_filter *filter_new(const struct broker *b, struct broker_tenant *t, struct str text)
+static struct broker_filter *filter_new(const struct broker *b, struct broker_tenant *t,
+                                        struct str text)
 {
     size_t lists = b->loop_count * sizeof(struct broker_members);
     struct broker_filter *f = mem_new(sizeof(*f) + lists + text.n);
@@ -135,8 +136,8 @@ static void route_start(struct transit *t, enum transit_state state)
         stores_route_del(t->home->stores, &r, route_done, t);
 }
 
-static struct transit *transit_new(struct broker_loop *home, struct broker_tenant *tenant, struct str text,
-                                   uint64_t hash)
+static struct transit *transit_new(struct broker_loop *home, struct broker_tenant *tenant,
+                                   struct str text, uint64_t hash)
 {
     struct transit *t = mem_new(sizeof(*t) + text.n);
     t->home = home;
@@ -285,7 +286,8 @@ static void answer(struct hub_mail *m, int outcome)
         net_loop_post(m->home->net, m->from->net, &m->mail, answer_receive);
 }
 
-static struct hub_mail *mail_new(struct broker_loop *l, struct broker_tenant *tenant, struct str text)
+static struct hub_mail *mail_new(struct broker_loop *l, struct broker_tenant *tenant,
+                                 struct str text)
 {
     struct hub_mail *m = mem_new(sizeof(*m) + text.n);
     m->hash = hash_of(l->broker, tenant, text);

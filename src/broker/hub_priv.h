@@ -18,7 +18,7 @@ struct broker_sub {
     uint32_t sub_id : 28;         /* Subscription Identifier, 0: none */
     uint32_t qos : 2;
     uint32_t no_local : 1;
-    uint32_t as_published : 1;    /* Retain As Published */
+    uint32_t as_published : 1; /* Retain As Published */
 };
 
 /* The subscribers of one filter on one loop; only that loop looks inside. */
@@ -28,7 +28,7 @@ struct broker_members {
 };
 
 struct broker_filter {
-    _Atomic uint64_t mask;        /* loops with members */
+    _Atomic uint64_t mask; /* loops with members */
     struct broker_tenant *tenant;
     uint32_t text_len;
     struct broker_members loop[]; /* [loop_count], then the text */

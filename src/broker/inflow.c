@@ -12,8 +12,8 @@
 
 static struct stores_session session_of(const struct broker_conn *c)
 {
-    return (struct stores_session){c->tenant->name, session_client_id(c->session), c->inflow->incarnation,
-                                   c->inflow->mod};
+    return (struct stores_session){c->tenant->name, session_client_id(c->session),
+                                   c->inflow->incarnation, c->inflow->mod};
 }
 
 static int give(struct broker_conn *c, const struct stores_delivery *in)
@@ -63,8 +63,7 @@ void broker_inflow_deliver(struct broker_conn *c, const struct stores_delivery *
         }
         if (d[i].seq >= f->known_seq)
             f->known_seq = d[i].seq + 1;
-        if (d[i].seq == f->next_seq && !f->is_fetching &&
-            give(c, &d[i]) != SESSION_DELIVER_E_FULL)
+        if (d[i].seq == f->next_seq && !f->is_fetching && give(c, &d[i]) != SESSION_DELIVER_E_FULL)
             f->next_seq++;
     }
     broker_inflow_pump(c);
@@ -97,7 +96,8 @@ static void fetched(void *arg, const struct stores_fetched *r)
             f->next_seq = f->known_seq;
         broker_inflow_pump(c);
     } else if (c->is_open && r->outcome != STORES_E_UNAVAILABLE && r->outcome != STORES_E_FULL) {
-        broker_conn_kick(c, SESSION_END_INBOX_TRANSIENT_ERROR, CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR);
+        broker_conn_kick(c, SESSION_END_INBOX_TRANSIENT_ERROR,
+                         CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR);
     }
     broker_conn_done(c);
 }
@@ -153,7 +153,8 @@ static void committed(void *arg, enum stores_outcome outcome)
         if (c->is_open)
             broker_inflow_pump(c);
     } else if (c->is_open) {
-        broker_conn_kick(c, SESSION_END_INBOX_TRANSIENT_ERROR, CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR);
+        broker_conn_kick(c, SESSION_END_INBOX_TRANSIENT_ERROR,
+                         CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR);
     }
     broker_conn_done(c);
 }
@@ -178,5 +179,6 @@ void broker_inflow_commit(struct broker_conn *c)
         mark[i] = (struct stores_mark){k.rec_seq[i], STORES_PHASE_RECEIVED};
     f->is_committing = true;
     broker_conn_hold(c);
-    stores_commit(c->loop->stores, &s, k.head_seq - 1, f->qos0_acked_seq, mark, k.rec_count, committed, c);
+    stores_commit(c->loop->stores, &s, k.head_seq - 1, f->qos0_acked_seq, mark, k.rec_count,
+                  committed, c);
 }

@@ -17,7 +17,8 @@
 #include "session/session.h"
 #include "stores/stores.h"
 
-#define BROKER_STEP_DEPTH 8 /* matters: completions that come at once nest; more would be a loop of ours */
+#define BROKER_STEP_DEPTH                                                                          \
+    8 /* matters: completions that come at once nest; more would be a loop of ours */
 #define BROKER_LOOP_MAX 64 /* matters: masks of loops are 64 bits */
 
 struct broker_conn;
@@ -28,29 +29,29 @@ struct broker_loop {
     struct net_loop *net;
     unsigned index;
     struct stores_client *stores;
-    struct dist_index *routes;            /* read in place */
+    struct dist_index *routes; /* read in place */
     struct broker_auth_files *auth_files;
     uint32_t share_turn;
     struct hlc hlc;
-    struct map transit;                   /* hub: filters homed here whose node route comes or goes */
-    uint64_t member_version;              /* hub: counts changes of this loop's members */
+    struct map transit;      /* hub: filters homed here whose node route comes or goes */
+    uint64_t member_version; /* hub: counts changes of this loop's members */
     struct broker_target_cache targets;
     struct broker_cross cross;
-    struct codec_mqtt_images images;      /* of the message being delivered */
+    struct codec_mqtt_images images;           /* of the message being delivered */
     struct session_out out[BROKER_STEP_DEPTH]; /* of steps within steps */
     unsigned depth;
-    struct session_out deliver_out;       /* of deliveries */
-    struct buf scratch;                   /* of one call; never held across another call of this room */
-    struct list conns;                    /* all connections of this loop */
+    struct session_out deliver_out; /* of deliveries */
+    struct buf scratch;             /* of one call; never held across another call of this room */
+    struct list conns;              /* all connections of this loop */
     uint64_t conn_count;
-    struct map by_cookie;                 /* connections with a session */
+    struct map by_cookie; /* connections with a session */
     uint64_t cookie_last;
-    struct list slow;                     /* connections whose reading waits for a slow receiver */
-    struct list dirty;                    /* connections with something to do at the end of the turn */
+    struct list slow;  /* connections whose reading waits for a slow receiver */
+    struct list dirty; /* connections with something to do at the end of the turn */
     struct net_defer turn_end;
     struct net_timer slow_timer;
-    struct net_timer second;              /* ticks once a second: rates, overload, stalls */
-    struct budget budget;                 /* parent: the process */
+    struct net_timer second; /* ticks once a second: rates, overload, stalls */
+    struct budget budget;    /* parent: the process */
     bool is_draining;
 };
 
@@ -59,25 +60,26 @@ struct broker_listener {
     struct net_listener *net;
     struct broker_tenant *tenant;
     struct broker_auth_chain auth;
-    struct broker_settings *settings;     /* until a client is authenticated */
+    struct broker_settings *settings; /* until a client is authenticated */
     struct session_conf session_conf;
     char *name;
 };
 
-#define BROKER_STALLED_SLOTS 4096 /* does not matter much: cookies share a slot; a false stall skips a member */
+#define BROKER_STALLED_SLOTS                                                                       \
+    4096 /* does not matter much: cookies share a slot; a false stall skips a member */
 
 struct broker {
     struct broker_conf conf;
     struct stores *stores;
     struct stores_host *host;
-    struct broker_loop *loop;             /* [loop_count] */
+    struct broker_loop *loop; /* [loop_count] */
     unsigned loop_count;
     uint64_t seed;
     struct broker_events events;
     struct budget memory;
-    size_t out_bytes_max;                 /* waiting for one client before deliveries to it stop */
+    size_t out_bytes_max; /* waiting for one client before deliveries to it stop */
     _Atomic uint64_t connection_count;
-    _Atomic uint64_t hub_version;         /* counts changes of which loops want a filter */
+    _Atomic uint64_t hub_version;                  /* counts changes of which loops want a filter */
     _Atomic uint8_t stalled[BROKER_STALLED_SLOTS]; /* by cookie: how many of them do not read */
     struct broker_tenant *_Atomic tenant[256];
     _Atomic size_t tenant_count;

@@ -3,7 +3,11 @@
  * It never resets a counter. */
 #include "broker/metric.h"
 
-enum { KIND_COUNT = BROKER_METRIC_COUNTER, KIND_GAUGE = BROKER_METRIC_GAUGE, KIND_SUM = BROKER_METRIC_SUM };
+enum {
+    KIND_COUNT = BROKER_METRIC_COUNTER,
+    KIND_GAUGE = BROKER_METRIC_GAUGE,
+    KIND_SUM = BROKER_METRIC_SUM
+};
 
 static const struct {
     const char *name, *what;

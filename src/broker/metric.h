@@ -37,8 +37,8 @@ static inline void broker_metric_sub(struct broker_metrics *m, enum broker_metri
 }
 
 /* One occasion (or several) of n bytes in all. */
-static inline void broker_metric_bytes(struct broker_metrics *m, enum broker_metric_id id, uint64_t n,
-                                       uint64_t occasions)
+static inline void broker_metric_bytes(struct broker_metrics *m, enum broker_metric_id id,
+                                       uint64_t n, uint64_t occasions)
 {
     broker_metric_add(m, id, n);
     atomic_store_explicit(&m->count[id],

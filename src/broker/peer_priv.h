@@ -7,4 +7,5 @@ struct dist_node;
 
 /* To the live subscribers of the message's topic there (cookie 0), or to one session.  false: there is no way; counted
  * by the caller. */
-bool broker_peer_send(struct broker_loop *l, const struct dist_node *to, const struct broker_cross_send *send);
+bool broker_peer_send(struct broker_loop *l, const struct dist_node *to,
+                      const struct broker_cross_send *send);

@@ -30,7 +30,7 @@ struct join {
     struct broker_publish_done done;
     uint32_t legs;
     uint8_t reason;
-    struct codec_msg *msg;    /* while the inbox receives its packet identifier */
+    struct codec_msg *msg; /* while the inbox receives its packet identifier */
 };
 
 /* One message on the road. */
@@ -110,7 +110,8 @@ static void publish_retain(struct publish *p)
         return;
     struct broker_metrics *m = broker_loop_metrics(p->loop, p->tenant);
     broker_metric_bytes(m, BROKER_M_INGRESS_RETAIN, p->msg->topic.n + p->msg->payload.n, 1);
-    stores_retain_put(p->loop->stores, p->tenant->name, p->msg, 0, 0, retain_done, publish_leg_begin(p));
+    stores_retain_put(p->loop->stores, p->tenant->name, p->msg, 0, 0, retain_done,
+                      publish_leg_begin(p));
 }
 
 static void insert_done(void *arg, const struct stores_inserted *r)
@@ -134,8 +135,8 @@ static size_t receivers_make(struct arena *a, const struct dist_receiver *const 
         struct stores_receiver *x = n ? &out[n - 1] : NULL;
         if (!x || !str_eq(x->client, client) || x->incarnation != r->session) {
             x = &out[n++];
-            *x = (struct stores_receiver){.client = client, .incarnation = r->session,
-                                          .options = r->options, .sub_id = ids};
+            *x = (struct stores_receiver){
+                .client = client, .incarnation = r->session, .options = r->options, .sub_id = ids};
         }
         uint8_t granted = r->options & DIST_OPTION_QOS, old = x->options & DIST_OPTION_QOS;
         x->options = (uint8_t)((x->options & r->options & DIST_OPTION_NO_LOCAL) |
@@ -173,7 +174,8 @@ static void fan_inboxes(struct publish *p, const struct dist_receiver *const *in
     if (kept == 0)
         return;
     p->receivers += kept;
-    broker_metric_bytes(broker_loop_metrics(p->loop, p->tenant), BROKER_M_PFANOUT, len * kept, kept);
+    broker_metric_bytes(broker_loop_metrics(p->loop, p->tenant), BROKER_M_PFANOUT, len * kept,
+                        kept);
     stores_insert(p->loop->stores, p->tenant->name, p->msg, p->floor, r, kept, insert_done,
                   publish_leg_begin(p));
 }
@@ -226,7 +228,8 @@ static void fan_stored(struct publish *p, const struct broker_targets *t)
 
 static void fan_loops(struct publish *p, uint64_t loops)
 {
-    struct broker_cross_send send = {.tenant = p->tenant, .msg = p->msg, .from_cookie = p->from_cookie};
+    struct broker_cross_send send = {
+        .tenant = p->tenant, .msg = p->msg, .from_cookie = p->from_cookie};
     while (loops) {
         unsigned to = (unsigned)__builtin_ctzll(loops);
         loops &= loops - 1;
@@ -241,7 +244,8 @@ static void fan_loops(struct publish *p, uint64_t loops)
 
 static void fan_nodes(struct publish *p, const struct broker_targets *t)
 {
-    struct broker_cross_send send = {.tenant = p->tenant, .msg = p->msg, .from_cookie = p->from_cookie};
+    struct broker_cross_send send = {
+        .tenant = p->tenant, .msg = p->msg, .from_cookie = p->from_cookie};
     for (size_t i = 0; i < t->node_count; i++) {
         if (!broker_peer_send(p->loop, t->node[i], &send))
             broker_metric_add(broker_loop_metrics(p->loop, p->tenant), BROKER_M_DROP_LINK, 1);
@@ -277,8 +281,14 @@ static void received(void *arg, const struct stores_exchange *x)
     struct codec_msg *msg = j->msg; /* ours alone until now: nobody else has seen it */
     msg->exchange = x->exchange;
     msg->incarnation = j->conn->inflow->incarnation;
-    struct publish p = {.loop = j->loop, .tenant = j->tenant, .conn = j->conn, .token = j->token,
-                        .from_cookie = j->conn->cookie, .floor = x->floor, .msg = msg, .join = j};
+    struct publish p = {.loop = j->loop,
+                        .tenant = j->tenant,
+                        .conn = j->conn,
+                        .token = j->token,
+                        .from_cookie = j->conn->cookie,
+                        .floor = x->floor,
+                        .msg = msg,
+                        .join = j};
     publish_retain(&p);
     publish_match(&p);
     uint8_t ignored;
@@ -292,8 +302,8 @@ static int publish_receive(struct publish *p, uint16_t packet_id)
     struct join *j = publish_leg_begin(p);
     j->legs--;
     j->msg = codec_msg_dup(p->msg);
-    struct stores_session s = {p->tenant->name, session_client_id(c->session), c->inflow->incarnation,
-                               c->inflow->mod};
+    struct stores_session s = {p->tenant->name, session_client_id(c->session),
+                               c->inflow->incarnation, c->inflow->mod};
     stores_receive(p->loop->stores, &s, packet_id, received, j);
     return BROKER_PUBLISH_E_PENDING;
 }
@@ -301,13 +311,15 @@ static int publish_receive(struct publish *p, uint16_t packet_id)
 static bool publish_admit(struct broker_conn *c, const struct codec_msg *msg)
 {
     struct broker_loop *l = c->loop;
-    const struct broker_acl *acl = l->auth_files ? broker_auth_acl_find(l->auth_files, c->tenant->name) : NULL;
+    const struct broker_acl *acl =
+        l->auth_files ? broker_auth_acl_find(l->auth_files, c->tenant->name) : NULL;
     if (likely(!acl))
         return true;
     uint64_t hash = hash_str(msg->topic, l->broker->seed ^ (uintptr_t)acl) | 1;
     if (hash == c->acl_hash)
         return true;
-    if (!broker_acl_allows(acl, c->user, session_client_id(c->session), BROKER_ACL_WRITE, msg->topic)) {
+    if (!broker_acl_allows(acl, c->user, session_client_id(c->session), BROKER_ACL_WRITE,
+                           msg->topic)) {
         broker_conn_report(c, BROKER_EV_PUB_ACTION_DISALLOW, "");
         return false;
     }
@@ -315,7 +327,8 @@ static bool publish_admit(struct broker_conn *c, const struct codec_msg *msg)
     return true;
 }
 
-static void publish_begin(struct broker_loop *l, struct broker_tenant *tenant, struct codec_msg *msg)
+static void publish_begin(struct broker_loop *l, struct broker_tenant *tenant,
+                          struct codec_msg *msg)
 {
     msg->hlc = hlc_now(&l->hlc, net_loop_wall(l->net));
     struct broker_metrics *m = broker_loop_metrics(l, tenant);
@@ -332,8 +345,12 @@ int broker_publish(struct broker_conn *c, const struct session_publish *in, uint
         *out_reason = CODEC_MQTT_RC_NOT_AUTHORIZED;
         return 0;
     }
-    struct publish p = {.loop = c->loop, .tenant = c->tenant, .conn = c, .token = in->token,
-                        .from_cookie = c->cookie, .msg = &msg};
+    struct publish p = {.loop = c->loop,
+                        .tenant = c->tenant,
+                        .conn = c,
+                        .token = in->token,
+                        .from_cookie = c->cookie,
+                        .msg = &msg};
     if (in->is_stored)
         return publish_receive(&p, in->packet_id);
     publish_retain(&p);
@@ -341,8 +358,8 @@ int broker_publish(struct broker_conn *c, const struct session_publish *in, uint
     return publish_end(&p, out_reason);
 }
 
-void broker_publish_message(struct broker_loop *l, struct broker_tenant *tenant, const struct codec_msg *in,
-                            const struct broker_publish_done *done)
+void broker_publish_message(struct broker_loop *l, struct broker_tenant *tenant,
+                            const struct codec_msg *in, const struct broker_publish_done *done)
 {
     struct codec_msg msg;
     memcpy(&msg, in, sizeof(msg));
@@ -356,7 +373,8 @@ void broker_publish_message(struct broker_loop *l, struct broker_tenant *tenant,
         done->fn(done->arg, reason);
 }
 
-void broker_publish_live(struct broker_loop *l, struct broker_tenant *tenant, const struct codec_msg *msg)
+void broker_publish_live(struct broker_loop *l, struct broker_tenant *tenant,
+                         const struct codec_msg *msg)
 {
     struct publish p = {.loop = l, .tenant = tenant, .msg = msg};
     const struct broker_targets *t = broker_targets_get(l, tenant, msg->topic);

@@ -13,7 +13,8 @@ static bool is_dead(const struct dist_receiver *r)
 
 static bool is_stalled(const struct broker_loop *l, const struct dist_receiver *r)
 {
-    return r->kind == DIST_KIND_MEMBER && atomic_load_explicit(&r->node->is_local, memory_order_relaxed) &&
+    return r->kind == DIST_KIND_MEMBER &&
+           atomic_load_explicit(&r->node->is_local, memory_order_relaxed) &&
            broker_deliver_is_stalled(l->broker, broker_share_cookie(r));
 }
 
@@ -25,7 +26,8 @@ static const struct dist_receiver *pick_ordered(const struct dist_members *m, st
         const struct dist_receiver *r = m->member[i];
         if (is_dead(r))
             continue;
-        uint64_t score = hash_u64(who ^ hash_bytes(r->client, r->client_len, r->node ? r->node->epoch : 0));
+        uint64_t score =
+            hash_u64(who ^ hash_bytes(r->client, r->client_len, r->node ? r->node->epoch : 0));
         if (!best || score > best_score) {
             best = r;
             best_score = score;

@@ -51,8 +51,8 @@ struct retained {
 
 static struct stores_session session_of(const struct broker_conn *c)
 {
-    return (struct stores_session){c->tenant->name, session_client_id(c->session), c->inflow->incarnation,
-                                   c->inflow->mod};
+    return (struct stores_session){c->tenant->name, session_client_id(c->session),
+                                   c->inflow->incarnation, c->inflow->mod};
 }
 
 /* ---- retained messages ---- */
@@ -76,10 +76,15 @@ static void retained_page(void *arg, const struct stores_retained *page)
     if (page->outcome != STORES_OK && c->is_open)
         broker_conn_report(c, BROKER_EV_MATCH_RETAIN_ERROR, "");
     for (size_t i = 0; i < page->msg_count && c->is_open && r->left > 0; i++, r->left--) {
-        struct broker_cross_send send = {.tenant = c->tenant, .msg = &page->msg[i], .cookie = c->cookie,
-                                         .sub_id = r->sub_id, .qos = r->qos, .is_retained = true};
+        struct broker_cross_send send = {.tenant = c->tenant,
+                                         .msg = &page->msg[i],
+                                         .cookie = c->cookie,
+                                         .sub_id = r->sub_id,
+                                         .qos = r->qos,
+                                         .is_retained = true};
         (void)broker_deliver_one(c->loop, &send);
-        broker_metric_bytes(m, BROKER_M_RETAIN_MATCHED, page->msg[i].topic.n + page->msg[i].payload.n, 1);
+        broker_metric_bytes(m, BROKER_M_RETAIN_MATCHED,
+                            page->msg[i].topic.n + page->msg[i].payload.n, 1);
     }
     if (page->outcome != STORES_OK || page->after.n == 0 || !c->is_open || r->left <= 0) {
         retained_free(r);
@@ -94,7 +99,8 @@ static void retained_next(struct retained *r)
 {
     struct broker_conn *c = r->conn;
     uint32_t max = r->left < RETAINED_PAGE ? (uint32_t)r->left : RETAINED_PAGE;
-    stores_retain_match(c->loop->stores, c->tenant->name, r->filter, buf_str(&r->after), max, retained_page, r);
+    stores_retain_match(c->loop->stores, c->tenant->name, r->filter, buf_str(&r->after), max,
+                        retained_page, r);
 }
 
 static void subscribe_retained(struct subscription *s)
@@ -106,7 +112,8 @@ static void subscribe_retained(struct subscription *s)
         if (!it->filter.p || s->code[i] > 2 || (it->retain_handling == 1 && !it->is_new))
             continue;
         struct retained *r = mem_new(sizeof(*r));
-        *r = (struct retained){.conn = c, .filter = it->filter, .sub_id = s->sub_id, .qos = it->qos};
+        *r =
+            (struct retained){.conn = c, .filter = it->filter, .sub_id = s->sub_id, .qos = it->qos};
         r->left = set->retain_message_match_limit ? set->retain_message_match_limit : INT64_MAX;
         it->filter = str_view(NULL, 0);
         broker_conn_hold(c);
@@ -124,7 +131,8 @@ static void subscribe_leg(struct subscription *s, uint32_t index, uint8_t code)
     must(s->left > 0);
     if (--s->left > 0)
         return;
-    struct session_event ev = {.type = s->is_unsubscribe ? SESSION_EV_UNSUBSCRIBED : SESSION_EV_SUBSCRIBED};
+    struct session_event ev = {.type = s->is_unsubscribe ? SESSION_EV_UNSUBSCRIBED
+                                                         : SESSION_EV_SUBSCRIBED};
     ev.subscribed.packet_id = s->packet_id;
     ev.subscribed.codes = s->code;
     ev.subscribed.count = s->count;
@@ -138,8 +146,8 @@ static void subscribe_leg(struct subscription *s, uint32_t index, uint8_t code)
     broker_conn_done(c);
 }
 
-static struct subscription *subscription_new(struct broker_conn *c, const struct session_subscribe *in,
-                                             bool is_unsubscribe)
+static struct subscription *
+subscription_new(struct broker_conn *c, const struct session_subscribe *in, bool is_unsubscribe)
 {
     struct subscription *s = mem_new(sizeof(*s) + in->count * sizeof(struct item));
     s->conn = c;
@@ -170,7 +178,8 @@ static bool has_text(const struct broker_conn *c, const struct broker_sub *sub, 
 }
 
 /* c's own subscription to this filter but not this one, or NULL.  Looks where there is less to look at. */
-static struct broker_sub *own_find(struct broker_conn *c, struct str text, const struct broker_sub *but)
+static struct broker_sub *own_find(struct broker_conn *c, struct str text,
+                                   const struct broker_sub *but)
 {
     struct dist_filter *entry = dist_index_find(c->loop->routes, c->tenant->name, text);
     struct broker_filter *f = entry ? dist_filter_host(entry) : NULL;
@@ -203,7 +212,8 @@ static void own_remove(struct broker_conn *c, struct broker_sub *sub)
     mem_free(sub);
 }
 
-static void own_set(struct broker_loop *l, struct broker_sub *sub, const struct session_sub *in, uint32_t sub_id)
+static void own_set(struct broker_loop *l, struct broker_sub *sub, const struct session_sub *in,
+                    uint32_t sub_id)
 {
     sub->qos = in->qos & 3u;
     sub->no_local = in->is_no_local;
@@ -218,7 +228,8 @@ static void hub_joined(struct broker_loop *l, struct broker_sub *sub, int outcom
     struct broker_conn *c = sub->conn;
     if (outcome || !c->is_open) {
         own_remove(c, sub);
-        subscribe_leg(it->all, it->index, outcome ? broker_conn_reason_of((enum stores_outcome)outcome) : 0);
+        subscribe_leg(it->all, it->index,
+                      outcome ? broker_conn_reason_of((enum stores_outcome)outcome) : 0);
         return;
     }
     struct broker_sub *twin = own_find(c, broker_filter_text(l->broker, sub->filter), sub);
@@ -254,8 +265,11 @@ static void subscribe_hub(struct broker_conn *c, struct item *it, const struct s
 
 static struct stores_route shared_route(struct broker_conn *c, const struct broker_shared *s)
 {
-    return (struct stores_route){.tenant = c->tenant->name, .filter = s->filter, .group = s->group,
-                                 .is_ordered = s->is_ordered, .cookie = c->cookie};
+    return (struct stores_route){.tenant = c->tenant->name,
+                                 .filter = s->filter,
+                                 .group = s->group,
+                                 .is_ordered = s->is_ordered,
+                                 .cookie = c->cookie};
 }
 
 static struct broker_shared *shared_find(struct broker_conn *c, struct str text)
@@ -268,7 +282,8 @@ static struct broker_shared *shared_find(struct broker_conn *c, struct str text)
 
 static void route_gone(void *arg, enum stores_outcome outcome)
 {
-    (void)outcome; /* a route that stays points to a cookie nobody has: its messages are counted as closed */
+    (void)
+        outcome; /* a route that stays points to a cookie nobody has: its messages are counted as closed */
     broker_conn_done(arg);
 }
 
@@ -290,7 +305,8 @@ static void shared_remove(struct broker_conn *c, struct broker_shared *s)
 static void shared_added(void *arg, enum stores_outcome outcome)
 {
     struct item *it = arg;
-    subscribe_leg(it->all, it->index, outcome == STORES_OK ? it->qos : broker_conn_reason_of(outcome));
+    subscribe_leg(it->all, it->index,
+                  outcome == STORES_OK ? it->qos : broker_conn_reason_of(outcome));
 }
 
 static void subscribe_shared(struct broker_conn *c, struct item *it, const struct session_sub *in)
@@ -300,8 +316,10 @@ static void subscribe_shared(struct broker_conn *c, struct item *it, const struc
         s = mem_new(sizeof(*s) + in->filter.text.n);
         memcpy(s->bytes, in->filter.text.p, in->filter.text.n);
         s->text = str_view(s->bytes, in->filter.text.n);
-        s->group = str_view(s->bytes + (in->filter.group.p - in->filter.text.p), in->filter.group.n);
-        s->filter = str_view(s->bytes + (in->filter.filter.p - in->filter.text.p), in->filter.filter.n);
+        s->group =
+            str_view(s->bytes + (in->filter.group.p - in->filter.text.p), in->filter.group.n);
+        s->filter =
+            str_view(s->bytes + (in->filter.filter.p - in->filter.text.p), in->filter.filter.n);
         s->is_ordered = in->filter.kind == CODEC_TOPIC_OSHARE;
         s->next = c->shared;
         c->shared = s;
@@ -317,14 +335,12 @@ static void subscribe_shared(struct broker_conn *c, struct item *it, const struc
 
 /* ---- persistent sessions ---- */
 
-static struct stores_sub stored_sub(const struct broker_conn *c, const struct session_sub *in, uint32_t sub_id)
+static struct stores_sub stored_sub(const struct broker_conn *c, const struct session_sub *in,
+                                    uint32_t sub_id)
 {
     const struct session_settings *set = &c->settings->value;
     return (struct stores_sub){
-        .text = in->filter.text,
-        .filter = in->filter.filter,
-        .group = in->filter.group,
-        .is_ordered = in->filter.kind == CODEC_TOPIC_OSHARE,
+        .filter = in->filter,
         .options = (uint8_t)(in->qos | (in->is_no_local ? DIST_OPTION_NO_LOCAL : 0) |
                              (in->is_retain_as_published ? DIST_OPTION_AS_PUBLISHED : 0)),
         .sub_id = sub_id,
@@ -337,7 +353,9 @@ static void stored_subbed(void *arg, enum stores_outcome outcome)
 {
     struct item *it = arg;
     it->is_new = outcome == STORES_OK;
-    uint8_t code = outcome == STORES_OK || outcome == STORES_E_EXISTS ? it->qos : broker_conn_reason_of(outcome);
+    uint8_t code = outcome == STORES_OK || outcome == STORES_E_EXISTS
+                       ? it->qos
+                       : broker_conn_reason_of(outcome);
     subscribe_leg(it->all, it->index, code);
 }
 
@@ -386,7 +404,8 @@ void broker_subscribe(struct broker_conn *c, const struct session_subscribe *in)
 {
     struct subscription *s = subscription_new(c, in, false);
     struct broker_metrics *m = broker_loop_metrics(c->loop, c->tenant);
-    broker_metric_add(m, session_is_persistent(c->session) ? BROKER_M_PSUB : BROKER_M_TSUB, in->count);
+    broker_metric_add(m, session_is_persistent(c->session) ? BROKER_M_PSUB : BROKER_M_TSUB,
+                      in->count);
     for (uint32_t i = 0; i < in->count; i++) {
         uint8_t code = subscribe_admit(c, &in->sub[i]);
         if (code == SESSION_SUB_PERFORM)

@@ -6,7 +6,7 @@
 /* A shared subscription of a connected clean session. */
 struct broker_shared {
     struct broker_shared *next;
-    struct str text;      /* as subscribed */
+    struct str text;          /* as subscribed */
     struct str filter, group; /* views into text */
     bool is_ordered;
     char bytes[];

@@ -20,7 +20,8 @@ static void put(struct broker_sys *s, const char *topic, uint64_t value)
 {
     char text[32];
     int n = snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
-    struct codec_msg m = {.topic = str_of(topic), .payload = str_view(text, (size_t)n), .is_retain = true};
+    struct codec_msg m = {
+        .topic = str_of(topic), .payload = str_view(text, (size_t)n), .is_retain = true};
     broker_publish_message(&s->broker->loop[0], s->tenant, &m, NULL);
 }
 

@@ -6,5 +6,6 @@
 struct broker_sys;
 
 /* On loop 0: publishes into this tenant every interval, retained. */
-struct broker_sys *broker_sys_new(struct broker *b, struct broker_tenant *tenant, usec_t interval) must_use;
+struct broker_sys *broker_sys_new(struct broker *b, struct broker_tenant *tenant,
+                                  usec_t interval) must_use;
 struct broker_sys *broker_sys_free(struct broker_sys *s);

@@ -113,7 +113,8 @@ static void add_filter(struct broker_loop *l, struct broker_targets *t, const st
         t->inbox[t->inbox_count++] = r;
     }
     for (const struct dist_group *g = dist_filter_groups(f); g; g = dist_group_next(g)) {
-        t->group = mem_grow(t->group, &t->group_cap, t->group_count + 1, sizeof(struct dist_group *));
+        t->group =
+            mem_grow(t->group, &t->group_cap, t->group_count + 1, sizeof(struct dist_group *));
         t->group[t->group_count++] = g;
     }
 }
@@ -127,7 +128,8 @@ static int target_cmp(const void *a, const void *b)
 
 /* Puts b's subscription into a's: one copy for the client, with the largest QoS and all identifiers.  no_local stays
  * only if all have it: another subscription that allows it is enough to get the message. */
-static void target_merge(struct broker_targets *t, struct broker_target *a, const struct broker_target *b)
+static void target_merge(struct broker_targets *t, struct broker_target *a,
+                         const struct broker_target *b)
 {
     a->qos = a->qos > b->qos ? a->qos : b->qos;
     a->flags = (uint8_t)((a->flags & b->flags & BROKER_TARGET_NO_LOCAL) |
@@ -138,7 +140,8 @@ static void target_merge(struct broker_targets *t, struct broker_target *a, cons
     t->sub_id = mem_grow(t->sub_id, &t->sub_id_cap, t->sub_id_count + n, sizeof(*t->sub_id));
     uint32_t at = (uint32_t)t->sub_id_count;
     memcpy(t->sub_id + at, t->sub_id + a->sub_id_at, a->sub_id_count * sizeof(uint32_t));
-    memcpy(t->sub_id + at + a->sub_id_count, t->sub_id + b->sub_id_at, b->sub_id_count * sizeof(uint32_t));
+    memcpy(t->sub_id + at + a->sub_id_count, t->sub_id + b->sub_id_at,
+           b->sub_id_count * sizeof(uint32_t));
     t->sub_id_count += n;
     a->sub_id_at = at;
     a->sub_id_count = (uint16_t)n;
@@ -182,7 +185,8 @@ static void resolve(struct broker_loop *l, struct broker_targets *t)
         qsort(t->inbox, t->inbox_count, sizeof(struct dist_receiver *), receiver_cmp);
 }
 
-static struct broker_targets *targets_new(struct broker_loop *l, const struct topic_key *key, uint64_t hash)
+static struct broker_targets *targets_new(struct broker_loop *l, const struct topic_key *key,
+                                          uint64_t hash)
 {
     struct broker_target_cache *c = &l->targets;
     if (c->by_topic.count >= BROKER_TARGETS_MAX) {
@@ -205,10 +209,10 @@ const struct broker_targets *broker_targets_get(struct broker_loop *l, struct br
     struct topic_key key = {tenant, topic};
     uint64_t hash = hash_str(topic, l->broker->seed + tenant->index);
     struct broker_targets *t = map_find(&l->targets.by_topic, hash, targets_eq, &key);
-    bool is_fresh = t && t->member_version == l->member_version &&
-                    t->index_version == dist_index_version(l->routes) &&
-                    t->hub_version ==
-                        atomic_load_explicit(&l->broker->hub_version, memory_order_acquire);
+    bool is_fresh =
+        t && t->member_version == l->member_version &&
+        t->index_version == dist_index_version(l->routes) &&
+        t->hub_version == atomic_load_explicit(&l->broker->hub_version, memory_order_acquire);
     struct broker_metrics *m = broker_loop_metrics(l, tenant);
     broker_metric_add(m, is_fresh ? BROKER_M_ROUTE_CACHE_HIT : BROKER_M_ROUTE_CACHE_MISS, 1);
     if (likely(is_fresh))

@@ -17,7 +17,8 @@ struct dist_receiver;
 struct dist_group;
 struct dist_filter;
 
-#define BROKER_TARGETS_MAX 65536 /* does not matter: topics remembered by one loop; then it starts over */
+#define BROKER_TARGETS_MAX                                                                         \
+    65536 /* does not matter: topics remembered by one loop; then it starts over */
 
 enum broker_target_flag {
     BROKER_TARGET_NO_LOCAL = 1,
@@ -27,9 +28,9 @@ enum broker_target_flag {
 /* One connected session of this loop: all its matching subscriptions in one. */
 struct broker_target {
     struct broker_conn *conn;
-    uint32_t sub_id_at;    /* in targets.sub_id */
+    uint32_t sub_id_at; /* in targets.sub_id */
     uint16_t sub_id_count;
-    uint8_t qos;           /* the largest of its subscriptions [MQTT-3.3.4-2] */
+    uint8_t qos; /* the largest of its subscriptions [MQTT-3.3.4-2] */
     uint8_t flags;
 };
 
@@ -38,12 +39,12 @@ struct broker_targets {
     struct broker_tenant *tenant;
     struct str topic;
     uint64_t index_version, hub_version, member_version;
-    uint64_t loops;                   /* other loops of this node with live subscribers */
+    uint64_t loops; /* other loops of this node with live subscribers */
     struct broker_target *local;
     size_t local_count, local_cap;
     uint32_t *sub_id;
     size_t sub_id_count, sub_id_cap;
-    const struct dist_node **node;    /* other nodes with live subscribers */
+    const struct dist_node **node; /* other nodes with live subscribers */
     size_t node_count, node_cap;
     const struct dist_receiver **inbox; /* persistent receivers, one client's in a row */
     size_t inbox_count, inbox_cap;

@@ -28,8 +28,9 @@ struct broker_settings *broker_settings_unref(struct broker_settings *s)
     return NULL;
 }
 
-struct broker_tenant *broker_tenant_new(struct str name, uint32_t index, struct broker_settings *settings,
-                                        size_t loop_count, struct budget *memory)
+struct broker_tenant *broker_tenant_new(struct str name, uint32_t index,
+                                        struct broker_settings *settings, size_t loop_count,
+                                        struct budget *memory)
 {
     struct broker_tenant *t = mem_new(sizeof(*t));
     t->name = str_dup(name);

@@ -39,17 +39,18 @@ struct broker_tenant_loop {
 
 struct broker_tenant {
     struct str name;
-    uint32_t index;                  /* dense, in this node only */
+    uint32_t index; /* dense, in this node only */
     struct broker_tenant_limits limits;
     _Atomic uint64_t connection_count;
-    struct budget memory;            /* parent: the process */
+    struct budget memory; /* parent: the process */
     size_t loop_count;
     struct broker_tenant_loop *loop;
 };
 
 /* settings: each loop takes its own reference.  memory may be NULL. */
-struct broker_tenant *broker_tenant_new(struct str name, uint32_t index, struct broker_settings *settings,
-                                        size_t loop_count, struct budget *memory) must_use;
+struct broker_tenant *broker_tenant_new(struct str name, uint32_t index,
+                                        struct broker_settings *settings, size_t loop_count,
+                                        struct budget *memory) must_use;
 struct broker_tenant *broker_tenant_free(struct broker_tenant *t);
 
 /* On loop i: from now on these settings (takes its own reference). */
