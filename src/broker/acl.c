@@ -1,7 +1,8 @@
 /* ACL rules and how filters lie to each other.  SPDX-License-Identifier: Apache-2.0
  *
  * Invariants: 1 a rule's filter has no empty text;  2 rules keep the order of the file.
- * A user name or client id with '+', '#' or '/' in it never fills a %u or %c: it could reach beyond its own topics. */
+ * A user name or client id with '+', '#' or '/' in it never fills a %u or %c: it could reach beyond
+ * its own topics. */
 #include "broker/acl.h"
 
 #include "base/buf.h"

@@ -6,7 +6,8 @@
  *   topic [read|write|readwrite|deny] FILTER   readwrite when nothing is said
  *   pattern [read|write|readwrite|deny] FILTER for everybody; %u is the user name, %c the client id
  *
- * A matching deny wins, else one matching allow is enough, else it is denied.  Immutable after parsing: all loops read
+ * A matching deny wins, else one matching allow is enough, else it is denied.  Immutable after
+ * parsing: all loops read
  * it. */
 #pragma once
 

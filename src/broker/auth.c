@@ -1,4 +1,5 @@
-/* The authentication chain, the password file and the ACL files.  SPDX-License-Identifier: Apache-2.0
+/* The authentication chain, the password file and the ACL files.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Invariants: 1 done comes exactly once;  2 a wrong name costs as much time as a wrong password.
  * It never logs a password and never compares one itself (net/password.h does, on a worker). */

@@ -1,8 +1,10 @@
 /* Who is this, and may he?  The port behind which all ways of authentication sit.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Asking is asynchronous: the answer comes on the loop that asked, in this turn or later.  Methods stand in a chain per
- * listener; the first one that knows the client decides.  Files are immutable once read; a reload publishes new ones. */
+ * Asking is asynchronous: the answer comes on the loop that asked, in this turn or later.  Methods
+ * stand in a chain per
+ * listener; the first one that knows the client decides.  Files are immutable once read; a reload
+ * publishes new ones. */
 #pragma once
 
 #include "broker/acl.h"

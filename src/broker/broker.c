@@ -1,6 +1,7 @@
 /* The broker of one node: puts the parts together.  SPDX-License-Identifier: Apache-2.0
  *
- * Invariants: 1 tenants are only added while the node runs, never freed;  2 what all loops must hear (settings, access
+ * Invariants: 1 tenants are only added while the node runs, never freed;  2 what all loops must hear
+ * (settings, access
  * rules, drain) goes to each by mail and is theirs from then on.  It decides nothing about a message. */
 #include "broker/broker.h"
 

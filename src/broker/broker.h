@@ -48,7 +48,8 @@ const struct stores_host *broker_stores_host(struct broker *b);
 /* The stores are there; before the first listener. */
 void broker_start(struct broker *b, struct stores *s);
 
-/* A tenant and its settings; the same name again replaces the settings for connections that come later (all loops hear
+/* A tenant and its settings; the same name again replaces the settings for connections that come
+ * later (all loops hear
  * of it).  The first call before broker_start makes "default" what it shall be.  Settings: a reference is taken. */
 void broker_tenant_set(struct broker *b, struct str name, struct broker_settings *settings,
                        const struct broker_tenant_limits *limits);
@@ -82,7 +83,8 @@ const struct net_address *broker_listen_address(const struct broker *b, size_t i
 void broker_drain(struct broker *b, unsigned disconnect_per_sec_max, usec_t deadline,
                   void (*done)(void *arg), void *arg);
 
-/* A node of the cluster died: its transient routes no longer count, sessions it held are taken care of by the stores. */
+/* A node of the cluster died: its transient routes no longer count, sessions it held are taken care
+ * of by the stores. */
 void broker_node_dead(struct broker *b, const struct uuid *node, uint64_t epoch);
 
 /* Closes a client wherever on this node it is (an operator, the session dict).  Any loop; asynchronous. */

@@ -1,8 +1,10 @@
 /* The connection: bytes in, the mind's effects out.  SPDX-License-Identifier: Apache-2.0
  *
- * Invariants: 1 session_step and its kin are called here only (deliveries apart), and their effects carried out before
+ * Invariants: 1 session_step and its kin are called here only (deliveries apart), and their effects
+ * carried out before
  * anything else happens to the connection;  2 is_open implies a stream and a cookie in loop->by_cookie;
- * 3 it is freed only without a stream and with pending == 0;  4 reading is paused exactly while is_waiting or is_slowed
+ * 3 it is freed only without a stream and with pending == 0;  4 reading is paused exactly while
+ * is_waiting or is_slowed
  * says so.  It never decides what the protocol asks for: the session mind does. */
 #include "broker/conn_priv.h"
 

@@ -6,7 +6,8 @@
  *   connect_attached      the mind learns what the inbox remembers                      -> ATTACHED or REFUSED
  *   connect_connected     CONNACK is written: deliveries begin
  *
- * Invariants: 1 a claim that was granted is released exactly once, an attach that was granted is detached exactly once,
+ * Invariants: 1 a claim that was granted is released exactly once, an attach that was granted is
+ * detached exactly once,
  * also when the connection broke meanwhile. */
 #include "broker/connect_priv.h"
 

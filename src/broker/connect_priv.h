@@ -1,4 +1,5 @@
-/* From CONNECT to CONNACK: limits, authentication, one owner per client, the inbox.  SPDX-License-Identifier: Apache-2.0 */
+/* From CONNECT to CONNACK: limits, authentication, one owner per client, the inbox.
+ * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
 #include "broker/conn_priv.h"

@@ -1,6 +1,7 @@
 /* Messages between loops.  SPDX-License-Identifier: Apache-2.0
  *
- * Invariants: 1 what one loop sends another comes in the order it was put;  2 pending bytes of a pair are those of its
+ * Invariants: 1 what one loop sends another comes in the order it was put;  2 pending bytes of a
+ * pair are those of its
  * batches between flush and receipt plus the open one.  It never matches a topic: the receiving loop does. */
 #include "broker/cross_priv.h"
 

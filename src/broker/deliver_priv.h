@@ -3,7 +3,8 @@
 
 #include "broker/conn_priv.h"
 
-/* To all live subscribers of this loop.  from: the publisher if it is on this loop, else NULL; from_cookie: its name. */
+/* To all live subscribers of this loop.  from: the publisher if it is on this loop, else NULL;
+ * from_cookie: its name. */
 void broker_deliver_local(struct broker_loop *l, const struct broker_targets *t,
                           const struct codec_msg *msg, struct broker_conn *from,
                           uint64_t from_cookie);

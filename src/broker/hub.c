@@ -6,8 +6,10 @@
  *
  * ON is not remembered here: it is a broker_filter in the index's host slot.  ADDING and REMOVING are struct transit.
  *
- * Invariants: 1 only the home loop sets bits of mask, only loop j clears bit j;  2 list j is empty when bit j is clear;
- * 3 sub->filter->loop[j].sub[sub->place] == sub;  4 a filter is freed only with all bits clear, after every loop ended
+ * Invariants: 1 only the home loop sets bits of mask, only loop j clears bit j;  2 list j is empty
+ * when bit j is clear;
+ * 3 sub->filter->loop[j].sub[sub->place] == sub;  4 a filter is freed only with all bits clear,
+ * after every loop ended
  * its turn.  It never looks at a message. */
 #include "broker/hub_priv.h"
 
@@ -253,7 +255,8 @@ static void home_receive(struct net_loop *here, struct net_mail *mail)
 
 static void mail_send(struct hub_mail *m);
 
-/* The filter is looked up again: while the answer travelled, another subscriber of this loop may have come and gone as
+/* The filter is looked up again: while the answer travelled, another subscriber of this loop may
+ * have come and gone as
  * its last one, and the filter with it.  Then we ask once more, behind that one's LEAVE. */
 static void finish(struct hub_mail *m)
 {

@@ -1,7 +1,8 @@
 /* This node's live subscriptions: one route in the match index per (tenant, filter), however many clients have it.
  * SPDX-License-Identifier: Apache-2.0
  *
- * The index keeps one pointer for us beside each filter (its host slot): there hangs a broker_filter with, for each loop,
+ * The index keeps one pointer for us beside each filter (its host slot): there hangs a broker_filter
+ * with, for each loop,
  * that loop's subscribers.  Which loops have any is a mask that all loops read.  Every filter has a home loop
  * (by hash) that alone adds and removes the node's route and the mask's bits, so that a last unsubscribe and a first
  * subscribe on two loops cannot cross each other. */

@@ -1,6 +1,7 @@
 /* Stored messages on their way to the client.  SPDX-License-Identifier: Apache-2.0
  *
- * Invariants: 1 the mind gets every seq at most once and in order;  2 one fetch of each queue and one commit are under
+ * Invariants: 1 the mind gets every seq at most once and in order;  2 one fetch of each queue and
+ * one commit are under
  * way at most. */
 #include "broker/inflow_priv.h"
 

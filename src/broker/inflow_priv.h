@@ -1,6 +1,7 @@
 /* From an inbox to its connected session.  SPDX-License-Identifier: Apache-2.0
  *
- * The inbox pushes new messages in order of seq; what was not pushed, or got lost on the way, is fetched.  Progress is
+ * The inbox pushes new messages in order of seq; what was not pushed, or got lost on the way, is
+ * fetched.  Progress is
  * committed once per turn. */
 #pragma once
 

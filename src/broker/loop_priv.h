@@ -1,6 +1,7 @@
 /* What one loop owns of the broker, and what all loops share.  SPDX-License-Identifier: Apache-2.0
  *
- * struct broker_loop belongs to its loop's thread, whole.  struct broker is written before the loops run; what changes
+ * struct broker_loop belongs to its loop's thread, whole.  struct broker is written before the loops
+ * run; what changes
  * later is atomic or belongs to loop 0. */
 #pragma once
 

@@ -1,4 +1,5 @@
-/* The publish road: from a session's PUBLISH to its acknowledgement.  SPDX-License-Identifier: Apache-2.0 */
+/* The publish road: from a session's PUBLISH to its acknowledgement.
+ * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
 #include "broker/conn_priv.h"

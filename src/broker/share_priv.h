@@ -4,7 +4,8 @@
 #include "broker/loop_priv.h"
 #include "dist/index.h"
 
-/* NULL: nobody is left.  $share: members in turn, without those that do not read while another does.  $oshare: the same
+/* NULL: nobody is left.  $share: members in turn, without those that do not read while another
+ * does.  $oshare: the same
  * member for a publisher as long as it is there (rendezvous hashing: when one leaves, only its publishers move). */
 const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struct dist_group *g,
                                               struct str publisher);

@@ -5,7 +5,8 @@
  *   subscribe_leg     one filter less; the last one gives SUBSCRIBED and so SUBACK
  *   subscribe_retained retained messages of the new subscriptions, page by page as the client takes them
  *
- * Invariants: 1 every filter gets its code before SUBSCRIBED;  2 a filter of a clean session is in c->subs once, and in
+ * Invariants: 1 every filter gets its code before SUBSCRIBED;  2 a filter of a clean session is in
+ * c->subs once, and in
  * the hub exactly when its broker_sub has a filter.  It never looks at messages. */
 #include "broker/subscribe_priv.h"
 

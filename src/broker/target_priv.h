@@ -1,4 +1,5 @@
-/* Who gets a topic: the match resolved to receivers, remembered per loop.  SPDX-License-Identifier: Apache-2.0
+/* Who gets a topic: the match resolved to receivers, remembered per loop.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * An entry is good while nothing changed that it was made from: the index's version, which loops want a filter
  * (broker.hub_version) and this loop's own members.  Then a publish costs one lookup by topic instead of a match.

@@ -1,7 +1,9 @@
-/* A tenant: whose clients, topics, limits and metrics these are.  SPDX-License-Identifier: Apache-2.0
+/* A tenant: whose clients, topics, limits and metrics these are.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Settings are an immutable snapshot.  Each loop holds its own pointer to the one in force, so that reading it is a
- * load; a connection keeps a reference to the snapshot it was born with.  A reload hands a new snapshot to every loop. */
+ * load; a connection keeps a reference to the snapshot it was born with.  A reload hands a new
+ * snapshot to every loop. */
 #pragma once
 
 #include <stdatomic.h>
