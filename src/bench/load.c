@@ -39,7 +39,7 @@ static void filter_of(const struct bench_client *c, uint32_t i, struct buf *out)
         buf_printf(out, "%s/%u/%u", l->conf->prefix, c->index, i);
         break;
     case BENCH_RETAIN:
-        buf_printf(out, "%s/#", l->conf->prefix);
+        buf_printf(out, "%s/retain/#", l->conf->prefix);
         break;
     case BENCH_PAIRS:
     case BENCH_OFFLINE:
@@ -116,8 +116,8 @@ static void publish(struct bench_load *l, struct bench_client *p)
         target = p->index + p->seq % share * l->conf->publishers;
         head.seq = p->seq / share;
     }
-    int n =
-        snprintf((char *)room, sizeof room, "%s/%llu", l->conf->prefix, (unsigned long long)target);
+    const char *form = l->conf->scenario == BENCH_RETAIN ? "%s/retain/%llu" : "%s/%llu";
+    int n = snprintf((char *)room, sizeof room, form, l->conf->prefix, (unsigned long long)target);
     topic.n = n > 0 && (size_t)n < sizeof room ? (size_t)n : 0;
     bench_payload_put(l->payload, &head);
     bench_client_publish(p, buf_str(&topic), str_view(l->payload, l->conf->size), l->conf->qos,
