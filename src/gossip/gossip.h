@@ -76,10 +76,10 @@ struct gossip_conf {
 };
 
 enum gossip_event_kind {
-    GOSSIP_EV_TICK,        /* gossip_deadline has passed; harmless when early */
-    GOSSIP_EV_PACKET,      /* addr, bytes */
-    GOSSIP_EV_SEND_FAILED, /* addr: the kernel refused a packet to it */
-    GOSSIP_EV_STREAM,      /* stream, addr, bytes: one frame.  Theirs: GOSSIP_STREAM_THEIRS is set */
+    GOSSIP_EV_TICK,          /* gossip_deadline has passed; harmless when early */
+    GOSSIP_EV_PACKET,        /* addr, bytes */
+    GOSSIP_EV_SEND_FAILED,   /* addr: the kernel refused a packet to it */
+    GOSSIP_EV_STREAM,        /* stream, addr, bytes: one frame.  Theirs: GOSSIP_STREAM_THEIRS is set */
     GOSSIP_EV_STREAM_FAILED, /* stream: it did not open, broke, or was closed by the other side */
     GOSSIP_EV_SEEDS,   /* seeds, seed_count: all addresses known by configuration, names and the peer cache */
     GOSSIP_EV_FLAGS,   /* flags: what we are from now on */
