@@ -1,9 +1,9 @@
 /* The cluster as one node knows it: members and the table of small facts.  SPDX-License-Identifier:
  * Apache-2.0
  *
- * `struct cluster` is one per node and lives on its first loop.  Every loop takes a *seat*: an immutable view
- * of the members and rows, replaced at once between two turns of that loop, the watchers of that loop, and
- * its link.  So reads cost no lock and never change inside a turn. */
+ * `struct cluster` is one per node and lives on its first loop.  Every loop takes a *seat*: an
+ * immutable view of the members and rows, replaced at once between two turns of that loop, the
+ * watchers of that loop, and its link.  So reads cost no lock and never change inside a turn. */
 #pragma once
 
 #include "base/log.h"
@@ -48,18 +48,20 @@ struct cluster_member {
     uint64_t pid;
 };
 
-/* Rows of the table.  Below 128: written by a node about itself, visible while it lives.  From 128: any node,
- * the last writer wins, kept on disk. */
+/* Rows of the table.  Below 128: written by a node about itself, visible while it lives.  From 128:
+ * any node, the last writer wins, kept on disk. */
 enum cluster_space {
-    CLUSTER_SPACE_SERVICE = 1,         /* key: service name; value: cluster_service record */
-    CLUSTER_SPACE_STORE = 2,           /* key: store name; value: store descriptor of kv */
-    CLUSTER_SPACE_LANDSCAPE = 3,       /* key: store name / range id; value: range descriptor of kv */
-    CLUSTER_SPACE_BALANCER_STATE = 4,  /* key: store name / balancer */
-    CLUSTER_SPACE_NODE = 5,            /* other facts of a node; key: dotted name */
-    CLUSTER_SPACE_TRAFFIC = 128,       /* key: service / prefix of tenant ids; value: groups and weights */
-    CLUSTER_SPACE_GROUP = 129,         /* key: service / server id; value: its groups */
+    CLUSTER_SPACE_SERVICE = 1,   /* key: service name; value: cluster_service record */
+    CLUSTER_SPACE_STORE = 2,     /* key: store name; value: store descriptor of kv */
+    CLUSTER_SPACE_LANDSCAPE = 3, /* key: store name / range id; value: range descriptor of kv */
+    CLUSTER_SPACE_BALANCER_STATE = 4, /* key: store name / balancer */
+    CLUSTER_SPACE_NODE = 5,           /* other facts of a node; key: dotted name */
+    CLUSTER_SPACE_TRAFFIC =
+        128,                   /* key: service / prefix of tenant ids; value: groups and weights */
+    CLUSTER_SPACE_GROUP = 129, /* key: service / server id; value: its groups */
     CLUSTER_SPACE_BALANCER_RULE = 130, /* key: store name / balancer; value: {disable, loadRules} */
-    CLUSTER_SPACE_SETTING = 131, /* cluster-wide settings: tenant settings, feature gates, drain marks */
+    CLUSTER_SPACE_SETTING =
+        131, /* cluster-wide settings: tenant settings, feature gates, drain marks */
 };
 
 struct cluster_row {
@@ -74,12 +76,14 @@ struct cluster_row {
 /* Reading: views are valid until the loop turn ends. */
 const struct uuid *cluster_self(const struct cluster_seat *s);
 uint64_t cluster_epoch(const struct cluster_seat *s);
-const struct cluster_member *cluster_member_find(const struct cluster_seat *s, const struct uuid *uuid);
+const struct cluster_member *cluster_member_find(const struct cluster_seat *s,
+                                                 const struct uuid *uuid);
 
 /* ALIVE or SUSPECT, and (when epoch is not 0) in this very epoch. */
 bool cluster_is_live(const struct cluster_seat *s, const struct uuid *uuid, uint64_t epoch);
 
-/* The i-th member by uuid, the dead that are remembered too; NULL behind the last.  Ourselves included. */
+/* The i-th member by uuid, the dead that are remembered too; NULL behind the last.  Ourselves
+ * included. */
 const struct cluster_member *cluster_member_at(const struct cluster_seat *s, size_t i);
 size_t cluster_live_count(const struct cluster_seat *s);
 
@@ -87,25 +91,28 @@ size_t cluster_live_count(const struct cluster_seat *s);
 bool cluster_is_joined(const struct cluster_seat *s);
 bool cluster_is_isolated(const struct cluster_seat *s);
 
-/* Visible rows of a space with a key prefix, by key then owner: *at = 0 to start; NULL at the end. */
-const struct cluster_row *cluster_row_next(const struct cluster_seat *s, uint8_t space, struct str prefix,
-                                           size_t *at);
+/* Visible rows of a space with a key prefix, by key then owner: *at = 0 to start; NULL at the end.
+ */
+const struct cluster_row *cluster_row_next(const struct cluster_seat *s, uint8_t space,
+                                           struct str prefix, size_t *at);
 
 /* owner NULL: the shared row, or the first owner's. */
-const struct cluster_row *cluster_row_find(const struct cluster_seat *s, uint8_t space, struct str key,
-                                           const struct uuid *owner);
+const struct cluster_row *cluster_row_find(const struct cluster_seat *s, uint8_t space,
+                                           struct str key, const struct uuid *owner);
 
-/* Writing, from any loop; seen here and elsewhere some turns later.  false: key or value too long. */
-bool cluster_row_put(struct cluster_seat *s, uint8_t space, struct str key, struct str value) must_use;
+/* Writing, from any loop; seen here and elsewhere some turns later.  false: key or value too long.
+ */
+bool cluster_row_put(struct cluster_seat *s, uint8_t space, struct str key,
+                     struct str value) must_use;
 void cluster_row_del(struct cluster_seat *s, uint8_t space, struct str key);
 
 /* Sets and clears flags of this node (cluster_flag). */
 void cluster_flags_set(struct cluster_seat *s, uint32_t set, uint32_t clear);
 
 enum cluster_event_kind {
-    CLUSTER_EV_UP,       /* member: alive, new or back or in a new epoch */
-    CLUSTER_EV_SUSPECT,  /* member: may be dead */
-    CLUSTER_EV_DOWN,     /* member: dead or left (state says); its epoch never comes back as it was */
+    CLUSTER_EV_UP,      /* member: alive, new or back or in a new epoch */
+    CLUSTER_EV_SUSPECT, /* member: may be dead */
+    CLUSTER_EV_DOWN, /* member: dead or left (state says); its epoch never comes back as it was */
     CLUSTER_EV_CHANGED,  /* member: flags, address or facts changed */
     CLUSTER_EV_ROW,      /* row: new or changed */
     CLUSTER_EV_ROW_GONE, /* row: deleted, or its owner is dead; value is the last one */
@@ -125,8 +132,8 @@ typedef void cluster_watch_cb(void *arg, struct cluster_seat *s, const struct cl
 
 /* The watcher first hears UP for every live member and ROW for every visible row, on the next turn.
  * space_mask: bit (space & 63) for each space of interest, 0 for members only. */
-struct cluster_watch *cluster_watch_new(struct cluster_seat *s, uint64_t space_mask, cluster_watch_cb *cb,
-                                        void *arg) must_use;
+struct cluster_watch *cluster_watch_new(struct cluster_seat *s, uint64_t space_mask,
+                                        cluster_watch_cb *cb, void *arg) must_use;
 struct cluster_watch *cluster_watch_free(struct cluster_watch *w);
 
 static inline uint64_t cluster_space_bit(uint8_t space)

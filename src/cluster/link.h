@@ -1,15 +1,15 @@
-/* Node-to-node calls: request and reply by id, one-way casts, streams with credit.  SPDX-License-Identifier:
- * Apache-2.0
+/* Node-to-node calls: request and reply by id, one-way casts, streams with credit.
+ * SPDX-License-Identifier: Apache-2.0
  *
- * Each loop has a link of its own; a link and everything it hands out belong to that loop, and all callbacks
- * come on it, never from inside the function that caused them.  Towards each loop of a peer a link keeps up
- * to two connections, one per lane, opened on demand, so that bulk cannot delay control and no request
- * changes threads.  What is sent during a loop turn leaves in one write per connection, at the end of the
- * turn.
+ * Each loop has a link of its own; a link and everything it hands out belong to that loop, and all
+ * callbacks come on it, never from inside the function that caused them.  Towards each loop of a
+ * peer a link keeps up to two connections, one per lane, opened on demand, so that bulk cannot
+ * delay control and no request changes threads.  What is sent during a loop turn leaves in one
+ * write per connection, at the end of the turn.
  *
- * Order: requests, casts and stream data of one (link, peer, shard, lane) arrive in the order they were sent,
- * as long as the connection lives.  Delivery: at most once.  Every call ends with exactly one callback, by
- * its deadline. */
+ * Order: requests, casts and stream data of one (link, peer, shard, lane) arrive in the order they
+ * were sent, as long as the connection lives.  Delivery: at most once.  Every call ends with
+ * exactly one callback, by its deadline. */
 #pragma once
 
 #include "base/buf.h"
@@ -20,7 +20,8 @@ struct cluster_link;
 struct cluster_request;
 struct cluster_stream;
 
-#define CLUSTER_PAYLOAD_MAX ((size_t)16 << 20) /* bytes of one request, cast, reply or stream piece */
+#define CLUSTER_PAYLOAD_MAX                                                                        \
+    ((size_t)16 << 20) /* bytes of one request, cast, reply or stream piece */
 
 enum cluster_lane {
     CLUSTER_LANE_CONTROL, /* votes, heartbeats, acks, small requests that others wait for */
@@ -44,15 +45,18 @@ enum cluster_service {
 enum cluster_link_outcome {
     CLUSTER_LINK_E_UNKNOWN = 1, /* no live member of that name; nothing was sent */
     CLUSTER_LINK_E_OVERLOADED,  /* a queue is full; nothing was sent */
-    CLUSTER_LINK_E_UNREACHABLE, /* the connection did not open or broke: carried out or not, nobody knows */
+    CLUSTER_LINK_E_UNREACHABLE, /* the connection did not open or broke: carried out or not, nobody
+                                   knows */
     CLUSTER_LINK_E_TIMEOUT,     /* the deadline passed: carried out or not, nobody knows */
-    CLUSTER_LINK_E_NO_SERVICE,  /* the peer answered: no handler, or its loop is too busy; not carried out */
+    CLUSTER_LINK_E_NO_SERVICE,  /* the peer answered: no handler, or its loop is too busy; not
+                                   carried out */
     CLUSTER_LINK_E_CANCELLED,   /* streams only: the other side aborted */
 };
 
 #define CLUSTER_SHARD_ANY UINT32_MAX
 
-/* One request, cast or stream to open.  The payload is copied (or written) before the function returns. */
+/* One request, cast or stream to open.  The payload is copied (or written) before the function
+ * returns. */
 struct cluster_call {
     struct uuid peer; /* ourselves: handed over directly, the same callbacks */
     uint16_t service;
@@ -62,12 +66,12 @@ struct cluster_call {
     struct str payload;
 };
 
-/* outcome 0: reply is the answer, a view valid during the callback; else a cluster_link_outcome and it is
- * empty. */
+/* outcome 0: reply is the answer, a view valid during the callback; else a cluster_link_outcome and
+ * it is empty. */
 typedef void cluster_link_reply_cb(void *arg, int outcome, struct str reply);
 
-/* 0: cb will be called once, later.  Else UNKNOWN or OVERLOADED and cb will not be called.  out_id may be
- * NULL. */
+/* 0: cb will be called once, later.  Else UNKNOWN or OVERLOADED and cb will not be called.  out_id
+ * may be NULL. */
 must_use int cluster_link_call(struct cluster_link *l, const struct cluster_call *c,
                                cluster_link_reply_cb *cb, void *arg, uint64_t *out_id);
 
@@ -86,14 +90,15 @@ struct cluster_from {
     usec_t deadline; /* our clock; after it nobody waits for the reply; USEC_NEVER for a cast */
 };
 
-/* rq: answer it with cluster_request_reply, now or later; NULL for a cast.  payload: a view valid during the
- * call. */
-typedef void cluster_link_handler(void *arg, struct cluster_request *rq, const struct cluster_from *from,
-                                  struct str payload);
+/* rq: answer it with cluster_request_reply, now or later; NULL for a cast.  payload: a view valid
+ * during the call. */
+typedef void cluster_link_handler(void *arg, struct cluster_request *rq,
+                                  const struct cluster_from *from, struct str payload);
 
-/* Registers the handler of a service on this loop; NULL takes it away (open requests of it may still be
- * answered). */
-void cluster_link_serve(struct cluster_link *l, uint16_t service, cluster_link_handler *handler, void *arg);
+/* Registers the handler of a service on this loop; NULL takes it away (open requests of it may
+ * still be answered). */
+void cluster_link_serve(struct cluster_link *l, uint16_t service, cluster_link_handler *handler,
+                        void *arg);
 
 /* Takes rq.  A reply to a caller that is gone vanishes. */
 void cluster_request_reply(struct cluster_request *rq, struct str payload);
@@ -101,23 +106,25 @@ void cluster_request_reply(struct cluster_request *rq, struct str payload);
 /* Takes rq: the caller gets NO_SERVICE (nothing was carried out; it may try again elsewhere). */
 void cluster_request_refuse(struct cluster_request *rq);
 
-/* The loop's number (0..count-1) and how many loops this node has: a range lives on loop shard % count. */
+/* The loop's number (0..count-1) and how many loops this node has: a range lives on loop shard %
+ * count. */
 uint32_t cluster_link_loop(const struct cluster_link *l);
 uint32_t cluster_link_loop_count(const struct cluster_link *l);
 
 /* Streams: one side writes, the other reads; for snapshots.  Not to ourselves. */
 struct cluster_stream_ops {
-    void (*writable)(void *arg, struct cluster_stream *s); /* writer: accepted, or there is credit again */
+    void (*writable)(void *arg,
+                     struct cluster_stream *s); /* writer: accepted, or there is credit again */
     void (*data)(void *arg, struct cluster_stream *s, struct str piece); /* reader: in order */
-    /* reader: 0 the writer ended; writer: 0 the reader finished (cluster_stream_finish) with this last word.
-     * Or an outcome. The last call; s is gone after it. */
+    /* reader: 0 the writer ended; writer: 0 the reader finished (cluster_stream_finish) with this
+     * last word. Or an outcome. The last call; s is gone after it. */
     void (*closed)(void *arg, struct cluster_stream *s, int outcome, struct str word);
 };
 
 #define CLUSTER_STREAM_WINDOW ((size_t)256 << 10) /* bytes a writer may be ahead of the reader */
 
-/* Opens a stream whose first word is c->payload; c->timeout is the longest silence of the other side.
- * NULL and *out_outcome when it cannot be. */
+/* Opens a stream whose first word is c->payload; c->timeout is the longest silence of the other
+ * side. NULL and *out_outcome when it cannot be. */
 struct cluster_stream *cluster_stream_open(struct cluster_link *l, const struct cluster_call *c,
                                            const struct cluster_stream_ops *ops, void *arg,
                                            int *out_outcome) must_use;
@@ -139,10 +146,11 @@ void cluster_stream_finish(struct cluster_stream *s, struct str word);
 void cluster_stream_abort(struct cluster_stream *s);
 
 /* Somebody opens a stream to us: set *ops and *arg_out and return true, or false to refuse. */
-typedef bool cluster_link_accept(void *arg, struct cluster_stream *s, const struct cluster_from *from,
-                                 struct str first, const struct cluster_stream_ops **out_ops, void **out_arg);
-void cluster_link_serve_stream(struct cluster_link *l, uint16_t service, cluster_link_accept *accept,
-                               void *arg);
+typedef bool cluster_link_accept(void *arg, struct cluster_stream *s,
+                                 const struct cluster_from *from, struct str first,
+                                 const struct cluster_stream_ops **out_ops, void **out_arg);
+void cluster_link_serve_stream(struct cluster_link *l, uint16_t service,
+                               cluster_link_accept *accept, void *arg);
 
 /* The link to a peer, as this loop sees it. */
 struct cluster_link_stats {

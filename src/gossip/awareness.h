@@ -1,4 +1,5 @@
-/* How well we ourselves seem to be (Lifeguard, "local health multiplier").  SPDX-License-Identifier: Apache-2.0 */
+/* How well we ourselves seem to be (Lifeguard, "local health multiplier"). SPDX-License-Identifier:
+ * Apache-2.0 */
 #pragma once
 
 #include "base/must.h"

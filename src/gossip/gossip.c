@@ -1,12 +1,13 @@
 /* The machine: one event in, its effects out.  SPDX-License-Identifier: Apache-2.0
  *
- * The numbered invariants of README.md are asserted by gossip_check.  It never calls out, never waits, and takes time and
- * chance as arguments. */
+ * The numbered invariants of README.md are asserted by gossip_check.  It never calls out, never
+ * waits, and takes time and chance as arguments. */
 #include "gossip/gossip_priv.h"
 
 #include "base/mem.h"
 
-#define STALL_MIN (1 * USEC_SEC) /* our own timer is later than this: it is our fault, not theirs */
+#define STALL_MIN (1 * USEC_SEC) /* our own timer is later than this: it is our fault, not theirs  \
+                                  */
 #define EXPIRE_EVERY (60 * USEC_SEC)
 #define TELL_SILENT_EVERY (1 * USEC_SEC) /* to one that we think silent and that speaks */
 #define GREET_EVERY (200 * USEC_MSEC)    /* exchanges with strangers that speak to us */
@@ -113,8 +114,8 @@ static void watch_stall(struct gossip *g, usec_t late, struct gossip_out *out)
     }
     for (unsigned i = 0; i < GOSSIP_RELAYS_MAX; i++)
         g->relay[i].nack_at = 0;
-    g->no_death_until =
-        g->now + gossip_suspicion_min(g->ring_count + 1, g->conf.suspicion_mult, g->conf.probe_interval);
+    g->no_death_until = g->now + gossip_suspicion_min(g->ring_count + 1, g->conf.suspicion_mult,
+                                                      g->conf.probe_interval);
 }
 
 static void leave_tick(struct gossip *g, struct gossip_out *out)
@@ -156,8 +157,8 @@ static void tick(struct gossip *g, struct gossip_out *out)
 /* --- packets --- */
 
 /* A voice that we took for silent: tell it, so that it may refute; a stranger: get to know it. */
-static void hear_sender(struct gossip *g, const struct gossip_head *h, const struct gossip_addr *from,
-                        struct gossip_out *out)
+static void hear_sender(struct gossip *g, const struct gossip_head *h,
+                        const struct gossip_addr *from, struct gossip_out *out)
 {
     struct gossip_peer *p = gossip_peer_find(g, &h->uuid);
     if (g->is_leaving || p == g->self)
@@ -173,7 +174,8 @@ static void hear_sender(struct gossip *g, const struct gossip_head *h, const str
         g->now < p->told_at + TELL_SILENT_EVERY)
         return;
     p->told_at = g->now;
-    static const uint8_t kind[] = {GOSSIP_MSG_ALIVE, GOSSIP_MSG_SUSPECT, GOSSIP_MSG_DEAD, GOSSIP_MSG_LEFT};
+    static const uint8_t kind[] = {GOSSIP_MSG_ALIVE, GOSSIP_MSG_SUSPECT, GOSSIP_MSG_DEAD,
+                                   GOSSIP_MSG_LEFT};
     struct gossip_msg m;
     gossip_msg_of_peer(p, kind[p->pub.state], &m);
     m.from = g->self->pub.uuid;
@@ -182,8 +184,8 @@ static void hear_sender(struct gossip *g, const struct gossip_head *h, const str
     gossip_packet_send(g, &p->pub.addr, &p->pub.uuid, out);
 }
 
-static void hear_clock(struct gossip *g, const struct gossip_head *h, const struct gossip_addr *from,
-                       struct gossip_out *out)
+static void hear_clock(struct gossip *g, const struct gossip_head *h,
+                       const struct gossip_addr *from, struct gossip_out *out)
 {
     if (hlc_update(&g->hlc, g->wall, h->hlc) == 0 || g->now < g->skew_at)
         return;
@@ -279,7 +281,8 @@ static void set_self(struct gossip *g, const struct gossip_event *ev, struct gos
         s->pub.flags = ev->flags;
     } else {
         s->meta.n = 0;
-        buf_put(&s->meta, ev->bytes.p, ev->bytes.n < GOSSIP_META_MAX ? ev->bytes.n : GOSSIP_META_MAX);
+        buf_put(&s->meta, ev->bytes.p,
+                ev->bytes.n < GOSSIP_META_MAX ? ev->bytes.n : GOSSIP_META_MAX);
         s->pub.meta = buf_str(&s->meta);
         if (ev->addr.port != 0)
             s->pub.addr = ev->addr;
@@ -457,7 +460,8 @@ void gossip_check(const struct gossip *g)
             gossip_suspicion_check(&p->suspicion); /* 3 */
         }
         const struct table_owner *o = gossip_table_owner(&g->table, &p->pub.uuid);
-        must(o == NULL || !o->is_visible || (gossip_is_live(p) && o->epoch == p->pub.epoch)); /* 6 */
+        must(o == NULL || !o->is_visible ||
+             (gossip_is_live(p) && o->epoch == p->pub.epoch)); /* 6 */
     }
     must(live == g->ring_count);                  /* 5 */
     must(suspects == g->suspect_count);           /* 3 */

@@ -2,8 +2,9 @@
  * Apache-2.0
  *
  * Das, Gupta, Motivala, "SWIM" (2002); Dadgar, Phillips, Currey, "Lifeguard" (2018).
- * A mind: events in, effects out; the host (cluster) owns sockets, keys, names and the clock.  Packets come
- * and go in the clear: the host has authenticated them as from a holder of the cluster's key.  One thread. */
+ * A mind: events in, effects out; the host (cluster) owns sockets, keys, names and the clock.
+ * Packets come and go in the clear: the host has authenticated them as from a holder of the
+ * cluster's key.  One thread. */
 #pragma once
 
 #include "base/buf.h"
@@ -11,8 +12,8 @@
 #include "base/uuid.h"
 #include "gossip/table.h"
 
-#define GOSSIP_MEMBER_MAX 4096             /* members and remembered dead */
-#define GOSSIP_META_MAX 512                /* bytes a member says about itself in every announcement */
+#define GOSSIP_MEMBER_MAX 4096 /* members and remembered dead */
+#define GOSSIP_META_MAX 512    /* bytes a member says about itself in every announcement */
 #define GOSSIP_FRAME_MAX ((size_t)1 << 20) /* bytes of one stream frame */
 
 /* IPv6, or IPv4 mapped into it (::ffff:a.b.c.d).  Port 0: no address. */
@@ -60,7 +61,8 @@ struct gossip_member {
 
 struct gossip_conf {
     struct uuid uuid; /* persistent */
-    uint64_t epoch;   /* higher than in any earlier life: the host persists it before the first packet */
+    uint64_t
+        epoch; /* higher than in any earlier life: the host persists it before the first packet */
     struct gossip_addr addr; /* where others reach us */
     struct str meta;         /* copied */
     uint16_t version_min, version_max;
@@ -76,16 +78,17 @@ struct gossip_conf {
 };
 
 enum gossip_event_kind {
-    GOSSIP_EV_TICK,          /* gossip_deadline has passed; harmless when early */
-    GOSSIP_EV_PACKET,        /* addr, bytes */
-    GOSSIP_EV_SEND_FAILED,   /* addr: the kernel refused a packet to it */
-    GOSSIP_EV_STREAM,        /* stream, addr, bytes: one frame.  Theirs: GOSSIP_STREAM_THEIRS is set */
+    GOSSIP_EV_TICK,        /* gossip_deadline has passed; harmless when early */
+    GOSSIP_EV_PACKET,      /* addr, bytes */
+    GOSSIP_EV_SEND_FAILED, /* addr: the kernel refused a packet to it */
+    GOSSIP_EV_STREAM, /* stream, addr, bytes: one frame.  Theirs: GOSSIP_STREAM_THEIRS is set */
     GOSSIP_EV_STREAM_FAILED, /* stream: it did not open, broke, or was closed by the other side */
-    GOSSIP_EV_SEEDS,   /* seeds, seed_count: all addresses known by configuration, names and the peer cache */
-    GOSSIP_EV_FLAGS,   /* flags: what we are from now on */
-    GOSSIP_EV_META,    /* bytes: new meta of ours; addr: our address, port 0 keeps it */
-    GOSSIP_EV_ROW_PUT, /* space, key, bytes */
-    GOSSIP_EV_ROW_DEL, /* space, key */
+    GOSSIP_EV_SEEDS, /* seeds, seed_count: all addresses known by configuration, names and the peer
+                        cache */
+    GOSSIP_EV_FLAGS, /* flags: what we are from now on */
+    GOSSIP_EV_META,  /* bytes: new meta of ours; addr: our address, port 0 keeps it */
+    GOSSIP_EV_ROW_PUT,     /* space, key, bytes */
+    GOSSIP_EV_ROW_DEL,     /* space, key */
     GOSSIP_EV_ROW_LOAD,    /* a shared row from disk: space, key, bytes, uuid (writer), version,
                               flags 1: a tombstone */
     GOSSIP_EV_UNREACHABLE, /* uuid: the node-to-node link lost it; probe it next */
@@ -115,23 +118,27 @@ enum gossip_effect_kind {
     GOSSIP_OUT_PACKET,       /* addr, uuid (zero: a stranger), bytes */
     GOSSIP_OUT_STREAM_OPEN,  /* stream (new), addr, bytes: connect and send this frame */
     GOSSIP_OUT_STREAM_SEND,  /* stream, bytes: one more frame */
-    GOSSIP_OUT_STREAM_CLOSE, /* stream: after what was sent has gone out; no STREAM_FAILED follows */
+    GOSSIP_OUT_STREAM_CLOSE, /* stream: after what was sent has gone out; no STREAM_FAILED follows
+                              */
     GOSSIP_OUT_ALIVE,        /* uuid, epoch: new, or back, or a new epoch */
     GOSSIP_OUT_SUSPECT,      /* uuid, epoch */
     GOSSIP_OUT_DEAD,         /* uuid, epoch */
     GOSSIP_OUT_LEFT,         /* uuid, epoch */
     GOSSIP_OUT_UPDATED,      /* uuid, epoch: address, flags or meta changed */
     GOSSIP_OUT_FORGOTTEN,    /* uuid: no longer remembered */
-    GOSSIP_OUT_ROW, /* row: became visible or changed; is_tombstone: is no longer visible.  Copy what you keep
-                     */
-    GOSSIP_OUT_SHARED,   /* row: a shared row changed and must reach the disk (comes beside GOSSIP_OUT_ROW) */
-    GOSSIP_OUT_JOINED,   /* the first other member is known */
-    GOSSIP_OUT_ALONE,    /* no other member is left */
-    GOSSIP_OUT_ISOLATED, /* most others fell silent at once: we are probably the one cut off */
+    GOSSIP_OUT_ROW,    /* row: became visible or changed; is_tombstone: is no longer visible.  Copy
+                        * what you keep
+                        */
+    GOSSIP_OUT_SHARED, /* row: a shared row changed and must reach the disk (comes beside
+                          GOSSIP_OUT_ROW) */
+    GOSSIP_OUT_JOINED, /* the first other member is known */
+    GOSSIP_OUT_ALONE,  /* no other member is left */
+    GOSSIP_OUT_ISOLATED,  /* most others fell silent at once: we are probably the one cut off */
     GOSSIP_OUT_RECOVERED, /* the isolation is over */
     GOSSIP_OUT_REFUTED,   /* somebody suspected us (uuid, zero unknown) and we said no */
     GOSSIP_OUT_STALLED,   /* our own timer was late: epoch = microseconds */
-    GOSSIP_OUT_SKEW, /* uuid, addr: its clock is too far ahead of ours, or its versions do not fit: see flags
+    GOSSIP_OUT_SKEW, /* uuid, addr: its clock is too far ahead of ours, or its versions do not fit:
+                      * see flags
                       */
     GOSSIP_OUT_DUPLICATE, /* addr: our uuid runs there with a higher epoch: stop now */
     GOSSIP_OUT_GONE,      /* our good-bye is out: the host may stop */
@@ -175,7 +182,8 @@ struct gossip_stats {
 struct gossip;
 
 /* A member of its own, alone.  seed: chance; equal seeds and equal events give equal effects. */
-struct gossip *gossip_new(const struct gossip_conf *c, usec_t now, usec_t wall, uint64_t seed) must_use;
+struct gossip *gossip_new(const struct gossip_conf *c, usec_t now, usec_t wall,
+                          uint64_t seed) must_use;
 struct gossip *gossip_free(struct gossip *g);
 
 void gossip_step(struct gossip *g, const struct gossip_event *ev, struct gossip_out *out);
@@ -192,8 +200,8 @@ const struct gossip_member *gossip_self(const struct gossip *g);
 /* The member, in whatever state, or NULL. */
 const struct gossip_member *gossip_member_find(const struct gossip *g, const struct uuid *uuid);
 
-/* Walks all members, ourselves and the remembered dead too, in no order.  Start with *at = 0; NULL at the
- * end. */
+/* Walks all members, ourselves and the remembered dead too, in no order.  Start with *at = 0; NULL
+ * at the end. */
 const struct gossip_member *gossip_member_next(const struct gossip *g, size_t *at);
 
 /* Members alive or suspect, ourselves too. */

@@ -97,7 +97,8 @@ static inline bool gossip_is_live(const struct gossip_peer *p)
     return p->pub.state <= GOSSIP_ST_SUSPECT;
 }
 /* A fact that somebody told.  is_sync: by an exchange, so that a death is only doubted. */
-void gossip_fact(struct gossip *g, const struct gossip_msg *m, bool is_sync, struct gossip_out *out);
+void gossip_fact(struct gossip *g, const struct gossip_msg *m, bool is_sync,
+                 struct gossip_out *out);
 /* Our own probe failed, or a timer of ours ran out. */
 void gossip_accuse(struct gossip *g, struct gossip_peer *p, struct gossip_out *out);
 void gossip_declare_dead(struct gossip *g, struct gossip_peer *p, struct gossip_out *out);
@@ -143,8 +144,8 @@ void gossip_sync_open(struct gossip *g, const struct gossip_addr *addr, const st
                       uint32_t flags, struct gossip_out *out);
 void gossip_sync_tick(struct gossip *g, struct gossip_out *out);
 usec_t gossip_sync_deadline(const struct gossip *g);
-void gossip_sync_frame(struct gossip *g, const struct gossip_head *h, struct codec_cursor *c, uint64_t stream,
-                       const struct gossip_msg *first, struct gossip_out *out);
+void gossip_sync_frame(struct gossip *g, const struct gossip_head *h, struct codec_cursor *c,
+                       uint64_t stream, const struct gossip_msg *first, struct gossip_out *out);
 void gossip_sync_failed(struct gossip *g, uint64_t stream);
 void gossip_row_heard(struct gossip *g, const struct gossip_head *h, const struct gossip_msg *m,
                       struct gossip_out *out);

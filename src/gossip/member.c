@@ -1,17 +1,18 @@
 /* The list of members, and what may change it.  SPDX-License-Identifier: Apache-2.0
  *
- * Facts are ordered by (epoch, incarnation, state): a fact that is not greater than what we know is not news (SWIM 4.2;
- * unlike SWIM the dead stay in the list, so that nothing old can bring them back).  Only a member itself raises its
- * incarnation.  What is news is passed on.
+ * Facts are ordered by (epoch, incarnation, state): a fact that is not greater than what we know is
+ * not news (SWIM 4.2; unlike SWIM the dead stay in the list, so that nothing old can bring them
+ * back).  Only a member itself raises its incarnation.  What is news is passed on.
  *
  * Invariants 1 to 3 and 5 of README.md are kept here and nowhere else. */
 #include "base/hash.h"
 #include "base/mem.h"
 #include "gossip/gossip_priv.h"
 
-#define HEAL_FIRST (10 * USEC_SEC) /* does not matter much: the first knock at the door of a dead one */
-#define ISOLATED_PROBES 3          /* so many different ones in a row do not answer: it may be us */
-#define SKEW_TELL (60 * USEC_SEC)  /* one line a minute about what does not fit */
+#define HEAL_FIRST                                                                                 \
+    (10 * USEC_SEC)       /* does not matter much: the first knock at the door of a dead one */
+#define ISOLATED_PROBES 3 /* so many different ones in a row do not answer: it may be us */
+#define SKEW_TELL (60 * USEC_SEC) /* one line a minute about what does not fit */
 
 static bool peer_eq(const void *item, const void *key)
 {
@@ -77,8 +78,8 @@ static void set_meta(struct gossip_peer *p, struct str meta)
 /* True when something others look at changed. */
 static bool take_statement(struct gossip_peer *p, const struct gossip_msg *m)
 {
-    bool changed =
-        p->pub.flags != m->flags || !gossip_addr_eq(&p->pub.addr, &m->addr) || !str_eq(p->pub.meta, m->bytes);
+    bool changed = p->pub.flags != m->flags || !gossip_addr_eq(&p->pub.addr, &m->addr) ||
+                   !str_eq(p->pub.meta, m->bytes);
     p->pub.flags = m->flags;
     p->pub.addr = m->addr;
     p->pub.version_min = m->version_min;
@@ -164,7 +165,8 @@ void gossip_fact_queue(struct gossip *g, const struct gossip_msg *m)
 
 static void queue_state(struct gossip *g, const struct gossip_peer *p, const struct uuid *from)
 {
-    static const uint8_t kind[] = {GOSSIP_MSG_ALIVE, GOSSIP_MSG_SUSPECT, GOSSIP_MSG_DEAD, GOSSIP_MSG_LEFT};
+    static const uint8_t kind[] = {GOSSIP_MSG_ALIVE, GOSSIP_MSG_SUSPECT, GOSSIP_MSG_DEAD,
+                                   GOSSIP_MSG_LEFT};
     struct gossip_msg m;
     gossip_msg_of_peer(p, kind[p->pub.state], &m);
     if (p->pub.state == GOSSIP_ST_SUSPECT || p->pub.state == GOSSIP_ST_DEAD)
@@ -205,10 +207,12 @@ static void set_isolated(struct gossip *g, bool isolated, struct gossip_out *out
     each_suspicion(g, isolated ? gossip_suspicion_stretch : gossip_suspicion_relax);
 }
 
-/* Most others fell silent within the time in which none of them can be called dead: then it is more likely us. */
+/* Most others fell silent within the time in which none of them can be called dead: then it is more
+ * likely us. */
 static void watch_isolation(struct gossip *g, struct gossip_out *out)
 {
-    usec_t min = gossip_suspicion_min(g->ring_count + 1, g->conf.suspicion_mult, g->conf.probe_interval);
+    usec_t min =
+        gossip_suspicion_min(g->ring_count + 1, g->conf.suspicion_mult, g->conf.probe_interval);
     if (g->suspect_count >= 3 && g->suspect_count * 2 > g->ring_count + 1 &&
         g->now - g->suspicious_since <= min)
         set_isolated(g, true, out);
@@ -238,7 +242,8 @@ static void watch_company(struct gossip *g, struct gossip_out *out)
 
 /* --- transitions: the only place where a state changes --- */
 
-static void to_state(struct gossip *g, struct gossip_peer *p, enum gossip_state state, struct gossip_out *out)
+static void to_state(struct gossip *g, struct gossip_peer *p, enum gossip_state state,
+                     struct gossip_out *out)
 {
     enum gossip_state old = p->pub.state;
     bool was_live = gossip_is_live(p);
@@ -276,7 +281,8 @@ static void begin_suspicion(struct gossip *g, struct gossip_peer *p, const struc
         g->suspicious_since = g->now;
 }
 
-static void suspect(struct gossip *g, struct gossip_peer *p, const struct uuid *from, struct gossip_out *out)
+static void suspect(struct gossip *g, struct gossip_peer *p, const struct uuid *from,
+                    struct gossip_out *out)
 {
     to_state(g, p, GOSSIP_ST_SUSPECT, out);
     begin_suspicion(g, p, from);
@@ -297,8 +303,8 @@ static void accuse_again(struct gossip *g, struct gossip_peer *p, const struct u
     queue_state(g, p, from); /* the first few independent accusers are passed on (Lifeguard) */
 }
 
-static void die(struct gossip *g, struct gossip_peer *p, enum gossip_state state, const struct uuid *from,
-                struct gossip_out *out)
+static void die(struct gossip *g, struct gossip_peer *p, enum gossip_state state,
+                const struct uuid *from, struct gossip_out *out)
 {
     bool was_live = gossip_is_live(p);
     to_state(g, p, state, out);
@@ -308,8 +314,8 @@ static void die(struct gossip *g, struct gossip_peer *p, enum gossip_state state
     watch_isolation(g, out);
 }
 
-static void revive(struct gossip *g, struct gossip_peer *p, const struct gossip_msg *m, bool is_new_epoch,
-                   struct gossip_out *out)
+static void revive(struct gossip *g, struct gossip_peer *p, const struct gossip_msg *m,
+                   bool is_new_epoch, struct gossip_out *out)
 {
     enum gossip_state old = p->pub.state;
     bool was_live = gossip_is_live(p);
@@ -339,7 +345,8 @@ static void revive(struct gossip *g, struct gossip_peer *p, const struct gossip_
 
 /* --- facts --- */
 
-static void tell_skew(struct gossip *g, const struct gossip_msg *m, uint32_t what, struct gossip_out *out)
+static void tell_skew(struct gossip *g, const struct gossip_msg *m, uint32_t what,
+                      struct gossip_out *out)
 {
     if (g->now < g->skew_at)
         return;
@@ -370,7 +377,8 @@ static void about_us(struct gossip *g, const struct gossip_msg *m, enum gossip_s
         return;
     if (state == GOSSIP_ST_ALIVE && m->inc == self->inc)
         return;
-    /* SWIM 4.2: only we may answer, with a higher incarnation; to be suspected is a sign of our own bad health */
+    /* SWIM 4.2: only we may answer, with a higher incarnation; to be suspected is a sign of our own
+     * bad health */
     self->inc = m->inc;
     g->stats.refutes++;
     gossip_awareness_add(&g->awareness, 1);
@@ -410,7 +418,8 @@ static void about_stranger(struct gossip *g, const struct gossip_msg *m, enum go
 static void check_address(struct gossip *g, const struct gossip_msg *m)
 {
     for (size_t i = 0; i < g->ring_count; i++)
-        if (gossip_addr_eq(&g->ring[i]->pub.addr, &m->addr) && !uuid_eq(&g->ring[i]->pub.uuid, &m->uuid))
+        if (gossip_addr_eq(&g->ring[i]->pub.addr, &m->addr) &&
+            !uuid_eq(&g->ring[i]->pub.uuid, &m->uuid))
             g->urgent = g->ring[i]->pub.uuid;
 }
 

@@ -1,7 +1,7 @@
 /* Encoding of packets.  SPDX-License-Identifier: Apache-2.0
  *
- * Packet: record { HEAD_* fields, then repeated MSG }.  The head comes first, so that a reader knows the sender before it
- * reads what was said. */
+ * Packet: record { HEAD_* fields, then repeated MSG }.  The head comes first, so that a reader
+ * knows the sender before it reads what was said. */
 #include "gossip/packet.h"
 
 enum { HEAD_UUID = 1, HEAD_EPOCH, HEAD_INC, HEAD_HLC, HEAD_HASH, HEAD_MSG = 16 };
@@ -223,7 +223,8 @@ static void check_ranges(struct codec_cursor *c, const struct gossip_msg *m)
         codec_cursor_fail(c);
     if (is_row && m->space >= GOSSIP_SPACE_SHARED ? m->key.n == 0 || m->version == 0 : false)
         codec_cursor_fail(c);
-    if (m->kind == GOSSIP_MSG_ROW && m->space < GOSSIP_SPACE_SHARED && (m->seq == 0 || m->key.n == 0))
+    if (m->kind == GOSSIP_MSG_ROW && m->space < GOSSIP_SPACE_SHARED &&
+        (m->seq == 0 || m->key.n == 0))
         codec_cursor_fail(c);
 }
 

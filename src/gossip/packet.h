@@ -1,7 +1,8 @@
-/* What members say to each other: packets and stream frames are one encoding.  SPDX-License-Identifier: Apache-2.0
+/* What members say to each other: packets and stream frames are one encoding.
+ * SPDX-License-Identifier: Apache-2.0
  *
- * A packet is a record: who sends it, then messages, each a record of its own.  Tags and kinds are for ever; unknown tags
- * are skipped, messages of unknown kinds too. */
+ * A packet is a record: who sends it, then messages, each a record of its own.  Tags and kinds are
+ * for ever; unknown tags are skipped, messages of unknown kinds too. */
 #pragma once
 
 #include "base/buf.h"
@@ -20,15 +21,18 @@ enum gossip_msg_kind {
     GOSSIP_MSG_SUSPECT = 6,  /* uuid, epoch, inc, from */
     GOSSIP_MSG_DEAD = 7,     /* uuid, epoch, inc, from */
     GOSSIP_MSG_LEFT = 8,     /* uuid, epoch, inc */
-    GOSSIP_MSG_ROW = 9,      /* uuid, epoch, space, key, bytes, version, seq, replaces, state: 1 tombstone */
-    GOSSIP_MSG_HINT = 10,    /* uuid, epoch, seq, or space, key, version: there is a large row to fetch */
+    GOSSIP_MSG_ROW =
+        9, /* uuid, epoch, space, key, bytes, version, seq, replaces, state: 1 tombstone */
+    GOSSIP_MSG_HINT =
+        10, /* uuid, epoch, seq, or space, key, version: there is a large row to fetch */
     /* on streams */
     GOSSIP_MSG_SYNC = 16,   /* state: gossip_sync_phase; flags: GOSSIP_SYNC_* */
     GOSSIP_MSG_MEMBER = 17, /* as ALIVE, with state and from */
     GOSSIP_MSG_DIGEST = 18, /* uuid, epoch, seq: we have all rows of it up to here */
-    GOSSIP_MSG_SHARED = 19, /* bytes: (hash of space and key u64, version u64) of all our shared rows */
-    GOSSIP_MSG_DELTA =
-        20, /* uuid, epoch, replaces (after), seq (up to), version (floor), flags: GOSSIP_DELTA_*; ROWs follow */
+    GOSSIP_MSG_SHARED =
+        19, /* bytes: (hash of space and key u64, version u64) of all our shared rows */
+    GOSSIP_MSG_DELTA = 20, /* uuid, epoch, replaces (after), seq (up to), version (floor), flags:
+                              GOSSIP_DELTA_*; ROWs follow */
 };
 
 enum gossip_sync_phase {
@@ -63,9 +67,10 @@ struct gossip_head {
 };
 
 void gossip_head_encode(struct buf *b, const struct gossip_head *h);
-void gossip_msg_encode(struct buf *b, const struct gossip_msg *m); /* with its field key, into a packet */
-void gossip_msg_put(struct buf *b, struct str encoded);            /* one that gossip_msg_bare made */
-void gossip_msg_bare(struct buf *b, const struct gossip_msg *m);   /* alone, for the queue */
+void gossip_msg_encode(struct buf *b,
+                       const struct gossip_msg *m);     /* with its field key, into a packet */
+void gossip_msg_put(struct buf *b, struct str encoded); /* one that gossip_msg_bare made */
+void gossip_msg_bare(struct buf *b, const struct gossip_msg *m); /* alone, for the queue */
 
 /* Reads the head and leaves the cursor for gossip_msg_next.  false: not a packet of ours. */
 bool gossip_head_decode(struct codec_cursor *c, struct gossip_head *out) must_use;

@@ -1,7 +1,9 @@
-/* Failure detection: probe one member after the other (SWIM 4, Lifeguard 4).  SPDX-License-Identifier: Apache-2.0
+/* Failure detection: probe one member after the other (SWIM 4, Lifeguard 4).
+ * SPDX-License-Identifier: Apache-2.0
  *
- * A probe succeeds only when the very identity that was asked answers: by the direct ping, through one of three helpers, or
- * over a stream.  Another identity that answers at the address of the asked one is proof of its death.
+ * A probe succeeds only when the very identity that was asked answers: by the direct ping, through
+ * one of three helpers, or over a stream.  Another identity that answers at the address of the
+ * asked one is proof of its death.
  *
  * One probe at a time; its deadline is the probe interval, stretched by our own score. */
 #include "gossip/gossip_priv.h"
@@ -22,7 +24,8 @@ static void add_suspicion(struct gossip *g, const struct gossip_peer *p)
     struct gossip_msg m;
     if (p->pub.state != GOSSIP_ST_SUSPECT && p->pub.state != GOSSIP_ST_DEAD)
         return;
-    gossip_msg_of_peer(p, p->pub.state == GOSSIP_ST_DEAD ? GOSSIP_MSG_DEAD : GOSSIP_MSG_SUSPECT, &m);
+    gossip_msg_of_peer(p, p->pub.state == GOSSIP_ST_DEAD ? GOSSIP_MSG_DEAD : GOSSIP_MSG_SUSPECT,
+                       &m);
     m.from = g->self->pub.uuid;
     gossip_packet_add(g, &m);
 }
@@ -207,8 +210,10 @@ void gossip_probe_ping(struct gossip *g, const struct gossip_head *h, const stru
     if (stream != 0)
         gossip_frame_send(g, GOSSIP_OUT_STREAM_SEND, stream, NULL, out);
     else
-        /* an identity at another address than announced is answered where it asked from: it is authenticated */
-        gossip_packet_send(g, h->epoch == asker->pub.epoch ? &asker->pub.addr : from, &h->uuid, out);
+        /* an identity at another address than announced is answered where it asked from: it is
+         * authenticated */
+        gossip_packet_send(g, h->epoch == asker->pub.epoch ? &asker->pub.addr : from, &h->uuid,
+                           out);
 }
 
 void gossip_probe_ask(struct gossip *g, const struct gossip_head *h, const struct gossip_msg *m,
@@ -323,7 +328,8 @@ void gossip_probe_nack(struct gossip *g, const struct gossip_msg *m)
 void gossip_probe_send_failed(struct gossip *g, const struct gossip_addr *addr)
 {
     const struct gossip_peer *p = gossip_peer_find(g, &g->probe.target);
-    if (g->probe.is_active && p != NULL && gossip_addr_eq(&p->pub.addr, addr) && !g->probe.is_indirect)
+    if (g->probe.is_active && p != NULL && gossip_addr_eq(&p->pub.addr, addr) &&
+        !g->probe.is_indirect)
         g->probe.indirect_at = g->now; /* the direct ping has failed already */
 }
 

@@ -1,4 +1,5 @@
-/* Packets and frames on their way out, and the tick that spreads rumours.  SPDX-License-Identifier: Apache-2.0
+/* Packets and frames on their way out, and the tick that spreads rumours.  SPDX-License-Identifier:
+ * Apache-2.0
  *
  * What room a packet has left is filled with rumours, whatever it is for (SWIM 4.1). */
 #include "gossip/gossip_priv.h"
@@ -46,8 +47,8 @@ void gossip_packet_send(struct gossip *g, const struct gossip_addr *to, const st
 {
     size_t used = g->pkt.n + MSG_OVERHEAD;
     if (used < g->conf.packet_max)
-        gossip_spread_take(&g->spread, gossip_transmit_limit(g), g->conf.packet_max - used, put_rumour,
-                           &g->pkt);
+        gossip_spread_take(&g->spread, gossip_transmit_limit(g), g->conf.packet_max - used,
+                           put_rumour, &g->pkt);
     struct gossip_effect *e = gossip_out_add(out, GOSSIP_OUT_PACKET);
     e->addr = *to;
     if (uuid != NULL)
@@ -76,7 +77,8 @@ void gossip_spread_tick(struct gossip *g, struct gossip_out *out)
     if (g->now < g->gossip_at)
         return;
     g->gossip_at = g->now + g->conf.gossip_interval;
-    /* fanout different members: a window of the ring, which is in random order, from a random place */
+    /* fanout different members: a window of the ring, which is in random order, from a random place
+     */
     size_t n = g->ring_count < g->conf.fanout ? g->ring_count : g->conf.fanout;
     size_t from = n > 0 ? rng_below(&g->rng, g->ring_count) : 0;
     size_t step = g->ring_count > n ? 1 + rng_below(&g->rng, g->ring_count / n) : 1;

@@ -64,7 +64,8 @@ static void make_room(struct gossip_spread *q)
         }
 }
 
-void gossip_spread_put(struct gossip_spread *q, uint64_t subject, enum gossip_rank rank, struct str msg)
+void gossip_spread_put(struct gossip_spread *q, uint64_t subject, enum gossip_rank rank,
+                       struct str msg)
 {
     gossip_spread_del(q, subject);
     if (rank == GOSSIP_RANK_ROW && q->rank_count[rank] >= GOSSIP_SPREAD_ROWS_MAX)

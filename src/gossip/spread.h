@@ -1,6 +1,7 @@
 /* Rumours on their way: the transmit-limited queue.  SPDX-License-Identifier: Apache-2.0
  *
- * SWIM 4.1; a newer rumour about a subject replaces the older one, what was sent least goes first. */
+ * SWIM 4.1; a newer rumour about a subject replaces the older one, what was sent least goes first.
+ */
 #pragma once
 
 #include "base/buf.h"
@@ -16,9 +17,9 @@ enum gossip_rank { /* what goes first */
                    GOSSIP_RANK_COUNT,
 };
 
-#define GOSSIP_TRANSMITS_MAX                                                                                 \
+#define GOSSIP_TRANSMITS_MAX                                                                       \
     20 /* matters: above the limit of the largest cluster, 4 * ceil(log10(4097)) = 16 */
-#define GOSSIP_SPREAD_ROWS_MAX                                                                               \
+#define GOSSIP_SPREAD_ROWS_MAX                                                                     \
     2048 /* rumours about rows; beyond it the most transmitted is dropped, syncs repair */
 
 struct gossip_spread {
@@ -31,15 +32,16 @@ void gossip_spread_init(struct gossip_spread *q);
 void gossip_spread_deinit(struct gossip_spread *q);
 
 /* Queues a copy of msg; an older one with this subject (a hash) goes. */
-void gossip_spread_put(struct gossip_spread *q, uint64_t subject, enum gossip_rank rank, struct str msg);
+void gossip_spread_put(struct gossip_spread *q, uint64_t subject, enum gossip_rank rank,
+                       struct str msg);
 
 void gossip_spread_del(struct gossip_spread *q, uint64_t subject);
 
 /* Still to be sent? */
 bool gossip_spread_has(const struct gossip_spread *q, uint64_t subject);
 
-/* Fills a packet: calls put for each rumour that still fits into `room` bytes, in order; each counts one transmit and is
- * gone when it has `limit` of them. */
+/* Fills a packet: calls put for each rumour that still fits into `room` bytes, in order; each
+ * counts one transmit and is gone when it has `limit` of them. */
 void gossip_spread_take(struct gossip_spread *q, unsigned limit, size_t room,
                         void (*put)(void *arg, struct str msg), void *arg);
 

@@ -1,5 +1,5 @@
-/* A suspicion starts at its longest and shrinks with every independent accuser, so that one slow observer alone cannot
- * kill a member quickly.  SPDX-License-Identifier: Apache-2.0
+/* A suspicion starts at its longest and shrinks with every independent accuser, so that one slow
+ * observer alone cannot kill a member quickly.  SPDX-License-Identifier: Apache-2.0
  *
  * Invariants (gossip_suspicion_check):
  *   S1  start + min <= deadline <= start + max.

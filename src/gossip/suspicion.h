@@ -1,10 +1,12 @@
-/* How long to doubt a silent member (Lifeguard, "dynamic suspicion timeouts").  SPDX-License-Identifier: Apache-2.0 */
+/* How long to doubt a silent member (Lifeguard, "dynamic suspicion timeouts").
+ * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
 #include "base/usec.h"
 #include "base/uuid.h"
 
-#define GOSSIP_ACCUSERS_MAX 4 /* matters: more than the confirmations that can shorten a suspicion */
+#define GOSSIP_ACCUSERS_MAX                                                                        \
+    4 /* matters: more than the confirmations that can shorten a suspicion */
 
 enum gossip_suspicion_outcome {
     GOSSIP_SUSPICION_E_KNOWN = 1, /* this accuser was already counted, or enough were */
@@ -23,8 +25,8 @@ unsigned gossip_log10_milli(uint64_t n);
 /* The shortest suspicion in a cluster of live members: mult * interval * max(1, log10 live). */
 usec_t gossip_suspicion_min(size_t live, unsigned mult, usec_t interval);
 
-/* Begins with the first accuser.  max is 6 * min; it starts there, except among fewer than 4 members, where nobody could
- * confirm: there it is min. */
+/* Begins with the first accuser.  max is 6 * min; it starts there, except among fewer than 4
+ * members, where nobody could confirm: there it is min. */
 void gossip_suspicion_begin(struct gossip_suspicion *s, usec_t now, usec_t min, size_t live,
                             const struct uuid *accuser);
 

@@ -1,8 +1,8 @@
 /* Exchanges: members and table, both ways, over a stream.  SPDX-License-Identifier: Apache-2.0
  *
- * Three frames: ASK (what I know, digests of my rows), REPLY (the same, and the rows you lack), FINISH (the rows you lack).
- * The side that answers keeps no state.  Exchanges repair what rumours lost, join newcomers, heal partitions, and carry rows
- * too large for a packet. */
+ * Three frames: ASK (what I know, digests of my rows), REPLY (the same, and the rows you lack),
+ * FINISH (the rows you lack). The side that answers keeps no state.  Exchanges repair what rumours
+ * lost, join newcomers, heal partitions, and carry rows too large for a packet. */
 #include "base/hash.h"
 #include "base/mem.h"
 #include "gossip/gossip_priv.h"
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #define EXCHANGE_MAX (10 * USEC_SEC) /* an exchange that takes longer is given up */
-#define DELTA_BYTES_MAX                                                                                      \
+#define DELTA_BYTES_MAX                                                                            \
     ((size_t)600 << 10) /* rows in one frame; matters: members and digests fit beside them */
 #define PUSH_MAX 512    /* a longer row is announced by a hint */
 #define HEAL_EVERY (10 * USEC_SEC)
@@ -64,7 +64,8 @@ static void add_digests(struct gossip *g)
 {
     size_t at = 0;
     for (const struct table_owner *o; (o = gossip_table_owner_next(&g->table, &at)) != NULL;) {
-        struct gossip_msg m = {.kind = GOSSIP_MSG_DIGEST, .uuid = o->uuid, .epoch = o->epoch, .seq = o->upto};
+        struct gossip_msg m = {
+            .kind = GOSSIP_MSG_DIGEST, .uuid = o->uuid, .epoch = o->epoch, .seq = o->upto};
         gossip_packet_add(g, &m);
     }
     g->msg.n = 0;
@@ -111,7 +112,8 @@ void gossip_row_of_msg(const struct gossip_msg *m, struct gossip_row *out)
     };
 }
 
-static void begin_delta(struct gossip *g, const struct table_owner *o, uint64_t after, uint64_t upto)
+static void begin_delta(struct gossip *g, const struct table_owner *o, uint64_t after,
+                        uint64_t upto)
 {
     struct gossip_msg m = {
         .kind = GOSSIP_MSG_DELTA,
@@ -166,7 +168,8 @@ static int by_uuid(const void *a, const void *b)
 
 static int by_key(const void *a, const void *b)
 {
-    uint64_t x = ((const struct seen_shared *)a)->key_hash, y = ((const struct seen_shared *)b)->key_hash;
+    uint64_t x = ((const struct seen_shared *)a)->key_hash,
+             y = ((const struct seen_shared *)b)->key_hash;
     return x < y ? -1 : x > y;
 }
 
@@ -178,9 +181,10 @@ static bool add_shared(struct gossip *g, const struct digest *d, size_t end)
             continue;
         struct seen_shared want = {.key_hash = gossip_table_key_hash(r->space, r->key)};
         const struct seen_shared *s =
-            d->shared_count > 0 ? bsearch(&want, d->shared, d->shared_count, sizeof want, by_key) : NULL;
-        if (s != NULL &&
-            (s->version > r->version || (s->version == r->version && s->writer == writer_hash(&r->owner))))
+            d->shared_count > 0 ? bsearch(&want, d->shared, d->shared_count, sizeof want, by_key)
+                                : NULL;
+        if (s != NULL && (s->version > r->version ||
+                          (s->version == r->version && s->writer == writer_hash(&r->owner))))
             continue;
         if (g->pkt.n + r->key.n + r->value.n + 96 > end)
             return true;
@@ -204,7 +208,8 @@ static bool add_rows(struct gossip *g, struct digest *d)
     for (const struct table_owner *o; (o = gossip_table_owner_next(&g->table, &at)) != NULL;) {
         struct seen_owner want = {.uuid = o->uuid};
         const struct seen_owner *s =
-            d->owner_count > 0 ? bsearch(&want, d->owner, d->owner_count, sizeof want, by_uuid) : NULL;
+            d->owner_count > 0 ? bsearch(&want, d->owner, d->owner_count, sizeof want, by_uuid)
+                               : NULL;
         if (s != NULL && s->epoch > o->epoch)
             continue;
         uint64_t after = s != NULL && s->epoch == o->epoch ? s->upto : 0;
@@ -262,14 +267,15 @@ static void end_span(struct gossip *g, struct span *s, struct gossip_out *out)
 {
     if (s->is_open)
         gossip_table_delta_end(&g->table,
-                               &(struct table_delta){&s->m.uuid, s->m.replaces, s->m.seq, s->m.version,
-                                                     s->m.flags & GOSSIP_DELTA_RESET},
+                               &(struct table_delta){&s->m.uuid, s->m.replaces, s->m.seq,
+                                                     s->m.version, s->m.flags & GOSSIP_DELTA_RESET},
                                out);
     s->is_open = false;
 }
 
 /* Reads the rest of a frame: facts and rows are taken, digests collected. */
-static void read_frame(struct gossip *g, struct codec_cursor *c, struct digest *d, struct gossip_out *out)
+static void read_frame(struct gossip *g, struct codec_cursor *c, struct digest *d,
+                       struct gossip_out *out)
 {
     struct span span = {0};
     bool skipping = false;
@@ -307,9 +313,11 @@ static void read_frame(struct gossip *g, struct codec_cursor *c, struct digest *
 
 /* --- the three frames --- */
 
-static void fill_frame(struct gossip *g, enum gossip_sync_phase phase, struct digest *d, uint32_t flags)
+static void fill_frame(struct gossip *g, enum gossip_sync_phase phase, struct digest *d,
+                       uint32_t flags)
 {
-    struct gossip_msg m = {.kind = GOSSIP_MSG_SYNC, .state = (enum gossip_state)phase, .flags = flags};
+    struct gossip_msg m = {
+        .kind = GOSSIP_MSG_SYNC, .state = (enum gossip_state)phase, .flags = flags};
     gossip_packet_begin(g);
     gossip_packet_add(g, &m);
     if (phase != GOSSIP_SYNC_FINISH) {
@@ -348,8 +356,8 @@ void gossip_sync_open(struct gossip *g, const struct gossip_addr *addr, const st
     gossip_frame_send(g, GOSSIP_OUT_STREAM_OPEN, s->stream, addr, out);
 }
 
-static void answer(struct gossip *g, const struct gossip_head *h, struct codec_cursor *c, uint64_t stream,
-                   const struct gossip_msg *first, struct gossip_out *out)
+static void answer(struct gossip *g, const struct gossip_head *h, struct codec_cursor *c,
+                   uint64_t stream, const struct gossip_msg *first, struct gossip_out *out)
 {
     struct digest d = {0};
     if (uuid_eq(&h->uuid, &g->self->pub.uuid) && h->epoch == g->self->pub.epoch) {
@@ -398,8 +406,8 @@ static void finish(struct gossip *g, const struct gossip_head *h, struct codec_c
     digest_deinit(&d);
 }
 
-void gossip_sync_frame(struct gossip *g, const struct gossip_head *h, struct codec_cursor *c, uint64_t stream,
-                       const struct gossip_msg *first, struct gossip_out *out)
+void gossip_sync_frame(struct gossip *g, const struct gossip_head *h, struct codec_cursor *c,
+                       uint64_t stream, const struct gossip_msg *first, struct gossip_out *out)
 {
     struct digest d = {0};
     switch ((unsigned)first->state) {
@@ -501,7 +509,8 @@ void gossip_sync_tick(struct gossip *g, struct gossip_out *out)
         g->hinted = (struct uuid){0};
     }
     if (g->sync_at <= g->now) {
-        g->sync_at = g->now + stretch(g, g->conf.sync_interval) * rng_between(&g->rng, 80, 120) / 100;
+        g->sync_at =
+            g->now + stretch(g, g->conf.sync_interval) * rng_between(&g->rng, 80, 120) / 100;
         if (g->ring_count > 0) {
             const struct gossip_peer *p = g->ring[rng_below(&g->rng, g->ring_count)];
             gossip_sync_open(g, &p->pub.addr, &p->pub.uuid, 0, out);
@@ -543,7 +552,8 @@ void gossip_sync_hash(struct gossip *g, const struct gossip_head *h)
 static uint64_t row_subject(const struct gossip_row *r)
 {
     uint64_t h = gossip_table_key_hash(r->space, r->key);
-    return r->space >= GOSSIP_SPACE_SHARED ? hash_u64(h + 3) : hash_bytes(r->owner.b, sizeof r->owner.b, h);
+    return r->space >= GOSSIP_SPACE_SHARED ? hash_u64(h + 3)
+                                           : hash_bytes(r->owner.b, sizeof r->owner.b, h);
 }
 
 void gossip_row_queue(struct gossip *g, const struct gossip_row *r)

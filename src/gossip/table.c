@@ -14,11 +14,13 @@
 #include "base/mem.h"
 #include "gossip/gossip_priv.h"
 
-#define TOMBSTONE_KEEP (600 * USEC_SEC) /* of an owner; a peer that is further behind gets a reset */
+#define TOMBSTONE_KEEP                                                                             \
+    (600 * USEC_SEC) /* of an owner; a peer that is further behind gets a reset */
 #define SHARED_TOMBSTONE_KEEP (7 * 86400 * USEC_SEC) /* matters: longer than a node stays away */
 #define OWNER_HASH_SEED 0x6f776e6572u                /* does not matter, but for ever */
 
-static int row_cmp(const struct gossip_row *a, uint8_t space, struct str key, const struct uuid *owner)
+static int row_cmp(const struct gossip_row *a, uint8_t space, struct str key,
+                   const struct uuid *owner)
 {
     if (a->space != space)
         return a->space < space ? -1 : 1;
@@ -28,7 +30,8 @@ static int row_cmp(const struct gossip_row *a, uint8_t space, struct str key, co
 }
 
 /* The first place not before (space, key, owner). */
-static size_t lower(const struct gossip_table *t, uint8_t space, struct str key, const struct uuid *owner)
+static size_t lower(const struct gossip_table *t, uint8_t space, struct str key,
+                    const struct uuid *owner)
 {
     static const struct uuid zero;
     size_t lo = 0, hi = t->count;
@@ -56,8 +59,8 @@ static bool is_visible(const struct table_row *r)
     return !r->pub.is_tombstone && (r->owner == NULL || r->owner->is_visible);
 }
 
-const struct gossip_row *gossip_table_find(const struct gossip_table *t, uint8_t space, struct str key,
-                                           const struct uuid *owner)
+const struct gossip_row *gossip_table_find(const struct gossip_table *t, uint8_t space,
+                                           struct str key, const struct uuid *owner)
 {
     for (size_t at = lower(t, space, key, owner); at < t->count; at++) {
         const struct table_row *r = t->row[at];
@@ -69,8 +72,8 @@ const struct gossip_row *gossip_table_find(const struct gossip_table *t, uint8_t
     return NULL;
 }
 
-const struct gossip_row *gossip_table_next(const struct gossip_table *t, uint8_t space, struct str prefix,
-                                           size_t *at)
+const struct gossip_row *gossip_table_next(const struct gossip_table *t, uint8_t space,
+                                           struct str prefix, size_t *at)
 {
     for (size_t i = *at > 0 ? *at : lower(t, space, prefix, NULL); i < t->count; i++) {
         const struct table_row *r = t->row[i];
@@ -141,7 +144,8 @@ struct table_owner *gossip_table_owner_next(const struct gossip_table *t, size_t
     return map_next(&t->owners, at);
 }
 
-static struct table_owner *owner_new(struct gossip_table *t, const struct uuid *uuid, uint64_t epoch)
+static struct table_owner *owner_new(struct gossip_table *t, const struct uuid *uuid,
+                                     uint64_t epoch)
 {
     struct table_owner *o = mem_new(sizeof *o);
     o->uuid = *uuid;
@@ -182,7 +186,8 @@ static void owner_raise(struct gossip_table *t, struct table_owner *o, uint64_t 
 
 /* --- rows --- */
 
-static void tell(struct gossip_out *out, enum gossip_effect_kind kind, const struct gossip_row *r, bool gone)
+static void tell(struct gossip_out *out, enum gossip_effect_kind kind, const struct gossip_row *r,
+                 bool gone)
 {
     struct gossip_effect *e = gossip_out_add(out, kind);
     e->row = *r;
@@ -211,7 +216,8 @@ static void row_drop(struct gossip_table *t, size_t at)
 static void owner_link(struct table_owner *o, struct table_row *r)
 {
     struct list *at = &o->by_seq;
-    while (at->prev != &o->by_seq && container_of(at->prev, struct table_row, by_seq)->pub.seq > r->pub.seq)
+    while (at->prev != &o->by_seq &&
+           container_of(at->prev, struct table_row, by_seq)->pub.seq > r->pub.seq)
         at = at->prev;
     list_insert(at, &r->by_seq);
     o->count++;
@@ -235,8 +241,8 @@ static struct table_row *row_new(const struct gossip_row *r, struct table_owner 
 }
 
 /* Puts r in the place of old (or in a new one) and tells what can be seen of it. */
-static struct table_row *row_put(struct gossip_table *t, const struct gossip_row *r, struct table_owner *o,
-                                 usec_t now, struct gossip_out *out)
+static struct table_row *row_put(struct gossip_table *t, const struct gossip_row *r,
+                                 struct table_owner *o, usec_t now, struct gossip_out *out)
 {
     size_t at;
     struct table_row *old = exact(t, r->space, r->key, &r->owner, &at);
@@ -277,7 +283,8 @@ static void owner_clear(struct gossip_table *t, struct table_owner *o, struct go
     t->hash += owner_hash(o);
 }
 
-/* The owner at this epoch; a newer epoch empties it.  NULL: the epoch is old, or there are too many owners. */
+/* The owner at this epoch; a newer epoch empties it.  NULL: the epoch is old, or there are too many
+ * owners. */
 static struct table_owner *owner_at(struct gossip_table *t, const struct uuid *uuid, uint64_t epoch,
                                     struct gossip_out *out)
 {
@@ -348,8 +355,8 @@ static int shared_apply(struct gossip_table *t, const struct gossip_row *r, usec
     return 0;
 }
 
-int gossip_table_write(struct gossip_table *t, const struct gossip_row *r, usec_t now, struct gossip_out *out,
-                       const struct gossip_row **out_row)
+int gossip_table_write(struct gossip_table *t, const struct gossip_row *r, usec_t now,
+                       struct gossip_out *out, const struct gossip_row **out_row)
 {
     size_t at;
     int e = check_size(r);
@@ -383,7 +390,8 @@ int gossip_table_write(struct gossip_table *t, const struct gossip_row *r, usec_
     return 0;
 }
 
-int gossip_table_apply(struct gossip_table *t, const struct gossip_row *r, usec_t now, struct gossip_out *out)
+int gossip_table_apply(struct gossip_table *t, const struct gossip_row *r, usec_t now,
+                       struct gossip_out *out)
 {
     size_t at;
     int e = check_size(r);
@@ -412,8 +420,8 @@ int gossip_table_apply(struct gossip_table *t, const struct gossip_row *r, usec_
     return 0;
 }
 
-void gossip_table_show(struct gossip_table *t, const struct uuid *uuid, uint64_t epoch, bool visible,
-                       struct gossip_out *out)
+void gossip_table_show(struct gossip_table *t, const struct uuid *uuid, uint64_t epoch,
+                       bool visible, struct gossip_out *out)
 {
     struct table_owner *o = visible ? owner_at(t, uuid, epoch, out) : gossip_table_owner(t, uuid);
     if (o == NULL || o->epoch != epoch || o->is_visible == visible)
@@ -440,8 +448,8 @@ void gossip_table_forget(struct gossip_table *t, const struct uuid *uuid, struct
     mem_free(o);
 }
 
-bool gossip_table_delta_begin(struct gossip_table *t, const struct uuid *uuid, uint64_t epoch, uint64_t after,
-                              struct gossip_out *out)
+bool gossip_table_delta_begin(struct gossip_table *t, const struct uuid *uuid, uint64_t epoch,
+                              uint64_t after, struct gossip_out *out)
 {
     if (uuid_eq(uuid, &t->self))
         return false;
@@ -450,7 +458,8 @@ bool gossip_table_delta_begin(struct gossip_table *t, const struct uuid *uuid, u
     return o != NULL && after <= o->upto;
 }
 
-void gossip_table_delta_end(struct gossip_table *t, const struct table_delta *d, struct gossip_out *out)
+void gossip_table_delta_end(struct gossip_table *t, const struct table_delta *d,
+                            struct gossip_out *out)
 {
     struct table_owner *o = gossip_table_owner(t, d->uuid);
     must(o != NULL);

@@ -1,11 +1,12 @@
-/* The overlay table: small facts that every node knows of every other.  SPDX-License-Identifier: Apache-2.0
+/* The overlay table: small facts that every node knows of every other.  SPDX-License-Identifier:
+ * Apache-2.0
  *
  * Two kinds of rows, told apart by their space:
- *   owner rows (space < 128): written by one node about itself, numbered densely per (owner, epoch); visible
- * only while that very epoch of the owner is alive or suspect.  A death hides them at once, with no traffic.
- *   shared rows (space >= 128): any node writes, the last writer wins by (version, writer); versions are
- * hybrid logical clock times.  The host keeps them on disk. One mind per node holds one table; it is read in
- * place by the loop that runs the mind. */
+ *   owner rows (space < 128): written by one node about itself, numbered densely per (owner,
+ * epoch); visible only while that very epoch of the owner is alive or suspect.  A death hides them
+ * at once, with no traffic. shared rows (space >= 128): any node writes, the last writer wins by
+ * (version, writer); versions are hybrid logical clock times.  The host keeps them on disk. One
+ * mind per node holds one table; it is read in place by the loop that runs the mind. */
 #pragma once
 
 #include "base/hlc.h"
@@ -40,14 +41,15 @@ struct gossip_row {
     struct str value; /* empty for a tombstone */
 };
 
-/* The visible row with this key, or NULL.  owner NULL: a shared row, or the first owner's in uuid order. */
-const struct gossip_row *gossip_table_find(const struct gossip_table *t, uint8_t space, struct str key,
-                                           const struct uuid *owner) must_use;
+/* The visible row with this key, or NULL.  owner NULL: a shared row, or the first owner's in uuid
+ * order. */
+const struct gossip_row *gossip_table_find(const struct gossip_table *t, uint8_t space,
+                                           struct str key, const struct uuid *owner) must_use;
 
-/* Walks the visible rows of a space whose key starts with prefix, by key, then by owner.  Start with *at = 0;
- * NULL at the end.  The table must not change meanwhile. */
-const struct gossip_row *gossip_table_next(const struct gossip_table *t, uint8_t space, struct str prefix,
-                                           size_t *at);
+/* Walks the visible rows of a space whose key starts with prefix, by key, then by owner.  Start
+ * with *at = 0; NULL at the end.  The table must not change meanwhile. */
+const struct gossip_row *gossip_table_next(const struct gossip_table *t, uint8_t space,
+                                           struct str prefix, size_t *at);
 
 /* Sum over all rows of live owners and shared rows; equal on two nodes that know the same. */
 uint64_t gossip_table_hash(const struct gossip_table *t);

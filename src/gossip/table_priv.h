@@ -44,7 +44,8 @@ void gossip_table_deinit(struct gossip_table *t);
 /* Frees what the effects of the last step looked at. */
 void gossip_table_sweep(struct gossip_table *t);
 
-/* A row of ours, or a shared one: fills *out_row.  0 (out_row NULL: nothing changed), FULL or TOO_LONG. */
+/* A row of ours, or a shared one: fills *out_row.  0 (out_row NULL: nothing changed), FULL or
+ * TOO_LONG. */
 must_use int gossip_table_write(struct gossip_table *t, const struct gossip_row *r, usec_t now,
                                 struct gossip_out *out, const struct gossip_row **out_row);
 
@@ -53,8 +54,8 @@ must_use int gossip_table_apply(struct gossip_table *t, const struct gossip_row 
                                 struct gossip_out *out);
 
 /* The rows of (uuid, epoch) are to be seen, or not. */
-void gossip_table_show(struct gossip_table *t, const struct uuid *uuid, uint64_t epoch, bool visible,
-                       struct gossip_out *out);
+void gossip_table_show(struct gossip_table *t, const struct uuid *uuid, uint64_t epoch,
+                       bool visible, struct gossip_out *out);
 
 /* Everything about this owner is forgotten. */
 void gossip_table_forget(struct gossip_table *t, const struct uuid *uuid, struct gossip_out *out);
@@ -63,9 +64,10 @@ void gossip_table_forget(struct gossip_table *t, const struct uuid *uuid, struct
 struct table_owner *gossip_table_owner(const struct gossip_table *t, const struct uuid *uuid);
 struct table_owner *gossip_table_owner_next(const struct gossip_table *t, size_t *at);
 
-/* A delta begins: rows after `after` up to `upto` follow.  False: not of use (a gap, an old epoch, ourselves). */
-bool gossip_table_delta_begin(struct gossip_table *t, const struct uuid *uuid, uint64_t epoch, uint64_t after,
-                              struct gossip_out *out) must_use;
+/* A delta begins: rows after `after` up to `upto` follow.  False: not of use (a gap, an old epoch,
+ * ourselves). */
+bool gossip_table_delta_begin(struct gossip_table *t, const struct uuid *uuid, uint64_t epoch,
+                              uint64_t after, struct gossip_out *out) must_use;
 
 struct table_delta {
     const struct uuid *uuid;
@@ -75,7 +77,8 @@ struct table_delta {
 };
 
 /* It has ended. */
-void gossip_table_delta_end(struct gossip_table *t, const struct table_delta *d, struct gossip_out *out);
+void gossip_table_delta_end(struct gossip_table *t, const struct table_delta *d,
+                            struct gossip_out *out);
 
 /* Drops tombstones that are old enough. */
 void gossip_table_expire(struct gossip_table *t, usec_t now, usec_t wall);

@@ -1,6 +1,7 @@
 /* Gossip under loss, cuts, crashes, stalls and crooked clocks.  SPDX-License-Identifier: Apache-2.0
  *
- * Each seed plays one scenario (seed % scenarios) with its own chance; every scenario has a limit that it must keep. */
+ * Each seed plays one scenario (seed % scenarios) with its own chance; every scenario has a limit
+ * that it must keep. */
 #include <stdio.h>
 
 #include "base/mem.h"
@@ -90,7 +91,8 @@ static bool has_row(void *arg)
     return true;
 }
 
-static void write_and_wait(struct gossip_net *n, unsigned i, const char *key, struct str value, double limit)
+static void write_and_wait(struct gossip_net *n, unsigned i, const char *key, struct str value,
+                           double limit)
 {
     gossip_net_put(n, i, 1, key, value);
     wanted_key = key;
@@ -327,7 +329,8 @@ static void play_skew(struct gossip_net *n)
     gossip_net_put(n, 2, 200, "rule", STR("now"));
     run_for(n, 15);
     for (unsigned i = 2; i < n->count; i++) {
-        const struct gossip_row *r = gossip_table_find(gossip_table_of(n->node[i].g), 200, STR("rule"), NULL);
+        const struct gossip_row *r =
+            gossip_table_find(gossip_table_of(n->node[i].g), 200, STR("rule"), NULL);
         if (r == NULL || !str_eq(r->value, STR("now")))
             world_fail(n->w, "a clock an hour ahead wins on %u", i);
         if (r != NULL && hlc_ms(r->version) > (1700000000ull + 1000 + 3000) * 1000)

@@ -165,7 +165,8 @@ static usec_t delay(struct gossip_net *n)
     return rng_between(&n->w->rng, DELAY_MIN, DELAY_MAX);
 }
 
-static void send_packet(struct gossip_net *n, unsigned from, const struct gossip_addr *addr, struct str s)
+static void send_packet(struct gossip_net *n, unsigned from, const struct gossip_addr *addr,
+                        struct str s)
 {
     int to = node_at(n, addr);
     n->packets++;
@@ -180,11 +181,13 @@ static void send_packet(struct gossip_net *n, unsigned from, const struct gossip
     carry(n, CARRY_PACKET, from, (unsigned)to, 0, s, delay(n));
 }
 
-static void open_stream(struct gossip_net *n, unsigned from, const struct gossip_effect *e, struct str s)
+static void open_stream(struct gossip_net *n, unsigned from, const struct gossip_effect *e,
+                        struct str s)
 {
     int to = node_at(n, &e->addr);
     if (to < 0 || is_cut(n, from, (unsigned)to, true)) {
-        carry(n, CARRY_FAILED, from, from, e->stream, STR(""), 5 * USEC_SEC); /* connect times out */
+        carry(n, CARRY_FAILED, from, from, e->stream, STR(""),
+              5 * USEC_SEC); /* connect times out */
         return;
     }
     if (n->node[to].g == NULL) {
@@ -202,13 +205,14 @@ static void open_stream(struct gossip_net *n, unsigned from, const struct gossip
 }
 
 /* The other end of a stream; false: none. */
-static bool other_end(struct gossip_net *n, unsigned i, uint64_t id, struct net_stream_end *out, size_t *at)
+static bool other_end(struct gossip_net *n, unsigned i, uint64_t id, struct net_stream_end *out,
+                      size_t *at)
 {
     for (size_t k = n->stream_count; k-- > 0;) {
-        bool is_a =
-            n->stream[k].a.node == i && n->stream[k].a.id == id && n->stream[k].life_a == n->node[i].life;
-        bool is_b =
-            n->stream[k].b.node == i && n->stream[k].b.id == id && n->stream[k].life_b == n->node[i].life;
+        bool is_a = n->stream[k].a.node == i && n->stream[k].a.id == id &&
+                    n->stream[k].life_a == n->node[i].life;
+        bool is_b = n->stream[k].b.node == i && n->stream[k].b.id == id &&
+                    n->stream[k].life_b == n->node[i].life;
         if (!is_a && !is_b)
             continue;
         *out = is_a ? n->stream[k].b : n->stream[k].a;
@@ -218,7 +222,8 @@ static bool other_end(struct gossip_net *n, unsigned i, uint64_t id, struct net_
     return false;
 }
 
-static void send_stream(struct gossip_net *n, unsigned i, const struct gossip_effect *e, struct str s)
+static void send_stream(struct gossip_net *n, unsigned i, const struct gossip_effect *e,
+                        struct str s)
 {
     struct net_stream_end to;
     size_t at;
@@ -356,9 +361,11 @@ void gossip_net_kill(struct gossip_net *n, unsigned i)
     world_unplan(n->w, &n->node[i].timer);
 }
 
-void gossip_net_put(struct gossip_net *n, unsigned i, uint8_t space, const char *key, struct str value)
+void gossip_net_put(struct gossip_net *n, unsigned i, uint8_t space, const char *key,
+                    struct str value)
 {
-    struct gossip_event ev = {.kind = GOSSIP_EV_ROW_PUT, .space = space, .key = str_of(key), .bytes = value};
+    struct gossip_event ev = {
+        .kind = GOSSIP_EV_ROW_PUT, .space = space, .key = str_of(key), .bytes = value};
     gossip_net_step(n, i, &ev);
 }
 
@@ -369,7 +376,8 @@ void gossip_net_del(struct gossip_net *n, unsigned i, uint8_t space, const char 
     gossip_net_step(n, i, &ev);
 }
 
-enum gossip_state gossip_net_view(const struct gossip_net *n, unsigned a, unsigned b, bool *out_known)
+enum gossip_state gossip_net_view(const struct gossip_net *n, unsigned a, unsigned b,
+                                  bool *out_known)
 {
     const struct gossip_member *m = gossip_member_find(n->node[a].g, &n->node[b].uuid);
     *out_known = m != NULL;

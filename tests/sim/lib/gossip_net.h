@@ -1,5 +1,5 @@
-/* A network of gossip machines: packets that get lost, streams, cuts, crashes, stalls, crooked clocks.
- * SPDX-License-Identifier: Apache-2.0 */
+/* A network of gossip machines: packets that get lost, streams, cuts, crashes, stalls, crooked
+ * clocks. SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
 #include "gossip/gossip.h"
@@ -53,17 +53,20 @@ struct gossip_net {
 void gossip_net_init(struct gossip_net *n, struct world *w, unsigned count);
 void gossip_net_deinit(struct gossip_net *n);
 
-/* Starts node i (again: in a higher epoch); its seeds are the nodes seed_from .. seed_from + seed_count - 1. */
+/* Starts node i (again: in a higher epoch); its seeds are the nodes seed_from .. seed_from +
+ * seed_count - 1. */
 void gossip_net_start(struct gossip_net *n, unsigned i, unsigned seed_from, unsigned seed_count);
 void gossip_net_kill(struct gossip_net *n, unsigned i);
 
 /* Gives node i an event; now and wall are filled in. */
 void gossip_net_step(struct gossip_net *n, unsigned i, struct gossip_event *ev);
-void gossip_net_put(struct gossip_net *n, unsigned i, uint8_t space, const char *key, struct str value);
+void gossip_net_put(struct gossip_net *n, unsigned i, uint8_t space, const char *key,
+                    struct str value);
 void gossip_net_del(struct gossip_net *n, unsigned i, uint8_t space, const char *key);
 
 /* Node a's view of node b. */
-enum gossip_state gossip_net_view(const struct gossip_net *n, unsigned a, unsigned b, bool *out_known);
+enum gossip_state gossip_net_view(const struct gossip_net *n, unsigned a, unsigned b,
+                                  bool *out_known);
 
 /* Every running node of the group sees exactly the running nodes of it as live. */
 bool gossip_net_agrees(const struct gossip_net *n);

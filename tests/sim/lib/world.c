@@ -71,13 +71,15 @@ void world_fail(struct world *w, const char *fmt, ...)
     va_list ap;
     if (w->failure[0] != 0)
         return;
-    int n = snprintf(w->failure, sizeof w->failure, "at %.3f s: ", (double)(w->now - 1000 * USEC_SEC) / 1e6);
+    int n = snprintf(w->failure, sizeof w->failure,
+                     "at %.3f s: ", (double)(w->now - 1000 * USEC_SEC) / 1e6);
     va_start(ap, fmt);
     vsnprintf(w->failure + n, sizeof w->failure - (size_t)n, fmt, ap);
     va_end(ap);
 }
 
-static bool play_one(world_play *play, const char *name, uint64_t seed, bool loud, uint64_t *out_hash)
+static bool play_one(world_play *play, const char *name, uint64_t seed, bool loud,
+                     uint64_t *out_hash)
 {
     struct world w = {.is_loud = loud};
     play(&w, seed);
@@ -106,7 +108,8 @@ int world_main(int argc, char **argv, unsigned short_count, world_play *play)
         } else if (strcmp(argv[i], "--trace") == 0) {
             loud = true;
         } else {
-            fprintf(stderr, "usage: %s [--seed N | --seeds FROM COUNT | --short-count] [--trace]\n", argv[0]);
+            fprintf(stderr, "usage: %s [--seed N | --seeds FROM COUNT | --short-count] [--trace]\n",
+                    argv[0]);
             return 2;
         }
     }
