@@ -81,13 +81,13 @@ struct engine_fs_mem_fault {
 };
 void engine_fs_mem_fault(struct engine_fs_mem *m, const struct engine_fs_mem_fault *fault);
 
-/* Power was lost and is back: of what was not synced each 512-byte sector of each file is kept or
- * lost by chance (keep_per_million; a lost sector shows what was there before), and so is each
- * unsynced name.  Open files are stale: they answer -EIO, close them. */
+/* Power was lost and is back.  Of what was not synced, each 512-byte sector of each file is kept or
+ * lost by chance (keep_per_million; a lost sector shows what was there before), and of the changes
+ * of names a first few are kept.  Open files are stale: they answer -EIO, close them. */
 void engine_fs_mem_crash(struct engine_fs_mem *m, uint32_t keep_per_million);
 
 /* Changing operations so far. */
-uint64_t engine_fs_mem_ops(const struct engine_fs_mem *m);
+uint64_t engine_fs_mem_ops(struct engine_fs_mem *m);
 
 /* Flips one bit of a file, durably: 0, -ENOENT, -ERANGE. */
 must_use int engine_fs_mem_flip(struct engine_fs_mem *m, const char *path, uint64_t bit);

@@ -51,16 +51,17 @@ struct engine_log_conf {
     const char *dir; /* the log's own directory; made when missing */
     struct engine_fs fs;
     struct uuid node; /* seeds the checksums: another node's segment is never taken for ours */
-    uint64_t segment_bytes;     /* 0: 64 MiB; at least 4 KiB */
+    uint64_t segment_bytes;     /* 0: 64 MiB; at least 16 KiB */
     uint64_t cache_bytes;       /* of the tail kept in memory; 0: 64 MiB */
     uint64_t queue_bytes_max;   /* of batches not yet written, for engine_log_admit; 0: 64 MiB */
     uint32_t segment_spare_max; /* freed segments kept for reuse; 0: 2 */
     uint32_t segment_soft_max;  /* above this many, live records of the oldest are moved however
                                    many; 0: 32 */
+    uint64_t seed;              /* of the segments' salts; 0: from the system */
     bool is_inline;             /* no thread: the owner calls engine_log_step */
     const struct log *log;
     /* Batches that are done, in order of submission.  Called by the writer thread (or in
-     * engine_log_step); must be quick and may not call back into the log. */
+     * engine_log_step); must be quick; may call engine_log_submit, nothing else. */
     void (*done)(void *arg, const struct engine_log_done *done, size_t count);
     void *arg;
 };
@@ -173,7 +174,7 @@ must_use int engine_log_read(struct engine_log *log, const struct engine_log_wan
 /* -- Looking after it */
 
 struct engine_log_stats {
-    uint64_t segments, spares; /* files in use, files kept for reuse */
+    uint64_t segments; /* files in use; some more are kept for reuse */
     uint64_t live_bytes, disk_bytes;
     uint64_t batches, writes, syncs; /* submitted, pwritev calls, fdatasync calls */
     uint64_t written_bytes, moved_bytes;
