@@ -1,12 +1,14 @@
 /* A disk in memory that behaves as badly as it is told.  SPDX-License-Identifier: Apache-2.0
  *
- * Each file has two contents: what a reader sees now, and what is on the platter.  fdatasync copies the one to the
- * other.  A crash goes through the sectors that differ and lets chance decide which of the two survives.  Names are
- * a journal, as in the usual file systems: dirsync makes all changes durable, and at a crash the first few of the
- * changes since then have happened, by chance how many.
+ * Each file has two contents: what a reader sees now, and what is on the platter.  fdatasync copies
+ * the one to the other.  A crash goes through the sectors that differ and lets chance decide which
+ * of the two survives.  Names are a journal, as in the usual file systems: dirsync makes all
+ * changes durable, and at a crash the first few of the changes since then have happened, by chance
+ * how many.
  *
- * M1 after power_off nothing changes until the crash.  M2 what was synced before a crash is there after it.
- * It is not a POSIX file system: directories are prefixes of names, and mkdir only remembers that it was called. */
+ * M1 after power_off nothing changes until the crash.  M2 what was synced before a crash is there
+ * after it. It is not a POSIX file system: directories are prefixes of names, and mkdir only
+ * remembers that it was called. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -20,7 +22,7 @@
 struct node { /* the content of a file, whatever its names */
     struct list link;
     struct buf now, disk;
-    unsigned refs;      /* names now, names on the disk, open files */
+    unsigned refs; /* names now, names on the disk, open files */
     bool is_locked;
 };
 
@@ -122,7 +124,8 @@ static void change_settle(struct engine_fs_mem *m, size_t keep)
             node_unref(c->to[k]);
         }
     m->change_count = 0;
-    list_each(&m->names, l) {
+    list_each(&m->names, l)
+    {
         struct name *n = container_of(l, struct name, link);
         name_set(&n->now, n->disk);
         if (n->now == NULL)
@@ -136,8 +139,7 @@ struct engine_fs_mem *engine_fs_mem_free(struct engine_fs_mem *m)
         return NULL;
     change_settle(m, 0);
     mem_free(m->change);
-    list_each(&m->names, l)
-        name_free(container_of(l, struct name, link));
+    list_each(&m->names, l) name_free(container_of(l, struct name, link));
     must(list_empty(&m->nodes)); /* an open file outlived its disk */
     pthread_mutex_destroy(&m->mutex);
     return mem_free(m);
@@ -158,7 +160,8 @@ static int spend(struct engine_fs_mem *m)
 
 static struct name *name_find(struct engine_fs_mem *m, const char *path)
 {
-    list_each(&m->names, l) {
+    list_each(&m->names, l)
+    {
         struct name *n = container_of(l, struct name, link);
         if (strcmp(n->path, path) == 0)
             return n;
@@ -185,8 +188,7 @@ static bool is_stale(const struct engine_file *f)
 static uint64_t space_used(const struct engine_fs_mem *m)
 {
     uint64_t sum = 0;
-    list_each(&m->nodes, l)
-        sum += container_of(l, struct node, link)->now.n;
+    list_each(&m->nodes, l) sum += container_of(l, struct node, link)->now.n;
     return sum;
 }
 
@@ -265,7 +267,8 @@ static int64_t disk_pread(struct engine_file *f, void *p, size_t n, uint64_t off
     return r;
 }
 
-static void put(struct engine_file *f, const struct iovec *iov, int count, uint64_t off, uint64_t max)
+static void put(struct engine_file *f, const struct iovec *iov, int count, uint64_t off,
+                uint64_t max)
 {
     for (int i = 0; i < count && max > 0; i++) {
         size_t n = iov[i].iov_len < max ? iov[i].iov_len : max;
@@ -311,7 +314,8 @@ static int disk_fdatasync(struct engine_file *f)
     int r = is_stale(f) ? -EIO : spend(m);
     if (r == 0 && m->fault.sync_error_per_million > 0 &&
         rng_chance(&m->rng, m->fault.sync_error_per_million)) {
-        r = -EIO; /* as Linux does: the dirty pages are dropped or marked clean, the next sync is happy */
+        r = -EIO; /* as Linux does: the dirty pages are dropped or marked clean, the next sync is
+                     happy */
         copy(&f->node->now, &f->node->disk);
     }
     if (r == 0)
@@ -405,7 +409,8 @@ static int disk_list(void *fs, const char *path, struct buf *out)
 {
     struct engine_fs_mem *m = fs;
     pthread_mutex_lock(&m->mutex);
-    list_each(&m->names, l) {
+    list_each(&m->names, l)
+    {
         struct name *n = container_of(l, struct name, link);
         const char *in = n->now != NULL ? name_in(n->path, path) : NULL;
         if (in != NULL)
@@ -486,8 +491,7 @@ void engine_fs_mem_crash(struct engine_fs_mem *m, uint32_t keep_per_million)
     while (kept < m->change_count && rng_chance(&m->rng, keep_per_million))
         kept++;
     change_settle(m, kept);
-    list_each(&m->nodes, l)
-        node_crash(m, container_of(l, struct node, link), keep_per_million);
+    list_each(&m->nodes, l) node_crash(m, container_of(l, struct node, link), keep_per_million);
     pthread_mutex_unlock(&m->mutex);
 }
 

@@ -1,7 +1,7 @@
 /* The door of the log: open, close, read.  SPDX-License-Identifier: Apache-2.0
  *
- * Readers look into the index under its mutex, take references to what they found, and copy after they have let go of
- * it.  They never wait for the writer's disk. */
+ * Readers look into the index under its mutex, take references to what they found, and copy after
+ * they have let go of it.  They never wait for the writer's disk. */
 #include "engine/log.h"
 
 #include <errno.h>
@@ -27,7 +27,8 @@ static void conf_defaults(struct engine_log_conf *c)
     c->segment_soft_max = c->segment_soft_max > 0 ? c->segment_soft_max : 32;
     while (c->seed == 0)
         if (getrandom(&c->seed, sizeof c->seed, 0) < 0)
-            c->seed = (uint64_t)(uintptr_t)c; /* only without a kernel's randomness, at early boot */
+            c->seed =
+                (uint64_t)(uintptr_t)c; /* only without a kernel's randomness, at early boot */
 }
 
 static int log_new(const struct engine_log_conf *conf, struct engine_log **out)
@@ -211,7 +212,8 @@ static int pick_all(struct engine_log *log, const struct engine_log_want *want, 
     const struct engine_group *g = engine_index_find(log, want->group);
     int r = locate(g, want->from);
     size_t n = 0, bytes = 0;
-    for (uint64_t i = want->from; r == 0 && i <= g->last && n < want->count_max && n < READ_COUNT_MAX; i++) {
+    for (uint64_t i = want->from;
+         r == 0 && i <= g->last && n < want->count_max && n < READ_COUNT_MAX; i++) {
         const struct engine_slot *s = engine_group_slot(g, i);
         bytes += engine_slot_len(s);
         if (n > 0 && bytes > want->bytes_max)
@@ -221,7 +223,8 @@ static int pick_all(struct engine_log *log, const struct engine_log_want *want, 
             r = n == 0 ? ENGINE_LOG_E_DISK : 0;
             break;
         }
-        pick[n++] = (struct pick){*s, c, c == NULL ? engine_index_segment(log, s->segment)->f : NULL};
+        pick[n++] =
+            (struct pick){*s, c, c == NULL ? engine_index_segment(log, s->segment)->f : NULL};
         if (c != NULL)
             atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
         else
@@ -270,8 +273,9 @@ int engine_log_read(struct engine_log *log, const struct engine_log_want *want, 
     for (size_t i = 0; r == 0 && i < n; i++) {
         uint8_t *to = bytes->p + bytes->n;
         r = copy(log, &pick[i], to);
-        entry[i] = (struct engine_log_entry){pick[i].slot.term, (uint8_t)(pick[i].slot.kind_len >> 28),
-                                             str_view(to, engine_slot_len(&pick[i].slot))};
+        entry[i] =
+            (struct engine_log_entry){pick[i].slot.term, (uint8_t)(pick[i].slot.kind_len >> 28),
+                                      str_view(to, engine_slot_len(&pick[i].slot))};
         bytes->n += engine_slot_len(&pick[i].slot);
     }
     unpick(log, pick, n);
@@ -328,7 +332,8 @@ size_t engine_log_pins(struct engine_log *log, uint64_t *group, uint64_t *index,
     pthread_mutex_lock(&log->index_mutex);
     struct pin *pin = mem_alloc((log->group.count + 1) * sizeof *pin);
     size_t n = 0, at = 0;
-    for (const struct engine_group *g; log->segment_count > 1 && (g = map_next(&log->group, &at)) != NULL;) {
+    for (const struct engine_group *g;
+         log->segment_count > 1 && (g = map_next(&log->group, &at)) != NULL;) {
         pin[n] = pin_of(g, log->segment[0].number);
         n += pin[n].bytes > 0;
     }

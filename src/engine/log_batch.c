@@ -26,7 +26,8 @@ static void close_record(struct engine_log_batch *b, uint64_t group, size_t begi
 {
     must(b->body.n - begin <= UINT32_MAX / 2);
     b->rec = mem_grow(b->rec, &b->rec_cap, b->rec_count + 1, sizeof *b->rec);
-    b->rec[b->rec_count++] = (struct engine_frame_record){group, (uint32_t)(b->body.n - begin), NULL};
+    b->rec[b->rec_count++] =
+        (struct engine_frame_record){group, (uint32_t)(b->body.n - begin), NULL};
 }
 
 static void put_group(struct engine_log_batch *b, uint64_t group, const struct engine_record *r)
@@ -51,7 +52,8 @@ void engine_log_put_meta(struct engine_log_batch *b, uint64_t group, struct str 
     put_group(b, group, &(struct engine_record){.kind = RECORD_META, .meta = meta});
 }
 
-void engine_log_put_hard(struct engine_log_batch *b, uint64_t group, const struct engine_log_hard *hard)
+void engine_log_put_hard(struct engine_log_batch *b, uint64_t group,
+                         const struct engine_log_hard *hard)
 {
     must(hard->vote_n <= sizeof hard->vote);
     put_group(b, group, &(struct engine_record){.kind = RECORD_HARD, .hard = *hard});
@@ -63,11 +65,12 @@ void engine_log_put_truncate(struct engine_log_batch *b, uint64_t group, uint64_
     put_group(b, group, &(struct engine_record){.kind = RECORD_TRUNCATE, .index = from});
 }
 
-void engine_log_put_compact(struct engine_log_batch *b, uint64_t group, uint64_t index, uint64_t term,
-                            struct str config)
+void engine_log_put_compact(struct engine_log_batch *b, uint64_t group, uint64_t index,
+                            uint64_t term, struct str config)
 {
     put_group(b, group,
-              &(struct engine_record){.kind = RECORD_COMPACT, .index = index, .term = term, .config = config});
+              &(struct engine_record){
+                  .kind = RECORD_COMPACT, .index = index, .term = term, .config = config});
 }
 
 void engine_log_put_entries(struct engine_log_batch *b, uint64_t group, uint64_t first,

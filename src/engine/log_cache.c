@@ -1,7 +1,8 @@
 /* The tail of the log as it was written, kept for readers.  SPDX-License-Identifier: Apache-2.0
  *
- * A chunk is the body of one written batch, where it lies in which segment.  Chunks are ordered, the oldest go first
- * when the limit is passed.  A reader that copies from one holds a reference; all else happens under index_mutex. */
+ * A chunk is the body of one written batch, where it lies in which segment.  Chunks are ordered,
+ * the oldest go first when the limit is passed.  A reader that copies from one holds a reference;
+ * all else happens under index_mutex. */
 #include "base/mem.h"
 #include "engine/log_priv.h"
 
@@ -27,7 +28,8 @@ void engine_cache_push(struct engine_log *log, uint32_t segment, uint32_t at, st
     *c = (struct engine_chunk){.segment = segment, .at = at, .body = *body, .refs = 1};
     *body = (struct buf){0};
     if (log->chunk_head > log->chunk_cap / 2) {
-        memmove(log->chunk, log->chunk + log->chunk_head, log->chunk_count * sizeof(struct engine_chunk *));
+        memmove(log->chunk, log->chunk + log->chunk_head,
+                log->chunk_count * sizeof(struct engine_chunk *));
         log->chunk_head = 0;
     }
     log->chunk = mem_grow(log->chunk, &log->chunk_cap, log->chunk_head + log->chunk_count + 1,

@@ -1,7 +1,7 @@
 /* How the log's segments, frames and records look on the disk.  SPDX-License-Identifier: Apache-2.0
  *
- * The reader believes nothing: a head that does not sum up, lengths that do not fit, records that contradict themselves
- * are -EBADMSG and never more. */
+ * The reader believes nothing: a head that does not sum up, lengths that do not fit, records that
+ * contradict themselves are -EBADMSG and never more. */
 #include <errno.h>
 
 #include "base/crc.h"
@@ -49,7 +49,8 @@ void engine_segment_head_encode(const struct engine_segment_head *h, uint8_t out
 int engine_segment_head_decode(const uint8_t in[SEGMENT_HEAD], struct engine_segment_head *out)
 {
     for (const uint8_t *p = in; p < in + SEGMENT_HEAD; p += SEGMENT_HEAD_COPY) {
-        if (memcmp(p, SEGMENT_MAGIC, 8) != 0 || load32(p + HEAD_USED) != crc_update(0, p, HEAD_USED))
+        if (memcmp(p, SEGMENT_MAGIC, 8) != 0 ||
+            load32(p + HEAD_USED) != crc_update(0, p, HEAD_USED))
             continue;
         out->format = load32(p + 8);
         memcpy(out->node.b, p + 12, 16);
@@ -134,18 +135,18 @@ bool engine_frame_record(const struct engine_frame *f, const uint8_t *frame, uin
 /* -- Records: tags are per kind, written here and nowhere else. */
 
 enum { /* matters: the format */
-    TAG_META = 1,
-    TAG_TERM,
-    TAG_COMMIT,
-    TAG_VOTE,
-    TAG_INDEX, /* first of entries, from of truncate, floor of compact and group */
-    TAG_FLOOR_TERM,
-    TAG_CONFIG,
-    TAG_LAST,
-    TAG_DAMAGED,
-    TAG_ENTRY_TERM, /* of this and the following entries */
-    TAG_ENTRY_KIND,
-    TAG_ENTRY,
+       TAG_META = 1,
+       TAG_TERM,
+       TAG_COMMIT,
+       TAG_VOTE,
+       TAG_INDEX, /* first of entries, from of truncate, floor of compact and group */
+       TAG_FLOOR_TERM,
+       TAG_CONFIG,
+       TAG_LAST,
+       TAG_DAMAGED,
+       TAG_ENTRY_TERM, /* of this and the following entries */
+       TAG_ENTRY_KIND,
+       TAG_ENTRY,
 };
 
 static void decode_bytes(struct engine_record *r, const struct codec_field *f, bool *bad)

@@ -1,9 +1,10 @@
 /* Empties the oldest segment, so that it can be freed.  SPDX-License-Identifier: Apache-2.0
  *
- * A segment is worth it when little in it lives, or when there are many segments and most of what they hold is dead.  What
- * lives is written again at the tail, a bounded piece a time and only while no batch waits: of a group everything but
- * entries as one GROUP record, entries as MOVED.  A crash in between does no harm: both copies say the same, and the
- * old one is freed only after the new one is synced.
+ * A segment is worth it when little in it lives, or when there are many segments and most of what
+ * they hold is dead.  What lives is written again at the tail, a bounded piece a time and only
+ * while no batch waits: of a group everything but entries as one GROUP record, entries as MOVED.  A
+ * crash in between does no harm: both copies say the same, and the old one is freed only after the
+ * new one is synced.
  *
  * It never frees anything but the oldest: a younger record may be what keeps an older one dead. */
 #include <errno.h>
@@ -13,8 +14,9 @@
 #include "base/mem.h"
 #include "engine/log_priv.h"
 
-#define PIECE_BYTES (256u << 10) /* does not matter: how much is moved between two looks at the queue */
-#define RUN_MAX 1024u            /* does not matter: entries in one MOVED record */
+#define PIECE_BYTES                                                                                \
+    (256u << 10)      /* does not matter: how much is moved between two looks at the queue */
+#define RUN_MAX 1024u /* does not matter: entries in one MOVED record */
 
 struct collect {
     struct engine_log *log;
@@ -53,8 +55,8 @@ static bool has_piece(const struct engine_group *g, uint32_t segment)
 static void damage(struct collect *c, uint64_t group)
 {
     log_line(c->log->conf.log, LOG_LEVEL_ERROR, "engine.log.damaged",
-             "segment %016llx: an entry of group %llu cannot be read back", (unsigned long long)c->segment,
-             (unsigned long long)group);
+             "segment %016llx: an entry of group %llu cannot be read back",
+             (unsigned long long)c->segment, (unsigned long long)group);
     pthread_mutex_lock(&c->log->index_mutex);
     engine_index_damage(c->log, group);
     pthread_mutex_unlock(&c->log->index_mutex);
@@ -73,7 +75,8 @@ static void put_state(struct collect *c, const struct engine_group *g)
     engine_batch_record(c->batch, g->id, &r);
 }
 
-/* Reads the run of entries from slot i on that lie in the segment; returns how many, -EBADMSG or -errno. */
+/* Reads the run of entries from slot i on that lie in the segment; returns how many, -EBADMSG or
+ * -errno. */
 static int64_t read_run(struct collect *c, const struct engine_group *g, size_t i)
 {
     size_t n = 0;
@@ -91,7 +94,8 @@ static int64_t read_run(struct collect *c, const struct engine_group *g, size_t 
         if (crc_update(0, to, len) != slot->crc)
             return -EBADMSG;
         c->at[n] = c->bytes.n;
-        c->entry[n] = (struct engine_log_entry){slot->term, (uint8_t)(slot->kind_len >> 28), {NULL, len}};
+        c->entry[n] =
+            (struct engine_log_entry){slot->term, (uint8_t)(slot->kind_len >> 28), {NULL, len}};
         c->bytes.n += len;
     }
     for (size_t k = 0; k < n; k++)
@@ -123,7 +127,8 @@ static int gather(struct collect *c)
         if (engine_log_batch_bytes(c->batch) >= PIECE_BYTES)
             break;
         if (has_piece(g, c->segment))
-            put_state(c, g); /* before its entries: who meets these first would not know the group */
+            put_state(c,
+                      g); /* before its entries: who meets these first would not know the group */
         int r = put_entries(c, g);
         if (r == -EBADMSG) {
             damage(c, g->id);

@@ -1,13 +1,14 @@
 /* Where everything that lives in the log lies: per group its state, and 24 bytes for each entry.
  * SPDX-License-Identifier: Apache-2.0
  *
- * The same function takes in a record when it was just written and when it is found at start.  At start the oldest
- * segments are gone and what lived in them comes later, as GROUP and MOVED records; until all was read a group may
- * therefore have holes, and engine_index_settle looks whether they were filled.
+ * The same function takes in a record when it was just written and when it is found at start.  At
+ * start the oldest segments are gone and what lived in them comes later, as GROUP and MOVED
+ * records; until all was read a group may therefore have holes, and engine_index_settle looks
+ * whether they were filled.
  *
- * L1 entries of a group are consecutive from floor + 1 (base == floor + 1, no hole).  L2 a segment's live bytes are the sum
- * over the groups.  A damaged group holds no entries and ignores all but its end, its meta and a new beginning.
- * It reads and writes no file. */
+ * L1 entries of a group are consecutive from floor + 1 (base == floor + 1, no hole).  L2 a
+ * segment's live bytes are the sum over the groups.  A damaged group holds no entries and ignores
+ * all but its end, its meta and a new beginning. It reads and writes no file. */
 #include <errno.h>
 
 #include "base/crc.h"
@@ -15,9 +16,10 @@
 #include "base/mem.h"
 #include "engine/log_priv.h"
 
-#define ENTRY_COST 8u            /* does not matter: about what an entry takes beside its data */
-#define HOLE_MAX (UINT64_C(1) << 23) /* matters: bounds the memory that a hostile file can ask for */
-#define SLOT_SHRINK 1024u        /* does not matter */
+#define ENTRY_COST 8u /* does not matter: about what an entry takes beside its data */
+#define HOLE_MAX                                                                                   \
+    (UINT64_C(1) << 23)   /* matters: bounds the memory that a hostile file can ask for */
+#define SLOT_SHRINK 1024u /* does not matter */
 
 static bool group_eq(const void *item, const void *key)
 {
@@ -225,8 +227,9 @@ static void floor_set(struct engine_log *log, struct engine_group *g, const stru
         g->base = g->floor_index + 1;
 }
 
-static int apply_entries(struct engine_log *log, struct engine_group *g, const struct engine_place *where,
-                         const struct engine_record *r, const char *begin)
+static int apply_entries(struct engine_log *log, struct engine_group *g,
+                         const struct engine_place *where, const struct engine_record *r,
+                         const char *begin)
 {
     bool is_moved = r->kind == RECORD_MOVED;
     uint64_t first = r->index;
@@ -255,8 +258,8 @@ static int apply_entries(struct engine_log *log, struct engine_group *g, const s
     return 0;
 }
 
-static int apply_group(struct engine_log *log, struct engine_group *g, const struct engine_place *where,
-                       const struct engine_record *r)
+static int apply_group(struct engine_log *log, struct engine_group *g,
+                       const struct engine_place *where, const struct engine_record *r)
 {
     if (r->last < r->index || g->last > r->last || r->index < g->floor_index)
         return -EBADMSG;
@@ -273,8 +276,8 @@ static int apply_group(struct engine_log *log, struct engine_group *g, const str
     return 0;
 }
 
-static int apply_meta(struct engine_log *log, struct engine_group *g, const struct engine_place *where,
-                      const struct engine_record *r)
+static int apply_meta(struct engine_log *log, struct engine_group *g,
+                      const struct engine_place *where, const struct engine_record *r)
 {
     str_set(&g->meta, r->meta);
     piece_set(log, g, PIECE_META, where->segment, r->meta.n);
@@ -282,8 +285,9 @@ static int apply_meta(struct engine_log *log, struct engine_group *g, const stru
     return 0;
 }
 
-static int apply_known(struct engine_log *log, struct engine_group *g, const struct engine_place *where,
-                       const struct engine_record *r, const char *begin)
+static int apply_known(struct engine_log *log, struct engine_group *g,
+                       const struct engine_place *where, const struct engine_record *r,
+                       const char *begin)
 {
     switch (r->kind) {
     case RECORD_META:
@@ -384,8 +388,8 @@ void engine_log_check(struct engine_log *log)
                 live[g->piece[i].segment - log->segment[0].number] += g->piece[i].bytes;
     }
     for (size_t i = 0; i < log->segment_count; i++) {
-        must(live[i] == log->segment[i].live);                         /* L2 */
-        must(log->segment[i].number == log->segment[0].number + i);    /* L4 */
+        must(live[i] == log->segment[i].live);                      /* L2 */
+        must(log->segment[i].number == log->segment[0].number + i); /* L4 */
     }
     mem_free(live);
 }

@@ -1,11 +1,13 @@
 /* Reads the log back at start.  SPDX-License-Identifier: Apache-2.0
  *
- * A frame that does not parse is a torn tail when nobody can have known of it: no later frame says it was synced, and
- * no later segment was begun.  Then it and all behind it never happened.  Otherwise it is damage: what can be
- * read behind it is taken in, and whoever may have lost something is marked.
+ * A frame that does not parse is a torn tail when nobody can have known of it: no later frame says
+ * it was synced, and no later segment was begun.  Then it and all behind it never happened.
+ * Otherwise it is damage: what can be read behind it is taken in, and whoever may have lost
+ * something is marked.
  *
- * It never guesses and never skips in silence.  It writes nothing (the next write begins a new segment when the log was
- * not closed in peace, so what is left of a torn tail can never be taken for a frame of ours). */
+ * It never guesses and never skips in silence.  It writes nothing (the next write begins a new
+ * segment when the log was not closed in peace, so what is left of a torn tail can never be taken
+ * for a frame of ours). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,11 +37,13 @@ static void report(struct recover *r, uint64_t offset, uint64_t group, const cha
     if (r->found != NULL)
         r->found(r->arg, &(struct engine_log_damage){name, offset, group, what});
     else
-        log_line(r->log->conf.log, LOG_LEVEL_ERROR, "engine.log.damaged", "%s/%s at %llu: %s (group %lld)",
-                 r->log->conf.dir, name, (unsigned long long)offset, what, (long long)group);
+        log_line(r->log->conf.log, LOG_LEVEL_ERROR, "engine.log.damaged",
+                 "%s/%s at %llu: %s (group %lld)", r->log->conf.dir, name,
+                 (unsigned long long)offset, what, (long long)group);
 }
 
-/* Whose it was cannot be told: everybody who exists now, or is first met later without a beginning. */
+/* Whose it was cannot be told: everybody who exists now, or is first met later without a beginning.
+ */
 static void damage_all(struct recover *r, uint64_t offset, const char *what)
 {
     report(r, offset, UINT64_MAX, what);
@@ -60,11 +64,12 @@ static uint64_t limit(const struct recover *r)
     return is_last(r) ? UINT64_MAX : r->head[r->index + 1].first_frame;
 }
 
-/* The next sound frame at or after *at, with a number from `number` on; SIZE_MAX as *at when there is none. */
+/* The next sound frame at or after *at, with a number from `number` on; SIZE_MAX as *at when there
+ * is none. */
 static void scan(const struct recover *r, size_t *at, uint64_t number, struct engine_frame *out)
 {
-    for (size_t i = (*at + FRAME_ALIGN - 1) / FRAME_ALIGN * FRAME_ALIGN; i + FRAME_HEAD <= r->bytes.n;
-         i += FRAME_ALIGN)
+    for (size_t i = (*at + FRAME_ALIGN - 1) / FRAME_ALIGN * FRAME_ALIGN;
+         i + FRAME_HEAD <= r->bytes.n; i += FRAME_ALIGN)
         if (engine_frame_decode(r->bytes.p + i, r->bytes.n - i, r->segment->seed, out) == 0 &&
             out->number >= number && out->number < limit(r)) {
             *at = i;
@@ -123,9 +128,10 @@ static void take_segment(struct recover *r)
     size_t at = SEGMENT_HEAD;
     while (r->expected < limit(r)) {
         struct engine_frame f;
-        bool is_frame = at < r->bytes.n &&
-                        engine_frame_decode(r->bytes.p + at, r->bytes.n - at, r->segment->seed, &f) == 0 &&
-                        f.number == r->expected;
+        bool is_frame =
+            at < r->bytes.n &&
+            engine_frame_decode(r->bytes.p + at, r->bytes.n - at, r->segment->seed, &f) == 0 &&
+            f.number == r->expected;
         if (is_frame &&
             (records_are_sound(&f, r->bytes.p + at) || is_proven(r, at + FRAME_ALIGN, f.number))) {
             take_frame(r, &f, at);
@@ -137,7 +143,9 @@ static void take_segment(struct recover *r)
             break; /* torn, or simply the end */
         size_t next = at;
         scan(r, &next, r->expected, &f);
-        damage_all(r, at, next == SIZE_MAX ? "the rest of the segment cannot be read" : "frames are missing");
+        damage_all(r, at,
+                   next == SIZE_MAX ? "the rest of the segment cannot be read"
+                                    : "frames are missing");
         r->expected = next == SIZE_MAX ? limit(r) : f.number;
         at = next == SIZE_MAX ? at : next;
     }
@@ -242,7 +250,9 @@ static int open_segment(struct recover *r, uint64_t number, enum engine_fs_open 
     engine_segment_push(log, &s);
     r->segment = &log->segment[log->segment_count - 1];
     uint8_t b[SEGMENT_HEAD] = {0};
-    e = size < 0 ? (int)size : size < SEGMENT_HEAD ? 0 : engine_segment_read(log, s.f, b, sizeof b, 0);
+    e = size < 0              ? (int)size
+        : size < SEGMENT_HEAD ? 0
+                              : engine_segment_read(log, s.f, b, sizeof b, 0);
     if (e < 0)
         return err_trace(e);
     if (engine_segment_head_decode(b, h) < 0 || h->number != number) {
@@ -258,8 +268,8 @@ static int open_segment(struct recover *r, uint64_t number, enum engine_fs_open 
     return 0;
 }
 
-/* A segment whose head is gone, or that is not there at all, holds nothing; the frames of its neighbours tell what is
- * missing. */
+/* A segment whose head is gone, or that is not there at all, holds nothing; the frames of its
+ * neighbours tell what is missing. */
 static void fill_heads(struct recover *r)
 {
     for (size_t i = r->head_count; i-- > 0;)
@@ -282,7 +292,8 @@ static int recover(struct recover *r, const uint64_t *number, size_t count, bool
             e = -EBADMSG;
             break;
         }
-        e = open_segment(r, number[i], i + 1 == count && !is_verify ? ENGINE_FS_WRITE : ENGINE_FS_READ);
+        e = open_segment(r, number[i],
+                         i + 1 == count && !is_verify ? ENGINE_FS_WRITE : ENGINE_FS_READ);
     }
     if (e != 0)
         return e;
@@ -293,8 +304,9 @@ static int recover(struct recover *r, const uint64_t *number, size_t count, bool
     return err_trace(e);
 }
 
-int engine_log_recover(struct engine_log *log, void (*found)(void *arg, const struct engine_log_damage *d),
-                       void *arg, size_t *out_count)
+int engine_log_recover(struct engine_log *log,
+                       void (*found)(void *arg, const struct engine_log_damage *d), void *arg,
+                       size_t *out_count)
 {
     struct recover r = {.log = log, .found = found, .arg = arg, .expected = 1};
     bool is_verify = found != NULL;

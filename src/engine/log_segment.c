@@ -1,11 +1,11 @@
 /* The files of the log: made, reused, freed.  SPDX-License-Identifier: Apache-2.0
  *
- * A file becomes a segment under another name: its head is written and synced first, then it is renamed, then the
- * directory is synced.  So a segment that is seen after a crash has a sound head, and its being there proves that
- * everything before it was synced.
+ * A file becomes a segment under another name: its head is written and synced first, then it is
+ * renamed, then the directory is synced.  So a segment that is seen after a crash has a sound head,
+ * and its being there proves that everything before it was synced.
  *
- * L4 numbers are consecutive.  L6 only the oldest is freed, when nothing in it lives and nobody reads it, and after
- * what replaced its content is synced. */
+ * L4 numbers are consecutive.  L6 only the oldest is freed, when nothing in it lives and nobody
+ * reads it, and after what replaced its content is synced. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -23,7 +23,8 @@ void engine_segment_spare_path(const struct engine_log *log, unsigned n, char ou
     snprintf(out, PATH_BYTES, "%s/spare-%u", log->conf.dir, n);
 }
 
-int engine_segment_read(const struct engine_log *log, struct engine_file *f, void *p, size_t n, uint64_t at)
+int engine_segment_read(const struct engine_log *log, struct engine_file *f, void *p, size_t n,
+                        uint64_t at)
 {
     int64_t r = log->conf.fs.ops->pread(f, p, n, at);
     if (r < 0)
@@ -54,13 +55,15 @@ int engine_segment_sync(struct engine_log *log)
 void engine_segment_push(struct engine_log *log, const struct engine_segment *s)
 {
     pthread_mutex_lock(&log->index_mutex);
-    log->segment = mem_grow(log->segment, &log->segment_cap, log->segment_count + 1, sizeof *log->segment);
+    log->segment =
+        mem_grow(log->segment, &log->segment_cap, log->segment_count + 1, sizeof *log->segment);
     log->segment[log->segment_count++] = *s;
     pthread_mutex_unlock(&log->index_mutex);
 }
 
 /* A file of size bytes with real space behind it at path; nothing stays behind on failure. */
-static int make_file(struct engine_log *log, const char *path, uint64_t size, struct engine_file **out)
+static int make_file(struct engine_log *log, const char *path, uint64_t size,
+                     struct engine_file **out)
 {
     const struct engine_fs_ops *ops = log->conf.fs.ops;
     int r = ops->open(log->conf.fs.arg, path, ENGINE_FS_EMPTY, out);
@@ -76,7 +79,8 @@ static int make_file(struct engine_log *log, const char *path, uint64_t size, st
     return err_trace(r);
 }
 
-static int take_file(struct engine_log *log, uint64_t size, char path[PATH_BYTES], struct engine_file **out)
+static int take_file(struct engine_log *log, uint64_t size, char path[PATH_BYTES],
+                     struct engine_file **out)
 {
     if (size == log->conf.segment_bytes && log->spares != 0) {
         unsigned n = (unsigned)__builtin_ctz(log->spares);
@@ -128,7 +132,8 @@ int engine_segment_next(struct engine_log *log, uint64_t need)
         r = ops->dirsync(log->conf.fs.arg, log->conf.dir);
     if (r < 0) {
         ops->close(s.f);
-        return err_trace(r == -ENOSPC ? -EIO : r); /* the space was there: this is another trouble */
+        return err_trace(r == -ENOSPC ? -EIO
+                                      : r); /* the space was there: this is another trouble */
     }
     engine_segment_push(log, &s);
     return 0;

@@ -1,10 +1,12 @@
-/* The one who writes: drains the queue, one pwritev, one fdatasync, completions.  SPDX-License-Identifier: Apache-2.0
+/* The one who writes: drains the queue, one pwritev, one fdatasync, completions.
+ * SPDX-License-Identifier: Apache-2.0
  *
- * While it waits for the disk the next batches gather in the queue, so a busy log shares each fdatasync among all that
- * came meanwhile and an idle one waits for nobody: there is no timer.
+ * While it waits for the disk the next batches gather in the queue, so a busy log shares each
+ * fdatasync among all that came meanwhile and an idle one waits for nobody: there is no timer.
  *
- * L3 completions come after the fdatasync that covers them and in the order of submission.  L5 a poisoned log never writes
- * again.  With a full disk the batches stay where they are, in order, until there is space. */
+ * L3 completions come after the fdatasync that covers them and in the order of submission.  L5 a
+ * poisoned log never writes again.  With a full disk the batches stay where they are, in order,
+ * until there is space. */
 #include <errno.h>
 #include <time.h>
 
@@ -27,8 +29,8 @@ static uint64_t frame_bytes(const struct engine_log_batch *first, size_t count, 
 }
 
 /* Head, table, bodies and padding into log->iov; returns how many. */
-static int gather(struct engine_log *log, const struct engine_segment *s, const struct engine_log_batch *first,
-                  size_t count, size_t records)
+static int gather(struct engine_log *log, const struct engine_segment *s,
+                  const struct engine_log_batch *first, size_t count, size_t records)
 {
     static const uint8_t pad[FRAME_ALIGN];
     log->rec = mem_grow(log->rec, &log->rec_cap, records + 1, sizeof *log->rec);
@@ -49,13 +51,14 @@ static int gather(struct engine_log *log, const struct engine_segment *s, const 
     engine_frame_encode(s->seed, log->frame_number + 1, log->synced, log->rec, n, head);
     log->iov[0] = (struct iovec){head, FRAME_HEAD + records * FRAME_RECORD};
     if (bytes % FRAME_ALIGN != 0)
-        log->iov[iovs++] = (struct iovec){(void *)(uintptr_t)pad, FRAME_ALIGN - bytes % FRAME_ALIGN};
+        log->iov[iovs++] =
+            (struct iovec){(void *)(uintptr_t)pad, FRAME_ALIGN - bytes % FRAME_ALIGN};
     return (int)iovs;
 }
 
 /* What was written becomes visible. */
-static void install(struct engine_log *log, struct engine_log_batch *first, size_t count, size_t records,
-                    uint64_t len)
+static void install(struct engine_log *log, struct engine_log_batch *first, size_t count,
+                    size_t records, uint64_t len)
 {
     pthread_mutex_lock(&log->index_mutex);
     struct engine_segment *s = &log->segment[log->segment_count - 1];
@@ -86,14 +89,16 @@ int engine_writer_write(struct engine_log *log, struct engine_log_batch *first, 
 {
     size_t records;
     uint64_t len = frame_bytes(first, batch_count, &records);
-    struct engine_segment *s = log->segment_count > 0 ? &log->segment[log->segment_count - 1] : NULL;
+    struct engine_segment *s =
+        log->segment_count > 0 ? &log->segment[log->segment_count - 1] : NULL;
     int r;
     if (s == NULL || s->used + len > s->size) {
         r = engine_segment_next(log, len);
         if (r < 0)
             return err_trace(r);
         s = &log->segment[log->segment_count - 1];
-        /* One more is made ready, so that a disk that fills up is noticed with a whole segment to go. */
+        /* One more is made ready, so that a disk that fills up is noticed with a whole segment to
+         * go. */
         r = engine_segment_prepare(log);
         if (r < 0 && r != -ENOSPC)
             return err_trace(r);
@@ -144,7 +149,8 @@ static void state_set(struct engine_log *log, int state)
     atomic_store(&log->state, state);
     if (state < 0)
         log_line(log->conf.log, LOG_LEVEL_ERROR, "engine.log.poisoned",
-                 "the Raft log in %s failed (errno %d); this node must not go on", log->conf.dir, -state);
+                 "the Raft log in %s failed (errno %d); this node must not go on", log->conf.dir,
+                 -state);
     else if (state == ENGINE_LOG_E_FULL)
         log_line(log->conf.log, LOG_LEVEL_ERROR, "engine.log.full",
                  "no space left for the Raft log in %s; writes wait until there is", log->conf.dir);
@@ -273,14 +279,17 @@ void engine_writer_stop(struct engine_log *log)
     struct engine_log_batch *end = engine_log_batch_new();
     end->is_silent = true;
     engine_batch_record(end, 0, &(struct engine_record){.kind = RECORD_CLOSE});
-    int r = engine_writer_write(log, end, 1, true);
+    int r = engine_segment_sync(
+        log); /* so that the last frame can say that all before it was on the disk */
+    if (r == 0)
+        r = engine_writer_write(log, end, 1, true);
     if (r < 0 && r != -ENOSPC)
         state_set(log, r);
     engine_log_batch_free(end);
 }
 
-void engine_log_submit(struct engine_log *log, struct engine_log_batch *b, bool is_synced, void *owner,
-                       uint64_t tag)
+void engine_log_submit(struct engine_log *log, struct engine_log_batch *b, bool is_synced,
+                       void *owner, uint64_t tag)
 {
     b->next = NULL;
     b->is_synced = is_synced;

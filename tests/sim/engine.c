@@ -1,10 +1,11 @@
 /* The log of the engine on a disk that fails, against a model.  SPDX-License-Identifier: Apache-2.0
  *
- * A seed draws a workload of batches for some groups.  The model keeps a fingerprint of the whole content after each
- * batch.  Whenever the log is opened again its fingerprint must be that after some batch not before the last one that
- * was acknowledged as durable and not after the last one submitted: nothing lost, nothing half, nothing back from the
- * dead.  Scenarios: power loss at random and at every single operation, torn last frames at every byte, flipped bits,
- * failing writes and syncs, a full disk. */
+ * A seed draws a workload of batches for some groups.  The model keeps a fingerprint of the whole
+ * content after each batch.  Whenever the log is opened again its fingerprint must be that after
+ * some batch not before the last one that was acknowledged as durable and not after the last one
+ * submitted: nothing lost, nothing half, nothing back from the dead.  Scenarios: power loss at
+ * random and at every single operation, torn last frames at every byte, flipped bits, failing
+ * writes and syncs, a full disk. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,8 +22,8 @@
 
 static uint64_t the_seed;
 
-static void say(void *arg, enum log_level level, const char *event, struct str text, const struct log_field *field,
-                size_t field_count)
+static void say(void *arg, enum log_level level, const char *event, struct str text,
+                const struct log_field *field, size_t field_count)
 {
     (void)arg, (void)level, (void)field, (void)field_count;
     printf("  %s: %.*s\n", event, STR_ARG(text));
@@ -34,8 +35,8 @@ static bool is_loud;
 
 static void fail(int line, const char *what)
 {
-    printf("seed %llu: tests/sim/engine.c:%d: %s\n0 passed, 1 failed\n", (unsigned long long)the_seed, line,
-           what);
+    printf("seed %llu: tests/sim/engine.c:%d: %s\n0 passed, 1 failed\n",
+           (unsigned long long)the_seed, line, what);
     exit(1);
 }
 
@@ -66,6 +67,9 @@ struct world {
     int error;
     bool is_all_synced;
     bool is_growing; /* nothing is ever removed */
+    bool is_uniform; /* all batches have one size, so that a new frame can end where an old one did
+                      */
+    uint32_t sync_per_million;
 };
 
 static uint64_t mix(uint64_t h, uint64_t v)
@@ -110,7 +114,8 @@ static void model_deinit(struct model_group *g)
 }
 
 /* All entries of a group, read in small pieces. */
-static void log_entries(struct engine_log *log, uint64_t id, uint64_t floor, size_t n, struct model_entry *out)
+static void log_entries(struct engine_log *log, uint64_t id, uint64_t floor, size_t n,
+                        struct model_entry *out)
 {
     struct engine_log_entry *e = mem_alloc((n + 1) * sizeof *e);
     for (size_t got = 0; got < n;) {
@@ -176,7 +181,8 @@ static struct str junk(struct rng *r, uint8_t *p, size_t max)
     return str_view(p, n);
 }
 
-static void put_entries(struct world *w, struct engine_log_batch *b, uint64_t id, struct model_group *g)
+static void put_entries(struct world *w, struct engine_log_batch *b, uint64_t id,
+                        struct model_group *g)
 {
     uint8_t data[8][300];
     struct engine_log_entry e[8];
@@ -189,28 +195,36 @@ static void put_entries(struct world *w, struct engine_log_batch *b, uint64_t id
     g->entry = mem_grow(g->entry, &g->cap, (size_t)(g->last - g->floor) + 1, sizeof *g->entry);
     for (size_t i = 0; i < n; i++) {
         term += rng_below(&w->rng, 3);
-        e[i] = (struct engine_log_entry){term, (uint8_t)rng_below(&w->rng, 4), junk(&w->rng, data[i], max)};
-        g->entry[first - g->floor - 1 + i] = (struct model_entry){term, hash_str(e[i].data, 0), e[i].kind};
+        e[i] = (struct engine_log_entry){term, (uint8_t)rng_below(&w->rng, 4),
+                                         junk(&w->rng, data[i], max)};
+        g->entry[first - g->floor - 1 + i] =
+            (struct model_entry){term, hash_str(e[i].data, 0), e[i].kind};
     }
     engine_log_put_entries(b, id, first, e, n);
 }
 
-static void put_hard(struct world *w, struct engine_log_batch *b, uint64_t id, struct model_group *g)
+static void put_hard(struct world *w, struct engine_log_batch *b, uint64_t id,
+                     struct model_group *g)
 {
-    struct engine_log_hard h = {.term = rng_below(&w->rng, 1000), .commit = rng_below(&w->rng, 100)};
+    struct engine_log_hard h = {.term = rng_between(&w->rng, 1000, 9999),
+                                .commit = rng_between(&w->rng, 1, 100)};
     h.vote_n = (uint8_t)junk(&w->rng, h.vote, sizeof h.vote).n;
+    if (w->is_uniform)
+        h.vote_n = 16;
     g->term = h.term;
     g->commit = h.commit;
     g->vote = hash_bytes(h.vote, h.vote_n, 0);
     engine_log_put_hard(b, id, &h);
 }
 
-static void put_compact(struct world *w, struct engine_log_batch *b, uint64_t id, struct model_group *g)
+static void put_compact(struct world *w, struct engine_log_batch *b, uint64_t id,
+                        struct model_group *g)
 {
     uint64_t to = rng_between(&w->rng, g->floor, g->last + (rng_chance(&w->rng, 100000) ? 20 : 0));
     uint8_t c[40];
     struct str config = junk(&w->rng, c, sizeof c);
-    uint64_t term = to > g->floor && to <= g->last ? g->entry[to - g->floor - 1].term : g->floor_term;
+    uint64_t term =
+        to > g->floor && to <= g->last ? g->entry[to - g->floor - 1].term : g->floor_term;
     engine_log_put_compact(b, id, to, term, config);
     if (to < g->last)
         memmove(g->entry, g->entry + (to - g->floor), (size_t)(g->last - to) * sizeof *g->entry);
@@ -280,9 +294,12 @@ static void remember(struct world *w)
 static void submit(struct world *w)
 {
     struct engine_log_batch *b = engine_log_batch_new();
-    for (uint64_t n = rng_between(&w->rng, 1, 5); n > 0; n--)
-        put_some(w, b);
-    bool is_synced = w->is_all_synced || rng_chance(&w->rng, 800000);
+    if (w->is_uniform && w->g[1].is_there)
+        put_hard(w, b, 2, &w->g[1]);
+    else
+        for (uint64_t n = rng_between(&w->rng, 1, 5); n > 0; n--)
+            put_some(w, b);
+    bool is_synced = w->is_all_synced || rng_chance(&w->rng, w->sync_per_million);
     w->submitted++;
     remember(w);
     engine_log_submit(w->log, b, is_synced, w, (uint64_t)w->submitted << 1 | is_synced);
@@ -303,6 +320,7 @@ static void world_init(struct world *w, uint64_t seed)
                                        .log = is_loud ? &loud : NULL,
                                        .done = on_done,
                                        .arg = w};
+    w->sync_per_million = 800000;
     remember(w);
 }
 
@@ -333,7 +351,8 @@ static void world_open(struct world *w)
     engine_log_check(w->log);
 }
 
-/* Opens after a crash: the content is that after a batch in [durable, submitted]; goes on from there. */
+/* Opens after a crash: the content is that after a batch in [durable, submitted]; goes on from
+ * there. */
 static void world_reopen(struct world *w)
 {
     world_open(w);
@@ -373,8 +392,11 @@ static void life(struct world *w)
     if (rng_chance(&w->rng, 150000))
         f = (struct engine_fs_mem_fault){0};
     engine_fs_mem_fault(w->disk, &f);
+    static const uint32_t sync[] = {20000, 300000, 800000, 1000000};
+    w->sync_per_million = sync[rng_below(&w->rng, countof(sync))];
+    w->is_uniform = rng_chance(&w->rng, 400000);
     for (int i = 0; i < 120 && engine_log_admit(w->log) >= 0; i++) {
-        for (uint64_t n = rng_between(&w->rng, 1, 3); n > 0; n--)
+        for (uint64_t n = w->is_uniform ? 1 : rng_between(&w->rng, 1, 3); n > 0; n--)
             submit(w);
         steps(w);
         check(engine_log_admit(w->log) < 0 || log_print(w->log) == w->print[w->done]);
@@ -397,8 +419,8 @@ static void power_loss(uint64_t seed)
     world_deinit(&w);
 }
 
-/* The same short workload again and again, the power lost one operation later each time, and once more while it
- * recovers. */
+/* The same short workload again and again, the power lost one operation later each time, and once
+ * more while it recovers. */
 static void every_point(uint64_t seed)
 {
     bool is_over = false;
@@ -431,13 +453,15 @@ static void every_point(uint64_t seed)
 }
 
 /* Puts zeros or garbage over the last frame from `cut` on; true when it was already so. */
-static bool tear(struct world *w, const struct engine_segment *s, uint64_t begin, uint64_t cut, bool is_garbage)
+static bool tear(struct world *w, const struct engine_segment *s, uint64_t begin, uint64_t cut,
+                 bool is_garbage)
 {
     uint8_t tail[8192] = {0}, was[8192];
     for (size_t i = 0; is_garbage && i < sizeof tail; i++)
         tail[i] = (uint8_t)rng_u64(&w->rng);
     size_t n = s->size - begin - cut < sizeof tail ? s->size - begin - cut : sizeof tail;
-    size_t frame = s->used - begin - cut; /* of it, still in the frame; its padding does not count */
+    size_t frame =
+        s->used - begin - cut; /* of it, still in the frame; its padding does not count */
     check(frame < n);
     check(w->conf.fs.ops->pread(s->f, was, n, begin + cut) == (int64_t)n);
     bool is_same = true;
@@ -449,7 +473,42 @@ static bool tear(struct world *w, const struct engine_segment *s, uint64_t begin
     return is_same;
 }
 
-/* The last frame is cut at a byte and what follows is zero or garbage: the state before it, always. */
+/* Frames that were never synced are lost in the middle, those behind them not; then new frames of
+ * the same size and number take the place of the lost ones.  The old ones behind must stay dead. */
+static void stale(uint64_t seed)
+{
+    for (int fresh = 1; fresh < 12; fresh++) {
+        struct world w;
+        world_init(&w, seed * 100 + (uint64_t)fresh);
+        world_open(&w);
+        w.is_all_synced = true;
+        while (!w.g[1].is_there)
+            submit(&w);
+        steps(&w);
+        w.is_all_synced = false;
+        w.is_uniform = true;
+        w.sync_per_million = 0;
+        for (int i = 0; i < 40; i++) {
+            submit(&w);
+            steps(&w);
+        }
+        world_crash(&w, 700000);
+        world_reopen(&w);
+        for (int i = 0; i < fresh; i++) {
+            w.is_all_synced = i + 1 == fresh;
+            submit(&w);
+            steps(&w);
+        }
+        world_crash(&w, 0);
+        size_t all = w.submitted;
+        world_reopen(&w);
+        check(w.submitted == all);
+        world_deinit(&w);
+    }
+}
+
+/* The last frame is cut at a byte and what follows is zero or garbage: the state before it, always.
+ */
 static void torn(uint64_t seed)
 {
     for (uint64_t cut = 0, len = 1; cut < len; cut++) {
@@ -511,7 +570,8 @@ static size_t count_damaged(struct world *w)
     return damaged + there;
 }
 
-/* One bit of a closed log is wrong: verify names it, healthy groups are exact, hurt ones are marked. */
+/* One bit of a closed log is wrong: verify names it, healthy groups are exact, hurt ones are
+ * marked. */
 static void flip(uint64_t seed)
 {
     struct world w;
@@ -543,6 +603,7 @@ static void full(uint64_t seed)
     struct world w;
     world_init(&w, seed);
     world_open(&w);
+    w.is_uniform = false;
     bool was_full = false;
     w.is_growing = true;
     for (int i = 0; i < 400; i++) {
@@ -550,8 +611,9 @@ static void full(uint64_t seed)
             engine_fs_mem_fault(w.disk, &(struct engine_fs_mem_fault){.space_max = 1});
         if (i == 300)
             engine_fs_mem_fault(w.disk, &(struct engine_fs_mem_fault){0});
-        if (engine_log_admit(w.log) == 0 || i % 10 == 0)
-            submit(&w);
+        for (int k = 0; k < 3; k++)
+            if (engine_log_admit(w.log) == 0 || i % 10 == 0)
+                submit(&w);
         was_full = was_full || engine_log_admit(w.log) == ENGINE_LOG_E_FULL;
         steps(&w);
     }
@@ -570,6 +632,7 @@ static void play(uint64_t seed)
     power_loss(seed);
     flip(seed);
     full(seed);
+    stale(seed);
     if (seed % 10 == 0)
         every_point(seed);
     if (seed % 10 < 2)
