@@ -99,7 +99,7 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 FORCE:
 
 
-.PHONY: all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
+.PHONY: install dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -134,6 +134,26 @@ fmt: ## format every source
 	@clang-format -i $(wildcard src/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch])
 tidy: ## clang-tidy: functions over 70 lines, 6 parameters, nesting 4
 	@scripts/check-tidy
+PREFIX  ?= /usr
+UNITDIR ?= /lib/systemd/system
+D        = $(DESTDIR)
+install: all ## install into DESTDIR
+	install -D -m 755 $(B)/bilrostd $(D)$(PREFIX)/sbin/bilrostd
+	install -D -m 755 $(B)/bilrostctl $(D)$(PREFIX)/bin/bilrostctl
+	install -D -m 755 $(B)/bilrost-bench $(D)$(PREFIX)/bin/bilrost-bench
+	install -D -m 640 etc/bilrostd.conf $(D)/etc/bilrost/bilrostd.conf
+	install -D -m 644 systemd/bilrostd.service $(D)$(UNITDIR)/bilrostd.service
+	install -D -m 644 systemd/bilrost.sysusers $(D)$(PREFIX)/lib/sysusers.d/bilrost.conf
+	install -D -m 644 systemd/bilrost.tmpfiles $(D)$(PREFIX)/lib/tmpfiles.d/bilrost.conf
+dist: ## build/bilrost-VERSION.tar.gz from what is committed
+	@mkdir -p build
+	git archive --format=tar.gz --prefix=bilrost-$(VERSION)/ -o build/bilrost-$(VERSION).tar.gz HEAD
+deb: ## Debian packages into build/deb
+	scripts/build-deb
+rpm: dist ## RPM packages into build/rpm
+	scripts/build-rpm $(VERSION)
+bench-peers: all ## bilrostd beside the distribution's mosquitto, in one run
+	@scripts/bench-peers
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n",$$1,$$2}' $(firstword $(MAKEFILE_LIST))
 clean: ## remove build/
