@@ -15,10 +15,11 @@
 #include "base/usec.h"
 #include "base/uuid.h"
 
-struct cluster_link;
-struct cluster_table;
-struct engine;
+struct cluster_seat;
+struct engine_fs;
+struct engine_mem;
 struct net_loop;
+struct net_worker;
 struct range_machine_ops;
 
 struct kv;        /* the room on one node */
@@ -50,7 +51,7 @@ const char *kv_outcome_name(enum kv_outcome o);
 enum kv_durability {
     KV_DURABILITY_QUORUM_FSYNC, /* acked when a quorum has it on its disk */
     KV_DURABILITY_QUORUM,       /* acked when a quorum has it in memory or page cache */
-    KV_DURABILITY_MEMORY,       /* acked when the leader has it; nothing waits */
+    KV_DURABILITY_MEMORY,       /* as QUORUM: a write() costs nothing beside a round trip */
 };
 
 struct kv_limits {
@@ -68,14 +69,15 @@ struct kv_conf {
     struct uuid node;       /* who we are; the same for the life of the data directory */
     struct net_loop **loop; /* replicas and clients are spread over these; not owned */
     unsigned loop_count;
-    struct engine *engine;       /* log and state; not owned, outlives kv */
-    struct cluster_link *link;   /* to the other nodes; NULL: this node is alone */
-    struct cluster_table *table; /* the landscape is gossiped here; NULL: alone */
-    bool is_founder; /* may found stores that nobody has: set on the nodes named at first start,
-                                    and on a node without seeds */
-    const struct uuid
-        *founder; /* the first node set; the smallest id of it founds; empty: this node */
-    unsigned founder_count;
+    struct cluster_seat *
+        *seat; /* of each loop: membership, table and link; NULL: this node is alone */
+    struct net_worker *worker;  /* for what blocks on the disk; not owned */
+    const char *log_path;       /* directory of the Raft log; NULL: in memory, with the rows */
+    const char *state_path;     /* under it a directory for each store's rows; NULL: in memory */
+    const struct engine_fs *fs; /* NULL: real files */
+    bool
+        is_founder; /* founds the stores that nobody has: exactly one node of a cluster may be told so (the first
+                        one, or any node without seeds).  It does so once, after it has joined and found none */
     struct kv_limits limits;
     usec_t
         election_usec; /* silence after which a follower campaigns; default 1 s, up to twice that */
@@ -83,6 +85,10 @@ struct kv_conf {
     usec_t dead_usec;      /* a voter gone this long is replaced; default 5 min */
     uint64_t seed;         /* of all chance in the room */
     const struct log *log;
+    /* Simulators: no threads, kv_disk_step does their work; rows without state_path live in what mem gives. */
+    bool is_inline;
+    struct engine_mem *(*mem)(void *arg, const char *store);
+    void *mem_arg;
 };
 
 /* One node's kv, without stores.  0 or -errno. */
@@ -91,6 +97,9 @@ must_use int kv_new(const struct kv_conf *conf, struct kv **out);
 /* Opens the replicas that the engine has, replays their logs, takes part.  Called once after the stores are
  * registered, before the loops run.  0 or -errno (damaged or foreign data: logged by name). */
 must_use int kv_start(struct kv *kv);
+
+/* With is_inline: writes what was submitted to the disk.  True when it did something. */
+bool kv_disk_step(struct kv *kv);
 
 /* Hands leaderships away, as far as that is possible before the deadline, then calls done on loop 0. */
 void kv_drain(struct kv *kv, usec_t deadline, void (*done)(void *arg), void *arg);
@@ -255,7 +264,6 @@ enum kv_command_kind {
     KV_CMD_TRANSFER, /* leadership to node[0] */
     KV_CMD_CONFIG,   /* voters node[0 .. voter_count), learners the rest */
     KV_CMD_SPLIT,    /* at key, or near the middle when key is empty */
-    KV_CMD_MERGE,    /* with the right neighbour */
     KV_CMD_RECOVER, /* a lost majority: this node's replica goes on with those that remain.  May lose what was acked */
 };
 

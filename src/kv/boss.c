@@ -1,0 +1,167 @@
+/* Once a second, on each loop: founding, durable marks and cutting of logs, descriptors, balancing.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * 1. A store is founded only by a node that was told to found, has joined, sees no trace of the store anywhere and never
+ *    had one itself; the mark of its group in the log comes before everything else.
+ * 2. A log is cut only up to what the rows have for good. */
+#include "kv/kv_priv.h"
+
+#define BOSS_USEC USEC_SEC
+#define FOUND_GRACE_USEC (2 * USEC_SEC)   /* after joining, for rows to arrive */
+#define SYNC_USEC (5 * USEC_SEC)          /* between durable marks of a store that was written */
+#define CUT_BYTES (4u << 20)              /* a shorter log is not worth cutting */
+
+/* ---- founding -------------------------------------------------------------------------------- */
+
+static bool has_trace(struct kv_loop *l, struct kv_store *s)
+{
+    struct kv *kv = l->kv;
+    char prefix[KV_STORE_NAME_MAX + 2];
+    size_t at = 0;
+    if (s->client[l->index].route_count > 0 || s->client[l->index].tombstone.count > 0)
+        return true;
+    if (atomic_load_explicit(&s->replica_count, memory_order_relaxed) > 0)
+        return true;
+    if (!l->seat)
+        return false;
+    (void)kv;
+    snprintf(prefix, sizeof prefix, "%s/", s->name);
+    return cluster_row_next(l->seat, CLUSTER_SPACE_LANDSCAPE, str_of(prefix), &at) != NULL;
+}
+
+static void found(struct kv_loop *l)
+{
+    struct kv *kv = l->kv;
+    usec_t now = kv_loop_now(l);
+    if (l->index != 0 || (l->seat && !kv->conf.is_founder))
+        return;
+    if (l->seat) {
+        if (!cluster_is_joined(l->seat)) {
+            l->joined_at = 0;
+            return;
+        }
+        if (l->joined_at == 0)
+            l->joined_at = now;
+        if (now < l->joined_at + FOUND_GRACE_USEC)
+            return;
+    }
+    for (unsigned i = 0; i < kv->store_count; i++) {
+        struct kv_store *s = kv->store[i];
+        if (s->is_founded || has_trace(l, s))
+            continue;
+        uint64_t epoch = kv_loop_hlc(l); /* one whose first range lives here */
+        while (kv_shard(s, (struct range_id){epoch, 0}) % kv->loop_count != l->index)
+            epoch++;
+        s->is_founded = true;
+        kv_meta_found(&s->client[l->index], epoch);
+    }
+}
+
+/* ---- durable marks and the log --------------------------------------------------------------- */
+
+struct mark_job {
+    struct kv_state_job job;
+    struct kv_client *client;
+};
+
+static void cut(struct kv_replica *r)
+{
+    uint64_t keep = raft_compact_max(&r->raft), base = raft_status_get(&r->raft).base;
+    uint64_t to = r->durable;
+    if (r->log_bytes < r->loop->kv->conf.limits.log_bytes_max && keep < to)
+        to = keep;
+    if (!list_empty(&r->ships) || to <= base || r->log_bytes < CUT_BYTES)
+        return;
+    kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_COMPACT, .index = to});
+}
+
+static void marked(struct kv_state_job *job)
+{
+    struct mark_job *m = container_of(job, struct mark_job, job);
+    struct kv_client *c = m->client;
+    c->is_syncing = false;
+    mem_free(m);
+    list_each(&c->loop->replicas, x) {
+        struct kv_replica *r = container_of(x, struct kv_replica, link);
+        if (r->home != c || r->is_closed || r->marked == 0)
+            continue;
+        r->durable = r->marked;
+        r->marked = 0;
+        cut(r);
+    }
+}
+
+static void mark(struct kv_client *c, usec_t now)
+{
+    bool is_any = false;
+    if (c->is_syncing || now < c->sync_at)
+        return;
+    kv_client_rows_flush(c);
+    list_each(&c->loop->replicas, x) {
+        struct kv_replica *r = container_of(x, struct kv_replica, link);
+        if (r->home != c || r->is_closed || r->applied == r->durable || r->log_bytes < CUT_BYTES)
+            continue;
+        r->marked = r->applied;
+        is_any = true;
+    }
+    if (!is_any)
+        return;
+    struct mark_job *m = mem_new(sizeof *m);
+    m->client = c;
+    m->job.loop = c->loop;
+    m->job.fn = marked;
+    c->is_syncing = true;
+    c->sync_at = now + SYNC_USEC;
+    engine_state_sync(c->store->state, &m->job, 0);
+}
+
+/* ---- once a second --------------------------------------------------------------------------- */
+
+/* Every store has a chain without gaps, and each range of it a leader. */
+static bool is_all_led(struct kv_loop *l)
+{
+    for (unsigned i = 0; i < l->kv->store_count; i++) {
+        const struct kv_client *c = &l->kv->store[i]->client[l->index];
+        struct str next = STR("");
+        bool is_open = false;
+        for (size_t k = 0; k < c->chain_count; k++) {
+            const struct kv_route *r = c->chain[k];
+            if (!str_eq(r->bounds.start, next) || uuid_is_zero(&r->leader))
+                return false;
+            next = r->bounds.end;
+            is_open = r->bounds.is_open;
+        }
+        if (!is_open)
+            return false;
+    }
+    return true;
+}
+
+static void on_boss(void *arg, usec_t now)
+{
+    struct kv_loop *l = arg;
+    found(l);
+    for (unsigned i = 0; i < l->kv->store_count; i++)
+        mark(&l->kv->store[i]->client[l->index], now);
+    list_each(&l->replicas, x) {
+        struct kv_replica *r = container_of(x, struct kv_replica, link);
+        r->rate = (uint32_t)(r->apply_count - r->rate_mark);
+        r->rate_mark = r->apply_count;
+        kv_landscape_tell(r, false);
+    }
+    kv_balance_turn(l);
+    bool is_ready = is_all_led(l);
+    atomic_store_explicit(&l->is_seen_ready, is_ready, memory_order_relaxed);
+    net_timer_set(l->loop, &l->boss_timer, now + (is_ready ? BOSS_USEC : BOSS_USEC / 5));
+}
+
+void kv_boss_init(struct kv_loop *l)
+{
+    net_timer_init(&l->boss_timer, on_boss, l);
+    net_timer_set(l->loop, &l->boss_timer, kv_loop_now(l));
+}
+
+void kv_boss_deinit(struct kv_loop *l)
+{
+    net_timer_del(l->loop, &l->boss_timer);
+}

@@ -1,0 +1,478 @@
+/* Calls of one loop on one store: gathered, sent, answered, repeated.  SPDX-License-Identifier: Apache-2.0
+ *
+ * 1. Every call ends with exactly one callback, on this loop, never inside the function that asked.
+ * 2. A call is repeated only after an answer that says it was certainly not executed, and before its deadline.
+ * 3. What is under way is limited by bytes and count; beyond that calls end with KV_E_FULL at once.
+ * 4. Commands of one turn for one range travel as one bundle. */
+#include "kv/kv_priv.h"
+
+#define SPARE_MAX 32
+
+static void on_tick(void *arg, usec_t now);
+
+void kv_client_init(struct kv_client *c, struct kv_store *s, struct kv_loop *l)
+{
+    struct list *heads[] = {&c->open_routes, &c->open_link, &c->waiting, &c->asks_waiting, &c->flying, &c->asks_flying,
+                            &c->spare,       &c->dirty,     &c->step_link, &c->scans,      &c->scan_link};
+    for (size_t i = 0; i < countof(heads); i++)
+        list_init(heads[i]);
+    c->store = s;
+    c->loop = l;
+    net_timer_init(&c->tick, on_tick, c);
+}
+
+static void arm(struct kv_client *c, usec_t wait)
+{
+    usec_t at = kv_loop_now(c->loop) + wait;
+    if (!net_timer_is_set(&c->tick) || c->tick.node.at > at)
+        net_timer_set(c->loop->loop, &c->tick, at);
+}
+
+static void open_turn(struct kv_client *c)
+{
+    if (list_empty(&c->open_link))
+        list_push_back(&c->loop->open_clients, &c->open_link);
+    kv_loop_wake(c->loop);
+}
+
+/* ---- bundles --------------------------------------------------------------------------------- */
+
+struct kv_bundle *kv_bundle_new(struct kv_client *c)
+{
+    struct list *x = c ? list_pop_front(&c->spare) : NULL;
+    struct kv_bundle *b = x ? container_of(x, struct kv_bundle, link) : mem_new(sizeof *b);
+    if (x)
+        c->spare_count--;
+    else {
+        list_init(&b->link);
+        list_init(&b->fly);
+    }
+    b->client = c;
+    b->deadline = USEC_NEVER;
+    return b;
+}
+
+void kv_bundle_free(struct kv_bundle *b)
+{
+    struct kv_client *c = b->client;
+    list_del(&b->link);
+    list_del(&b->fly);
+    if (c && c->spare_count < SPARE_MAX && b->data.cap + b->keys.cap + b->reply.cap < 256 * 1024) {
+        b->data.n = b->keys.n = b->reply.n = 0;
+        b->count = b->first = 0;
+        b->answer = (struct kv_wire_answer){0};
+        list_push_front(&c->spare, &b->link);
+        c->spare_count++;
+        return;
+    }
+    buf_deinit(&b->data);
+    buf_deinit(&b->keys);
+    buf_deinit(&b->reply);
+    mem_free(b->call);
+    mem_free(b);
+}
+
+struct proposal {
+    struct str key, command;
+    usec_t deadline;
+    kv_reply_cb *cb;
+    void *arg;
+};
+
+static void bundle_add(struct kv_bundle *b, const struct proposal *p)
+{
+    b->call = mem_grow(b->call, &b->call_cap, b->count + 1, sizeof *b->call);
+    struct kv_call *call = &b->call[b->count++];
+    range_command_add(&b->data, p->command);
+    *call = (struct kv_call){
+        .key_at = (uint32_t)b->keys.n,
+        .key_n = (uint32_t)p->key.n,
+        .command_at = (uint32_t)(b->data.n - p->command.n),
+        .command_n = (uint32_t)p->command.n,
+        .deadline = p->deadline,
+        .cb = p->cb,
+        .arg = p->arg,
+    };
+    buf_put_str(&b->keys, p->key);
+    b->deadline = usec_min(b->deadline, p->deadline);
+}
+
+/* Into the bundle of its range, or among the homeless. */
+static void enlist(struct kv_client *c, const struct proposal *p)
+{
+    struct kv_route *r = kv_router_find(c, p->key);
+    struct kv_bundle **at = r ? &r->open : &c->homeless;
+    if (!*at) {
+        *at = kv_bundle_new(c);
+        if (r) {
+            list_del(&r->link);
+            list_push_back(&c->open_routes, &r->link);
+        }
+        open_turn(c);
+    }
+    bundle_add(*at, p);
+}
+
+static void refuse(struct kv_client *c, const struct proposal *p, enum kv_wire_status status)
+{
+    struct kv_bundle *b = kv_bundle_new(c);
+    bundle_add(b, p);
+    b->is_final = true;
+    kv_bundle_done(c->loop, b, status);
+}
+
+void kv_propose(struct kv_client *c, struct str key, struct str command, usec_t deadline, kv_reply_cb *cb, void *arg)
+{
+    const struct kv_limits *limits = &c->store->kv->conf.limits;
+    struct proposal p = {key, command, deadline, cb, arg};
+    c->pending_bytes += command.n;
+    c->pending_count++;
+    kv_count(&c->loop->count.pending_bytes, command.n);
+    kv_count(&c->loop->count.pending_count, 1);
+    kv_count(&c->loop->count.proposal_count, 1);
+    kv_count(&c->loop->count.proposal_bytes, command.n);
+    if (command.n > limits->command_bytes_max || key.n > RANGE_KEY_MAX)
+        refuse(c, &p, KV_WIRE_INVALID);
+    else if (c->pending_bytes > limits->pending_bytes_max || c->pending_count > limits->pending_count_max)
+        refuse(c, &p, KV_WIRE_FULL);
+    else
+        enlist(c, &p);
+}
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+static void take_here(struct kv_loop *l, struct kv_bundle *b)
+{
+    struct kv_replica *r = kv_replica_find(l, b->tag);
+    if (r)
+        kv_replica_take(r, b);
+    else
+        kv_bundle_done(l, b, KV_WIRE_NO_RANGE);
+}
+
+static void take_mail(struct net_loop *here, struct net_mail *mail)
+{
+    struct kv_bundle *b = container_of(mail, struct kv_bundle, mail);
+    struct kv *kv = b->client->store->kv;
+    (void)here;
+    take_here(&kv->loop[b->shard % kv->loop_count], b);
+}
+
+static void on_remote(void *arg, int outcome, struct str reply)
+{
+    struct kv_bundle *b = arg;
+    struct kv_wire_reply r;
+    enum kv_wire_status status = KV_WIRE_UNKNOWN;
+    if (outcome == CLUSTER_LINK_E_NO_SERVICE)
+        status = KV_WIRE_NO_RANGE;
+    else if (outcome == 0 && kv_wire_reply_decode(reply, &r) == 0) {
+        status = r.answer.status;
+        b->answer = r.answer;
+        b->reply.n = 0;
+        buf_put_str(&b->reply, r.bytes);
+    }
+    kv_bundle_done(b->client->loop, b, status);
+}
+
+static usec_t timeout_of(const struct kv_client *c, usec_t deadline)
+{
+    usec_t t = usec_until(kv_loop_now(c->loop), deadline);
+    return t < USEC_MSEC ? USEC_MSEC : t > 60 * USEC_SEC ? 60 * USEC_SEC : t;
+}
+
+static void send_remote(struct kv_client *c, struct kv_bundle *b, const struct kv_route *r)
+{
+    struct buf *out = &c->loop->scratch;
+    struct kv_wire_propose p = {.store = c->store->hash, .tag = b->tag, .boundary = b->boundary, .data = buf_str(&b->data)};
+    out->n = 0;
+    kv_wire_propose_encode(&p, out);
+    struct cluster_call call = {
+        .peer = r->leader,
+        .service = CLUSTER_SERVICE_KV,
+        .lane = CLUSTER_LANE_CONTROL,
+        .shard = r->shard,
+        .timeout = timeout_of(c, b->call[b->count - 1].deadline),
+        .payload = buf_str(out),
+    };
+    kv_count(&c->loop->count.forward_count, b->count);
+    if (cluster_link_call(c->loop->link, &call, on_remote, b, NULL) != 0)
+        kv_bundle_done(c->loop, b, KV_WIRE_NO_RANGE);
+}
+
+static void wait_for_route(struct kv_client *c, struct kv_bundle *b)
+{
+    list_del(&b->link);
+    list_push_back(&c->waiting, &b->link);
+    arm(c, KV_RETRY_USEC);
+}
+
+static void send(struct kv_client *c, struct kv_route *r, struct kv_bundle *b)
+{
+    struct kv *kv = c->store->kv;
+    if (uuid_is_zero(&r->leader)) {
+        wait_for_route(c, b);
+        return;
+    }
+    b->tag = r->tag;
+    b->boundary = r->version.boundary;
+    b->shard = r->shard;
+    list_push_back(&c->flying, &b->fly);
+    arm(c, KV_TICK_USEC);
+    if (!uuid_eq(&r->leader, &kv->conf.node)) {
+        send_remote(c, b, r);
+        return;
+    }
+    struct kv_loop *l = &kv->loop[r->shard % kv->loop_count];
+    if (l == c->loop)
+        take_here(l, b);
+    else
+        net_loop_post(c->loop->loop, l->loop, &b->mail, take_mail);
+}
+
+void kv_client_flush(struct kv_client *c)
+{
+    for (struct list *x; (x = list_pop_front(&c->open_routes));) {
+        struct kv_route *r = container_of(x, struct kv_route, link);
+        struct kv_bundle *b = r->open;
+        r->open = NULL;
+        send(c, r, b);
+    }
+    if (c->homeless) {
+        wait_for_route(c, c->homeless);
+        c->homeless = NULL;
+    }
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static void done_mail(struct net_loop *here, struct net_mail *mail)
+{
+    struct kv_bundle *b = container_of(mail, struct kv_bundle, mail);
+    (void)here;
+    list_push_back(&b->client->loop->done_bundles, &b->link);
+    kv_loop_wake(b->client->loop);
+}
+
+static void reply_remote(struct kv_loop *l, struct kv_bundle *b)
+{
+    struct kv_wire_reply r = {.answer = b->answer, .bytes = STR(""), .end = STR("")};
+    if (b->answer.status == KV_WIRE_OK)
+        r.bytes = buf_str(&b->reply);
+    l->scratch.n = 0;
+    kv_wire_reply_encode(&r, &l->scratch);
+    cluster_request_reply(b->rq, buf_str(&l->scratch));
+    kv_bundle_free(b);
+}
+
+void kv_bundle_done(struct kv_loop *here, struct kv_bundle *b, enum kv_wire_status status)
+{
+    b->answer.status = status;
+    list_del(&b->link);
+    if (!b->client)
+        reply_remote(here, b);
+    else if (b->client->loop == here) {
+        list_push_back(&here->done_bundles, &b->link);
+        kv_loop_wake(here);
+    } else
+        net_loop_post(here->loop, b->client->loop->loop, &b->mail, done_mail);
+}
+
+static enum kv_outcome outcome_of(enum kv_wire_status s)
+{
+    switch (s) {
+    case KV_WIRE_OK: return KV_OK;
+    case KV_WIRE_UNKNOWN: return KV_E_UNKNOWN;
+    case KV_WIRE_NO_RANGE: return KV_E_NO_RANGE;
+    case KV_WIRE_NOT_LEADER: return KV_E_NO_LEADER;
+    case KV_WIRE_VERSION: return KV_E_VERSION;
+    case KV_WIRE_FULL: return KV_E_FULL;
+    case KV_WIRE_LOST: return KV_E_NO_LEADER;
+    case KV_WIRE_INVALID: return KV_E_INVALID;
+    case KV_WIRE_CONFLICT: return KV_E_CONFLICT;
+    case KV_WIRE_STOPPED: return KV_E_STOPPED;
+    case KV_WIRE_STATUS_COUNT: break;
+    }
+    return KV_E_UNKNOWN;
+}
+
+static bool is_repeatable(enum kv_wire_status s)
+{
+    return s == KV_WIRE_NO_RANGE || s == KV_WIRE_NOT_LEADER || s == KV_WIRE_VERSION || s == KV_WIRE_FULL ||
+           s == KV_WIRE_LOST;
+}
+
+static void answer(struct kv_client *c, struct kv_call *call, enum kv_outcome outcome, struct str bytes)
+{
+    kv_reply_cb *cb = call->cb;
+    if (!cb)
+        return;
+    call->cb = NULL;
+    c->pending_bytes -= call->command_n;
+    c->pending_count--;
+    kv_count(&c->loop->count.pending_bytes, 0 - (uint64_t)call->command_n);
+    kv_count(&c->loop->count.pending_count, 0 - (uint64_t)1);
+    cb(call->arg, &(struct kv_reply){.outcome = outcome, .bytes = bytes});
+}
+
+static void deliver_ok(struct kv_client *c, struct kv_bundle *b)
+{
+    struct codec_cursor cur = codec_cursor_of(buf_str(&b->reply));
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct str bytes = codec_cursor_bytes(&cur, codec_cursor_varint(&cur));
+        /* a short reply is another node's fault: executed, the answer is lost */
+        answer(c, &b->call[i], cur.bad ? KV_E_UNKNOWN : KV_OK, bytes);
+    }
+}
+
+static struct proposal proposal_of(const struct kv_bundle *b, const struct kv_call *call)
+{
+    return (struct proposal){str_view(b->keys.p + call->key_at, call->key_n),
+                             str_view(b->data.p + call->command_at, call->command_n), call->deadline, call->cb,
+                             call->arg};
+}
+
+/* Again: at once when we know better now, else after a breath. */
+static void repeat(struct kv_client *c, struct kv_bundle *b)
+{
+    usec_t now = kv_loop_now(c->loop);
+    bool is_better = b->answer.status == KV_WIRE_NOT_LEADER && !uuid_is_zero(&b->answer.leader);
+    struct kv_bundle *later = NULL;
+    if (b->answer.status == KV_WIRE_NOT_LEADER)
+        kv_router_hint(c, b->tag, &b->answer.leader, b->answer.term);
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct kv_call *call = &b->call[i];
+        struct proposal p = proposal_of(b, call);
+        if (!call->cb)
+            continue;
+        if (call->deadline <= now) {
+            answer(c, call, outcome_of(b->answer.status), STR(""));
+            continue;
+        }
+        kv_count(&c->loop->count.retry_count, 1);
+        if (is_better)
+            enlist(c, &p);
+        else {
+            later = later ? later : kv_bundle_new(c);
+            bundle_add(later, &p);
+        }
+    }
+    if (later)
+        wait_for_route(c, later);
+}
+
+void kv_bundle_deliver(struct kv_bundle *b)
+{
+    struct kv_client *c = b->client;
+    list_del(&b->fly);
+    if (b->answer.status == KV_WIRE_OK)
+        deliver_ok(c, b);
+    else if (is_repeatable(b->answer.status) && !b->is_final && !c->store->kv->is_stopping)
+        repeat(c, b);
+    else
+        for (uint32_t i = 0; i < b->count; i++)
+            answer(c, &b->call[i], outcome_of(b->answer.status), STR(""));
+    b->is_final = false;
+    kv_bundle_free(b);
+}
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+/* Calls past their deadline are answered; the bundle stays for the others. */
+static bool expire(struct kv_client *c, struct kv_bundle *b, enum kv_outcome outcome)
+{
+    usec_t now = kv_loop_now(c->loop), next = USEC_NEVER;
+    bool is_any = false;
+    if (now < b->deadline)
+        return true;
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct kv_call *call = &b->call[i];
+        if (call->deadline <= now)
+            answer(c, call, outcome, STR(""));
+        if (!call->cb)
+            continue;
+        is_any = true;
+        next = usec_min(next, call->deadline);
+    }
+    b->deadline = next;
+    return is_any;
+}
+
+static void retry_waiting(struct kv_client *c)
+{
+    struct list todo;
+    list_init(&todo);
+    for (struct list *x; (x = list_pop_front(&c->waiting));)
+        list_push_back(&todo, x);
+    for (struct list *x; (x = list_pop_front(&todo));) {
+        struct kv_bundle *b = container_of(x, struct kv_bundle, link);
+        struct proposal first = proposal_of(b, &b->call[0]);
+        struct kv_route *r = kv_router_find(c, first.key);
+        if (!expire(c, b, r ? KV_E_NO_LEADER : KV_E_NO_RANGE)) {
+            kv_bundle_free(b);
+            continue;
+        }
+        if (!r || uuid_is_zero(&r->leader)) {
+            list_push_back(&c->waiting, &b->link);
+            continue;
+        }
+        for (uint32_t i = 0; i < b->count; i++) {
+            struct proposal p = proposal_of(b, &b->call[i]);
+            if (p.cb)
+                enlist(c, &p);
+        }
+        kv_bundle_free(b);
+    }
+}
+
+void kv_client_routes_changed(struct kv_client *c)
+{
+    if (!list_empty(&c->waiting) || !list_empty(&c->asks_waiting))
+        arm(c, 0);
+}
+
+static void on_tick(void *arg, usec_t now)
+{
+    struct kv_client *c = arg;
+    (void)now;
+    retry_waiting(c);
+    list_each(&c->flying, x)
+        (void)expire(c, container_of(x, struct kv_bundle, fly), KV_E_UNKNOWN);
+    kv_asks_tick(c);
+    if (!list_empty(&c->waiting) || !list_empty(&c->asks_waiting))
+        arm(c, KV_RETRY_USEC);
+    if (!list_empty(&c->flying) || !list_empty(&c->asks_flying))
+        arm(c, KV_TICK_USEC);
+}
+
+static void drop_list(struct list *l)
+{
+    while (!list_empty(l)) {
+        struct kv_bundle *b = container_of(l->next, struct kv_bundle, link);
+        for (uint32_t i = 0; i < b->count; i++)
+            answer(b->client, &b->call[i], KV_E_STOPPED, STR(""));
+        b->client->spare_count = SPARE_MAX; /* no keeping */
+        kv_bundle_free(b);
+    }
+}
+
+void kv_client_deinit(struct kv_client *c)
+{
+    net_timer_del(c->loop->loop, &c->tick);
+    drop_list(&c->waiting);
+    while (!list_empty(&c->flying)) {
+        struct kv_bundle *b = container_of(c->flying.next, struct kv_bundle, fly);
+        for (uint32_t i = 0; i < b->count; i++)
+            answer(c, &b->call[i], KV_E_UNKNOWN, STR(""));
+        c->spare_count = SPARE_MAX;
+        kv_bundle_free(b);
+    }
+    kv_asks_drop(c);
+    while (!list_empty(&c->spare)) {
+        struct kv_bundle *b = container_of(c->spare.next, struct kv_bundle, link);
+        c->spare_count = SPARE_MAX;
+        kv_bundle_free(b);
+    }
+    kv_router_deinit(c);
+    c->rows = engine_batch_free(c->rows);
+    map_deinit(&c->tombstone);
+}

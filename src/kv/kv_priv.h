@@ -1,0 +1,497 @@
+/* The back room of kv: what its files share.  SPDX-License-Identifier: Apache-2.0
+ *
+ * struct kv        one node: the log, the stores, the loops
+ * struct kv_loop   all of kv on one loop: replicas, frames to peers, what the turn has gathered for the log
+ * struct kv_client one store seen from one loop: calls under way, routes, rows the turn has gathered
+ * Each belongs to its loop's thread; what crosses threads is a mail or atomic, and says so. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "base/crc.h"
+#include "base/hash.h"
+#include "base/hlc.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "cluster/cluster.h"
+#include "cluster/link.h"
+#include <errno.h>
+
+#include "base/err.h"
+#include "engine/log.h"
+#include "engine/state.h"
+#include "kv/kv.h"
+#include "kv/wire_priv.h"
+#include "net/loop.h"
+#include "net/worker.h"
+#include "raft/raft.h"
+#include "range/descriptor.h"
+#include "range/range.h"
+
+#define KV_STORE_MAX 16
+#define KV_LOOP_MAX 64
+#define KV_STORE_NAME_MAX 31
+/* Entries a range has in its log and not applied before it gathers on instead of making another.  Under load this is
+ * what makes batches: two keep the disk and the network busy at the same time. */
+#define KV_ENTRY_FLIGHT_MAX 2
+#define KV_APPLY_BATCH_BYTES (1u << 20) /* rows of one engine batch, about */
+#define KV_FRAME_BYTES (1u << 20)       /* a frame to a peer that is larger leaves within the turn */
+#define KV_RETRY_USEC (10 * USEC_MSEC)  /* calls that wait for a route or a leader look again */
+#define KV_MACHINE_TICK_USEC (5 * USEC_MSEC) /* a machine is asked no more often */
+#define KV_TICK_USEC (20 * USEC_MSEC)   /* how late a deadline may be noticed */
+
+struct kv_ask;
+struct kv_bundle;
+struct kv_client;
+struct kv_entry;
+struct kv_peer;
+struct kv_replica;
+struct kv_ship;
+
+struct kv_counters { /* written by their loop, read by anybody */
+    _Atomic uint64_t proposal_count, proposal_bytes, entry_count, apply_count, forward_count, retry_count;
+    _Atomic uint64_t query_count, scan_count, elected_count, snapshot_in, snapshot_out;
+    _Atomic uint64_t pending_bytes, pending_count;
+    _Atomic uint32_t replica_count, leader_count;
+};
+
+static inline void kv_count(_Atomic uint64_t *c, uint64_t n)
+{
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+struct kv_store {
+    struct kv *kv;
+    char name[KV_STORE_NAME_MAX + 1];
+    struct kv_store_conf conf;
+    uint64_t hash; /* of the name: on the wire */
+    unsigned index;
+    bool is_founded;
+    _Atomic uint32_t replica_count; /* on all loops */
+    struct engine_state *state;
+    struct kv_client *client; /* loop_count of them */
+};
+
+struct kv {
+    struct kv_conf conf;
+    struct engine_log *log;
+    struct raft_conf raft_conf;
+    struct kv_store *store[KV_STORE_MAX];
+    unsigned store_count;
+    struct kv_loop *loop; /* loop_count of them */
+    unsigned loop_count;
+    _Atomic uint64_t group_last; /* the largest group number in use or given */
+    bool is_started, is_stopping;
+    struct kv_counters gone; /* of loops freed */
+};
+
+/* Completions of the disk that await their turn; the writer threads raise `tag` and post the mail. */
+struct kv_disk_mail {
+    struct net_mail mail;
+    _Atomic uint64_t tag;
+    _Atomic bool is_posted;
+    struct kv_loop *loop;
+};
+
+/* A write to the log that replicas wait for. */
+struct kv_wal_wait {
+    struct kv_replica *replica;
+    uint64_t seq; /* raft's */
+    uint64_t tag; /* the log's */
+};
+
+struct kv_loop {
+    struct kv *kv;
+    unsigned index;
+    struct net_loop *loop;
+    struct cluster_seat *seat; /* NULL: alone */
+    struct cluster_link *link;
+    struct cluster_watch *watch;
+    struct hlc hlc;
+    struct rng rng;
+    struct kv_counters count;
+
+    struct map replica;        /* by tag */
+    struct list replicas;
+    struct net_defer flush;    /* the end of the turn */
+    struct list gathering;     /* replicas with commands to propose */
+    struct list stepped;       /* clients with rows to write */
+    struct list open_clients;  /* clients with bundles to send */
+    struct list done_bundles;  /* answered, callbacks to come */
+    struct list done_asks;
+    struct list to_close;      /* replicas that end with this turn */
+    struct list scans;         /* clients whose asks want rows read */
+
+    struct raft_out out;
+    bool is_stepping;
+    const struct uuid *receiving; /* whose frame is being stepped */
+    struct raft_message_store messages;
+    struct range_out machine_out;
+    struct buf scratch;
+
+    struct engine_log_batch *wal[2]; /* 0 unsynced, 1 synced */
+    struct kv_wal_wait *wal_gather[2];
+    size_t wal_gather_count[2], wal_gather_cap[2];
+    struct kv_wal_wait *wal_wait; /* ring in order of tag */
+    size_t wal_wait_at, wal_wait_count, wal_wait_cap;
+    uint64_t wal_tag;
+    struct kv_disk_mail wal_done;
+
+    struct list peers;
+    struct net_timer boss_timer;
+    usec_t joined_at, transfer_at;
+    bool is_drained;
+    _Atomic bool is_seen_ready; /* every store known here has all its ranges led */
+};
+
+/* ---- calls ---------------------------------------------------------------------------------- */
+
+struct kv_call {
+    uint32_t key_at, key_n;         /* in bundle.keys */
+    uint32_t command_at, command_n; /* in bundle.data */
+    usec_t deadline;
+    kv_reply_cb *cb; /* NULL: answered */
+    void *arg;
+};
+
+/* Commands for one range from one loop and turn, or from one request of another node. */
+struct kv_bundle {
+    struct list link;           /* of whoever has it now: replica, done list, waiting list, spares */
+    struct list fly;            /* of client.flying */
+    struct net_mail mail;
+    struct kv_client *client;   /* whose calls these are; NULL: rq's */
+    struct cluster_request *rq;
+    uint64_t tag;               /* of the range */
+    uint32_t boundary;          /* the range's version as the router knew it */
+    uint32_t shard;
+    bool is_final;              /* the answer stands, whatever it is */
+    struct buf data;            /* the commands as fields of a write batch (range_command_add) */
+    uint32_t count;
+    uint32_t first;             /* place of the first in the log entry */
+    struct buf keys;
+    struct kv_call *call;
+    size_t call_cap;
+    usec_t deadline;            /* of the first call that has one */
+    struct kv_wire_answer answer;
+    struct buf reply;           /* count of varint length and bytes, when answer.status is OK */
+};
+
+/* One log entry on its way. */
+struct kv_entry {
+    struct list link;
+    struct buf payload;
+    struct list bundles;
+    uint32_t count;
+    uint64_t index, term; /* 0: not proposed yet */
+};
+
+/* One query. */
+struct kv_ask {
+    struct list link; /* of whoever has it now */
+    struct list fly;  /* of client.asks_flying */
+    struct net_mail mail;
+    struct kv_client *client; /* NULL: rq's */
+    struct cluster_request *rq;
+    struct buf key, request;
+    enum kv_read read;
+    usec_t deadline;
+    kv_reply_cb *cb;
+    void *arg;
+    uint64_t tag;
+    uint32_t shard;
+    bool is_command;
+    struct range_id range;    /* commands */
+    struct kv_wire_command command;
+    uint64_t ctx, index;      /* linear: raft's number, then the index to wait for; 0: not known */
+    struct kv_wire_answer answer;
+    struct buf reply;
+    struct buf end;           /* of the range that answered */
+    bool is_last;
+    struct buf from, to;      /* scan */
+    uint64_t space;
+    uint32_t row_max, byte_max;
+    int result;
+};
+
+/* ---- routes --------------------------------------------------------------------------------- */
+
+struct kv_route {
+    uint64_t tag;
+    struct range_id id;
+    struct range_version version;
+    struct range_bounds bounds; /* owned */
+    struct uuid leader;         /* zero: unknown */
+    uint64_t term;
+    bool is_local;              /* a replica is on this node */
+    bool is_ready;              /* and its machine may be read */
+    void *machine;
+    uint32_t shard;
+    struct kv_bundle *open;     /* gathered in this turn */
+    struct list link;           /* of client.open_routes */
+    uint32_t witness_count;     /* rows of the landscape that speak of it */
+};
+
+struct kv_tombstone {
+    uint64_t tag, id;
+};
+
+struct kv_client {
+    struct kv_store *store;
+    struct kv_loop *loop;
+    struct kv_route **route;    /* all that is known, by tag order of arrival */
+    size_t route_count, route_cap;
+    struct kv_route **chain;    /* the ones that count, by start, without overlap */
+    size_t chain_count, chain_cap;
+    struct list open_routes;
+    struct list open_link;      /* of loop.open_clients */
+    struct list waiting;        /* bundles without a route */
+    struct list asks_waiting;
+    struct list flying;         /* bundles under way */
+    struct list asks_flying;
+    struct kv_bundle *homeless; /* calls of this turn without a route */
+    struct list spare;          /* bundles to use again */
+    size_t spare_count;
+    struct net_timer tick;
+    uint64_t pending_bytes, pending_count;
+
+    struct engine_batch *rows;  /* of this turn */
+    struct list dirty;          /* replicas whose applied index goes with them */
+    struct list step_link;      /* of loop.stepped */
+    struct kv_state_job *views; /* to be asked for after the rows */
+    struct list scans;          /* asks that want rows */
+    struct list scan_link;
+    struct map tombstone;       /* range tag -> largest replica id that was destroyed here */
+    usec_t sync_at;             /* next durable mark */
+    bool is_syncing;
+};
+
+/* ---- replicas ------------------------------------------------------------------------------- */
+
+struct kv_replica {
+    struct kv_client *home;
+    struct kv_loop *loop;
+    struct list link;
+    uint64_t tag, group, id, space;
+    struct range_id range_id;
+    struct range range; /* when has_range */
+    bool has_range;
+    struct raft raft;
+    struct net_timer timer;
+    void *machine;      /* NULL until has_range */
+    bool is_ready;
+    bool is_leader_told;
+    bool is_closed;
+    bool is_ended;
+    bool is_split_born;
+    bool is_wiped;      /* closing: rows and log go too */
+    bool is_eager;              /* campaigns as soon as it can: the right half of a split we led */
+    bool wants_install;         /* raft has asked for the snapshot whose head it was given */
+    uint32_t pins;
+
+    uint64_t applied, applied_term, snapshot_index;
+    struct raft_config *config; /* at applied */
+    bool is_applied_pending, is_meta_dirty, is_routed_dirty, has_effects;
+    struct list dirty_link;
+    bool is_paused;             /* the machine is being loaded: entries are kept */
+    struct raft_entry *kept;
+    size_t kept_count, kept_cap;
+    uint64_t durable;           /* applied index that the engine has for good */
+    uint64_t marked;            /* what the mark under way will make durable */
+
+    struct kv_entry *proposing, *tick_entry;
+    int outcome;                /* of the last step */
+    int outcome_command;        /* of the last CONF, TRANSFER or RECOVER, and its entry */
+    uint64_t outcome_index;
+    struct list gather;         /* entries not proposed */
+    struct list gather_link, close_link;
+    size_t gather_bytes;
+    struct list entries;        /* proposed */
+    uint32_t flight_count;
+    struct list asks;           /* linear reads: waiting for raft, or for applied */
+    struct list asks_new;       /* of this turn */
+    uint64_t read_ctx;
+
+    struct net_timer tick;      /* the machine's */
+    uint64_t persisted;         /* raft seq durable, to be stepped */
+    struct list persisted_link;
+
+    struct kv_ask *command;     /* an operator's, under way */
+    uint64_t command_index;     /* CONFIG: of the entry; SPLIT: boundary version to leave */
+
+    struct kv_ship *ship_in;
+    struct list ships;          /* going out */
+
+    uint64_t log_bytes;         /* appended since the log was cut */
+    uint64_t apply_count, rate_mark; /* commands */
+    uint32_t rate;
+    usec_t told_at;             /* descriptor */
+    uint64_t told_hash, told_applied;
+    uint64_t bytes;             /* of rows, about */
+    const char *reason;
+};
+
+/* kv.c */
+uint64_t kv_tag(const struct kv_store *s, struct range_id id);
+uint32_t kv_shard(const struct kv_store *s, struct range_id id);
+struct kv_store *kv_store_of_hash(const struct kv *kv, uint64_t hash);
+struct kv_store *kv_store_of_name(const struct kv *kv, struct str name);
+
+/* loop.c */
+int kv_loop_init(struct kv_loop *l, struct kv *kv, unsigned index);
+void kv_loop_deinit(struct kv_loop *l);
+void kv_loop_end_turn(struct kv_loop *l); /* at the end: answers and reaping without another turn */
+void kv_loop_end_pins(struct kv_loop *l); /* the disk is closed: nobody waits any more */
+void kv_loop_wake(struct kv_loop *l); /* something awaits the end of the turn */
+usec_t kv_loop_now(const struct kv_loop *l);
+uint64_t kv_loop_hlc(struct kv_loop *l);
+struct engine_log_batch *kv_loop_wal(struct kv_loop *l, bool is_synced);
+void kv_loop_wal_wait(struct kv_loop *l, bool is_synced, struct kv_replica *r, uint64_t seq);
+struct engine_batch *kv_client_rows(struct kv_client *c);
+void kv_client_rows_flush(struct kv_client *c);
+void kv_log_done(void *arg, const struct engine_log_done *done, size_t count);
+void kv_state_done(void *arg, const struct engine_state_done *done, size_t count);
+/* The engine's completion of one state job; owner of engine_state_view and _sync. */
+struct kv_state_job {
+    struct net_mail mail;
+    struct kv_loop *loop;
+    int result;
+    struct engine_view *view;
+    void (*fn)(struct kv_state_job *job);
+    void (*asked)(struct kv_state_job *job); /* kv_load_view_soon: right before the view is asked for */
+    struct kv_state_job *next;
+};
+
+/* replica.c */
+struct kv_birth {
+    uint64_t group, id, space;
+    struct range_id range_id;
+    const struct range *range;         /* NULL: nothing yet, a snapshot will bring it */
+    const struct raft_config *config;  /* at applied; NULL: none */
+    uint64_t applied, applied_term, snapshot_index;
+    bool is_new, is_split_born;
+};
+struct kv_replica *kv_replica_new(struct kv_client *home, const struct kv_birth *b, struct raft_boot *boot);
+void kv_replica_step(struct kv_replica *r, struct raft_event *ev);
+void kv_replica_take(struct kv_replica *r, struct kv_bundle *b); /* ends with kv_bundle_done */
+void kv_replica_propose(struct kv_replica *r);                    /* what was gathered */
+void kv_replica_command(struct kv_replica *r, struct str payload);
+void kv_replica_close(struct kv_replica *r, bool is_wiped);
+void kv_replica_reap(struct kv_replica *r); /* frees a closed one that nobody holds */
+struct kv_replica *kv_replica_find(struct kv_loop *l, uint64_t tag);
+bool kv_replica_is_leader(const struct kv_replica *r);
+struct uuid kv_replica_leader(const struct kv_replica *r); /* zero: unknown */
+void kv_replica_view(const struct kv_replica *r, struct kv_range_view *out);
+void kv_replica_ready(struct kv_replica *r, bool is_ready);
+void kv_replica_tick_soon(struct kv_replica *r);
+void kv_replica_entry_end(struct kv_replica *r, struct kv_entry *e);
+void kv_replica_entry_fail(struct kv_replica *r, struct kv_entry *e, enum kv_wire_status status);
+
+/* apply.c */
+void kv_apply(struct kv_replica *r, const struct raft_out *out);
+void kv_apply_lost(struct kv_replica *r, uint64_t up_to, enum kv_wire_status status);
+void kv_apply_ask(struct kv_replica *r, struct kv_ask *a); /* ends with kv_ask_done */
+void kv_apply_reads(struct kv_replica *r, const struct raft_out *out);
+void kv_apply_asks_ready(struct kv_replica *r);
+void kv_apply_asks_fail(struct kv_replica *r, enum kv_wire_status status);
+void kv_apply_asks_send(struct kv_replica *r);
+void kv_apply_end(struct kv_replica *r);
+void kv_apply_resume(struct kv_replica *r); /* after a pause: what was kept */
+void kv_apply_drop(struct kv_replica *r);
+void kv_scan_flush(struct kv_client *c);
+
+/* load.c */
+/* A view of the rows at the end of this turn, with everything that was applied until then. */
+void kv_load_view_soon(struct kv_replica *r, struct kv_state_job *job);
+void kv_load_begin(struct kv_replica *r, void (*fn)(struct kv_replica *r));
+
+/* balance_host.c */
+void kv_balance_turn(struct kv_loop *l);
+
+/* split.c */
+void kv_split_begin(struct kv_replica *r, const struct range *right);
+
+/* meta.c */
+void kv_meta_put(struct kv_replica *r, struct engine_batch *b);
+void kv_meta_put_applied(struct kv_replica *r, struct engine_batch *b);
+void kv_meta_del(struct kv_replica *r, struct engine_batch *b);
+int kv_meta_open(struct kv *kv); /* every replica that the disk knows */
+void kv_meta_create_group(struct kv_replica *r, bool is_founded);
+void kv_meta_found(struct kv_client *c, uint64_t epoch);
+struct kv_replica *kv_meta_ensure(struct kv_client *c, struct range_id id, uint64_t replica_id);
+/* This replica was here and is destroyed for good. */
+bool kv_meta_is_tombstone(const struct kv_client *c, uint64_t tag, uint64_t replica_id);
+void kv_meta_put_born(struct kv_replica *left, const struct range *right, uint64_t group);
+struct kv_replica *kv_meta_born(struct kv_client *c, struct kv_birth *b);
+uint64_t kv_meta_group_next(struct kv *kv);
+
+/* client.c */
+void kv_client_init(struct kv_client *c, struct kv_store *s, struct kv_loop *l);
+void kv_client_deinit(struct kv_client *c);
+void kv_client_flush(struct kv_client *c);
+void kv_bundle_done(struct kv_loop *here, struct kv_bundle *b, enum kv_wire_status status);
+void kv_bundle_deliver(struct kv_bundle *b);
+struct kv_bundle *kv_bundle_new(struct kv_client *c);
+void kv_bundle_free(struct kv_bundle *b);
+void kv_ask_done(struct kv_loop *here, struct kv_ask *a, enum kv_wire_status status);
+void kv_ask_deliver(struct kv_ask *a);
+void kv_ask_free(struct kv_ask *a);
+void kv_client_routes_changed(struct kv_client *c);
+
+/* ask.c */
+struct kv_ask *kv_ask_of_request(struct cluster_request *rq, const struct kv_wire_request *w);
+void kv_asks_tick(struct kv_client *c);
+void kv_asks_drop(struct kv_client *c);
+
+/* router.c */
+struct kv_route *kv_router_find(struct kv_client *c, struct str key);
+struct kv_route *kv_router_of_tag(struct kv_client *c, uint64_t tag);
+struct kv_route *kv_router_of_id(struct kv_client *c, struct range_id id);
+struct kv_route_news { /* what became known; is_gone: the local replica ended */
+    struct range_id id;
+    struct range_version version;
+    struct range_bounds bounds;
+    struct uuid leader;
+    uint64_t term;
+    bool is_local, is_gone, is_ready;
+    void *machine;
+};
+void kv_router_learn(struct kv_client *c, const struct kv_route_news *n);
+void kv_router_hint(struct kv_client *c, uint64_t tag, const struct uuid *leader, uint64_t term);
+void kv_router_unlead(struct kv_client *c, const struct uuid *node);
+void kv_router_forget(struct kv_client *c, struct range_id id); /* the landscape has no word of it left */
+void kv_router_deinit(struct kv_client *c);
+/* Tells all loops of this node; then, when fn is not NULL, calls it on l once all have heard. */
+void kv_router_tell(struct kv_replica *r, bool is_gone, void (*fn)(void *machine, void *arg), void *arg);
+
+/* peer.c */
+void kv_peer_send(struct kv_loop *l, const struct uuid *node, uint32_t shard, enum kv_wire_frame kind, uint64_t tag,
+                  const struct raft_message *m, struct str body);
+void kv_peer_flush(struct kv_loop *l);
+void kv_peer_deinit(struct kv_loop *l);
+void kv_peer_serve(struct kv_loop *l);
+
+/* serve.c */
+void kv_serve_init(struct kv_loop *l);
+
+/* ship.c */
+void kv_ship_out(struct kv_replica *r, uint64_t peer);
+void kv_ship_head(struct kv_replica *r, const struct raft_message *m);
+void kv_ship_stop(struct kv_replica *r);
+void kv_ship_serve(struct kv_loop *l);
+
+/* landscape.c */
+void kv_landscape_init(struct kv_loop *l);
+void kv_landscape_deinit(struct kv_loop *l);
+void kv_landscape_tell(struct kv_replica *r, bool is_forced);
+void kv_landscape_untell(struct kv_replica *r);
+/* Views into r and fact, which is used for scratch. */
+void kv_landscape_describe(const struct kv_replica *r, struct range_descriptor *out, struct buf *fact);
+
+/* boss.c */
+void kv_boss_init(struct kv_loop *l);
+void kv_boss_deinit(struct kv_loop *l);
+
+/* command.c */
+void kv_command_run(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a);
+void kv_command_settle(struct kv_replica *r);

@@ -1,0 +1,514 @@
+/* Snapshots from a replica to one that is too far behind.  SPDX-License-Identifier: Apache-2.0
+ *
+ * The stream (CLUSTER_SERVICE_SNAPSHOT, bulk lane): first word kv_wire_ship; then bytes, cut anywhere:
+ *   row = 1, varint key length, key, varint value length, value        end = 2, varint rows, crc32c of all rows' bytes
+ *
+ * 1. What is sent is one view of the rows, at the applied index named in the head.
+ * 2. The receiver writes into a space of its own; the switch to it is one batch, durable before raft hears of it.
+ * 3. Nothing is switched unless count and checksum agree.
+ * 4. A broken stream leaves a space that is dropped, and raft knows.
+ * Never more than the stream's window in memory on either side. */
+#include "kv/kv_priv.h"
+
+#define PART_BYTES (128u << 10)
+#define ROW_BYTES_MAX (64u << 20)
+
+struct kv_ship {
+    struct list link;
+    struct kv_replica *replica;
+    struct cluster_stream *stream;
+    /* sending */
+    uint64_t peer;
+    struct kv_state_job view;
+    struct engine_iter *iter;
+    struct net_worker_job job;
+    struct buf head, message, range;
+    struct raft_config *config;
+    uint64_t index, term;
+    struct buf part; /* encoded, not yet written */
+    size_t sent;     /* of part */
+    uint64_t rows;
+    uint32_t crc;
+    bool is_reading, is_end, is_dead;
+    int result;
+    /* receiving */
+    uint64_t space;
+    struct range got_range;
+    bool has_range;
+    struct engine_batch *batch;
+    struct kv_state_job done;
+    size_t unused, writing; /* bytes not given back to the window; of those, in the batch that is being written */
+    bool is_writing, is_switching, is_over, is_ended;
+};
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+static void out_free(struct kv_ship *s)
+{
+    struct kv_replica *r = s->replica;
+    if (s->is_reading) {
+        s->is_dead = true;
+        return;
+    }
+    list_del(&s->link);
+    s->iter = engine_iter_free(s->iter);
+    if (s->view.view)
+        engine_view_free(r->home->store->state, s->view.view);
+    buf_deinit(&s->head);
+    buf_deinit(&s->message);
+    buf_deinit(&s->range);
+    buf_deinit(&s->part);
+    mem_free(s->config);
+    mem_free(s);
+    r->pins--;
+    if (r->is_closed)
+        kv_replica_reap(r);
+}
+
+static void out_end(struct kv_ship *s, bool ok)
+{
+    struct kv_replica *r = s->replica;
+    uint64_t peer = s->peer;
+    s->stream = NULL;
+    list_del(&s->link);
+    if (!r->is_closed)
+        kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_SNAPSHOT_SENT, .peer = peer, .ok = ok});
+    out_free(s);
+}
+
+static void read_work(struct net_worker_job *job)
+{
+    struct kv_ship *s = container_of(job, struct kv_ship, job);
+    while (s->part.n < PART_BYTES && !s->is_end) {
+        struct str key, value;
+        s->result = engine_iter_next(s->iter, &key, &value);
+        size_t from = s->part.n;
+        if (s->result == 0) {
+            buf_put_u8(&s->part, 1);
+            buf_put_varint(&s->part, key.n);
+            buf_put_str(&s->part, key);
+            buf_put_varint(&s->part, value.n);
+            buf_put_str(&s->part, value);
+            s->crc = crc_update(s->crc, s->part.p + from, s->part.n - from);
+            s->rows++;
+            continue;
+        }
+        s->is_end = true;
+        if (s->result != ENGINE_STATE_E_NONE)
+            return;
+        s->result = 0;
+        buf_put_u8(&s->part, 2);
+        buf_put_varint(&s->part, s->rows);
+        buf_put_u32(&s->part, s->crc);
+    }
+}
+
+static void pump(struct kv_ship *s);
+
+static void read_done(struct net_worker_job *job)
+{
+    struct kv_ship *s = container_of(job, struct kv_ship, job);
+    s->is_reading = false;
+    if (s->is_dead) {
+        out_free(s);
+        return;
+    }
+    if (job->is_cancelled || s->result < 0) {
+        cluster_stream_abort(s->stream);
+        out_end(s, false);
+        return;
+    }
+    pump(s);
+}
+
+static void pump(struct kv_ship *s)
+{
+    while (s->sent < s->part.n) {
+        size_t n = s->part.n - s->sent, credit = cluster_stream_credit(s->stream);
+        if (credit == 0)
+            return;
+        n = n < credit ? n : credit;
+        if (cluster_stream_write(s->stream, str_view(s->part.p + s->sent, n)) != 0)
+            return;
+        s->sent += n;
+    }
+    if (s->is_reading)
+        return;
+    s->part.n = s->sent = 0;
+    if (s->is_end) {
+        cluster_stream_end(s->stream);
+        return;
+    }
+    struct kv_loop *l = s->replica->loop;
+    s->is_reading = true;
+    if (net_worker_push(l->kv->conf.worker, l->loop, &s->job, read_work, read_done) != 0) {
+        s->is_reading = false;
+        cluster_stream_abort(s->stream);
+        out_end(s, false);
+    }
+}
+
+static void out_writable(void *arg, struct cluster_stream *stream)
+{
+    struct kv_ship *s = arg;
+    (void)stream;
+    if (!s->is_reading)
+        pump(s);
+}
+
+static void out_closed(void *arg, struct cluster_stream *stream, int outcome, struct str word)
+{
+    (void)stream;
+    (void)word;
+    out_end(arg, outcome == 0);
+}
+
+static const struct cluster_stream_ops out_ops = {.writable = out_writable, .closed = out_closed};
+
+/* The moment the view is asked for: this is what it will show. */
+static void out_asked(struct kv_state_job *view)
+{
+    struct kv_ship *s = container_of(view, struct kv_ship, view);
+    struct kv_replica *r = s->replica;
+    s->index = r->applied;
+    s->term = r->applied_term;
+    s->config = raft_config_dup(r->config);
+    range_encode(&r->range, &s->range);
+}
+
+static void out_view(struct kv_state_job *view)
+{
+    struct kv_ship *s = container_of(view, struct kv_ship, view);
+    struct kv_replica *r = s->replica;
+    const struct range_bounds *b = &r->range.bounds;
+    const struct raft_member *to = raft_config_find(raft_config_get(&r->raft), s->peer);
+    int outcome = 0;
+
+    if (r->is_closed || s->is_dead || !to || !r->loop->link) {
+        list_del(&s->link);
+        out_free(s);
+        return;
+    }
+    struct cluster_call call = {
+        .peer = to->store,
+        .service = CLUSTER_SERVICE_SNAPSHOT,
+        .lane = CLUSTER_LANE_BULK,
+        .shard = kv_shard(r->home->store, r->range_id),
+        .timeout = 20 * USEC_SEC,
+    };
+    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_BEGIN, .snapshot = {s->peer, s->index, s->term, s->config}};
+    kv_replica_step(r, &ev);
+    if (s->message.n == 0) {
+        out_free(s);
+        return;
+    }
+    struct kv_wire_ship head = {.store = r->home->store->hash,
+                                .id = r->range_id,
+                                .index = s->index,
+                                .term = s->term,
+                                .range = buf_str(&s->range),
+                                .message = buf_str(&s->message)};
+    kv_wire_ship_encode(&head, &s->head);
+    call.payload = buf_str(&s->head);
+    s->iter = engine_iter_new(r->home->store->state, s->view.view, r->space, b->start, b->is_open ? STR("") : b->end);
+    s->stream = cluster_stream_open(r->loop->link, &call, &out_ops, s, &outcome);
+    kv_count(&r->loop->count.snapshot_out, 1);
+    if (!s->stream)
+        out_end(s, false);
+}
+
+void kv_ship_out(struct kv_replica *r, uint64_t peer)
+{
+    list_each(&r->ships, x)
+        if (container_of(x, struct kv_ship, link)->peer == peer)
+            return;
+    struct kv_ship *s = mem_new(sizeof *s);
+    s->replica = r;
+    s->peer = peer;
+    s->view.loop = r->loop;
+    s->view.asked = out_asked;
+    s->view.fn = out_view;
+    r->pins++;
+    list_push_back(&r->ships, &s->link);
+    kv_load_view_soon(r, &s->view);
+}
+
+void kv_ship_head(struct kv_replica *r, const struct raft_message *m)
+{
+    list_each(&r->ships, x) {
+        struct kv_ship *s = container_of(x, struct kv_ship, link);
+        if (s->peer == m->to && s->message.n == 0)
+            raft_message_encode(m, &s->message);
+    }
+}
+
+/* ---- receiving ------------------------------------------------------------------------------- */
+
+static void in_free(struct kv_ship *s, bool is_dropped)
+{
+    struct kv_replica *r = s->replica;
+    if (r->ship_in == s)
+        r->ship_in = NULL;
+    if (is_dropped) {
+        s->batch = s->batch ? s->batch : engine_batch_new();
+        engine_batch_drop(s->batch, s->space, STR(""), STR(""));
+        engine_state_write(r->home->store->state, s->batch, NULL, 0);
+        s->batch = NULL;
+    }
+    s->is_over = true;
+    if (s->is_writing)
+        return;
+    s->batch = engine_batch_free(s->batch);
+    buf_deinit(&s->part);
+    mem_free(s->config);
+    if (s->has_range)
+        range_deinit(&s->got_range);
+    mem_free(s);
+    r->pins--;
+    if (r->is_closed)
+        kv_replica_reap(r);
+}
+
+static void in_fail(struct kv_ship *s)
+{
+    struct kv_replica *r = s->replica;
+    if (s->stream)
+        cluster_stream_abort(s->stream);
+    s->stream = NULL;
+    if (!r->is_closed)
+        kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_SNAPSHOT_FAILED});
+    in_free(s, true);
+}
+
+static void in_write(struct kv_ship *s);
+static void in_switch(struct kv_ship *s);
+
+static void in_written(struct kv_state_job *job)
+{
+    struct kv_ship *s = container_of(job, struct kv_ship, done);
+    s->is_writing = false;
+    if (s->is_over) {
+        in_free(s, false);
+        return;
+    }
+    s->unused -= s->writing;
+    if (s->stream)
+        cluster_stream_consume(s->stream, s->writing);
+    s->writing = 0;
+    if (s->is_ended)
+        in_switch(s);
+    else if (s->unused >= PART_BYTES / 2)
+        in_write(s);
+}
+
+static void in_write(struct kv_ship *s)
+{
+    if (s->is_writing)
+        return;
+    s->is_writing = true;
+    s->writing = s->unused;
+    s->done.loop = s->replica->loop;
+    s->done.fn = in_written;
+    if (!s->batch)
+        s->batch = engine_batch_new();
+    engine_state_write(s->replica->home->store->state, s->batch, &s->done, 0);
+    s->batch = NULL;
+}
+
+/* One row or the end off the front of part; false: not all of it is there. */
+static bool in_take(struct kv_ship *s, struct codec_cursor *c, bool *out_bad)
+{
+    struct codec_cursor at = *c;
+    uint8_t kind = codec_cursor_u8(&at);
+    if (at.bad || s->is_end || (kind != 1 && kind != 2)) {
+        *out_bad = !at.bad;
+        return false;
+    }
+    if (kind == 2) {
+        uint64_t rows = codec_cursor_varint(&at);
+        uint32_t crc = codec_cursor_u32(&at);
+        if (at.bad)
+            return false;
+        *out_bad = rows != s->rows || crc != s->crc;
+        s->is_end = true;
+        *c = at;
+        return !*out_bad;
+    }
+    struct str key = codec_cursor_bytes(&at, codec_cursor_varint(&at));
+    struct str value = codec_cursor_bytes(&at, codec_cursor_varint(&at));
+    if (at.bad)
+        return false;
+    if (!range_bounds_has(&s->got_range.bounds, key)) {
+        *out_bad = true;
+        return false;
+    }
+    s->crc = crc_update(s->crc, c->p, (size_t)(at.p - c->p));
+    s->rows++;
+    if (!s->batch)
+        s->batch = engine_batch_new();
+    engine_batch_put(s->batch, s->space, key, value);
+    *c = at;
+    return true;
+}
+
+static void in_data(void *arg, struct cluster_stream *stream, struct str piece)
+{
+    struct kv_ship *s = arg;
+    bool is_bad = false;
+    (void)stream;
+    buf_put_str(&s->part, piece);
+    s->unused += piece.n;
+    struct codec_cursor c = codec_cursor_of(buf_str(&s->part));
+    while (codec_cursor_left(&c) > 0 && in_take(s, &c, &is_bad))
+        continue;
+    buf_drop(&s->part, (size_t)(c.p - s->part.p));
+    if (is_bad || s->part.n > ROW_BYTES_MAX)
+        in_fail(s);
+    else if (s->unused >= PART_BYTES / 2)
+        in_write(s);
+}
+
+static void in_durable(struct kv_state_job *job)
+{
+    struct kv_ship *s = container_of(job, struct kv_ship, view);
+    struct kv_replica *r = s->replica;
+    s->is_writing = false;
+    if (r->is_closed || s->is_over) {
+        in_free(s, false);
+        return;
+    }
+    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_INSTALLED, .snapshot = {0, s->index, s->term, s->config}};
+    kv_count(&r->loop->count.snapshot_in, 1);
+    r->durable = s->index;
+    kv_load_begin(r, NULL);
+    kv_replica_step(r, &ev);
+    if (s->stream)
+        cluster_stream_finish(s->stream, STR("ok"));
+    s->stream = NULL;
+    in_free(s, false);
+}
+
+/* All is there: the new space becomes ours. */
+static void in_switch(struct kv_ship *s)
+{
+    struct kv_replica *r = s->replica;
+    struct engine_batch *b = s->batch ? s->batch : engine_batch_new();
+    s->batch = NULL;
+    kv_client_rows_flush(r->home);
+    kv_apply_lost(r, s->index, KV_WIRE_UNKNOWN);
+    if (r->has_range) {
+        const struct range_bounds *old = &r->range.bounds;
+        kv_replica_ready(r, false);
+        engine_batch_drop(b, r->space, old->start, old->is_open ? STR("") : old->end);
+        range_deinit(&r->range);
+    } else
+        r->machine = r->home->store->conf.ops->new(r->home->store->conf.machine_conf);
+    r->is_paused = true;
+    r->range = s->got_range;
+    s->has_range = false;
+    r->has_range = true;
+    r->space = s->space;
+    mem_free(r->config);
+    r->config = raft_config_dup(s->config);
+    r->applied = r->snapshot_index = s->index;
+    r->applied_term = s->term;
+    r->is_routed_dirty = true;
+    kv_meta_put(r, b);
+    kv_meta_put_applied(r, b);
+    engine_state_write(r->home->store->state, b, NULL, 0);
+    s->is_switching = s->is_writing = true;
+    s->view.loop = r->loop;
+    s->view.fn = in_durable;
+    engine_state_sync(r->home->store->state, &s->view, 0);
+}
+
+static void in_closed(void *arg, struct cluster_stream *stream, int outcome, struct str word)
+{
+    struct kv_ship *s = arg;
+    (void)stream;
+    (void)word;
+    if (outcome != 0)
+        s->stream = NULL; /* gone already */
+    if (s->is_switching)
+        return;
+    if (outcome == 0 && s->is_end && !s->replica->is_closed && !s->is_writing)
+        in_switch(s);
+    else if (outcome == 0 && s->is_end && !s->replica->is_closed)
+        s->is_ended = true; /* when the write under way is done */
+    else
+        in_fail(s);
+}
+
+static const struct cluster_stream_ops in_ops = {.data = in_data, .closed = in_closed};
+
+static bool on_stream(void *arg, struct cluster_stream *stream, const struct cluster_from *from, struct str first,
+                      const struct cluster_stream_ops **out_ops_at, void **out_arg)
+{
+    struct kv_loop *l = arg;
+    struct kv_wire_ship head;
+    struct raft_message m;
+    struct range range;
+    struct uuid peer = from->peer;
+    struct kv_store *store;
+
+    if (kv_wire_ship_decode(first, &head) != 0 || !(store = kv_store_of_hash(l->kv, head.store)) ||
+        raft_message_decode(head.message, &l->messages, &m) != 0 || m.type != RAFT_MSG_SNAPSHOT)
+        return false;
+    struct kv_replica *r = kv_replica_find(l, kv_tag(store, head.id));
+    if (!r || r->is_closed || r->ship_in || r->is_paused || r->id != m.to)
+        return false;
+    struct raft_config *config = raft_config_decode(m.config);
+    if (!config)
+        return false;
+    if (range_decode(head.range, &range) != 0) {
+        mem_free(config);
+        return false;
+    }
+    l->receiving = &peer;
+    r->wants_install = false;
+    kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_RECV, .message = &m});
+    l->receiving = NULL;
+    if (!r->wants_install) {
+        mem_free(config);
+        range_deinit(&range);
+        return false;
+    }
+    struct kv_ship *s = mem_new(sizeof *s);
+    list_init(&s->link);
+    s->replica = r;
+    s->stream = stream;
+    s->config = config;
+    s->got_range = range;
+    s->has_range = true;
+    s->index = head.index;
+    s->term = head.term;
+    s->space = engine_state_space(store->state);
+    r->ship_in = s;
+    r->pins++;
+    *out_ops_at = &in_ops;
+    *out_arg = s;
+    return true;
+}
+
+void kv_ship_serve(struct kv_loop *l)
+{
+    if (l->link)
+        cluster_link_serve_stream(l->link, CLUSTER_SERVICE_SNAPSHOT, on_stream, l);
+}
+
+void kv_ship_stop(struct kv_replica *r)
+{
+    while (!list_empty(&r->ships)) {
+        struct kv_ship *s = container_of(r->ships.next, struct kv_ship, link);
+        list_del(&s->link);
+        if (!s->stream) {
+            s->is_dead = true; /* its view is on the way */
+            continue;
+        }
+        cluster_stream_abort(s->stream);
+        s->stream = NULL;
+        out_free(s);
+    }
+    if (r->ship_in && r->is_closed && !r->ship_in->is_switching)
+        in_fail(r->ship_in);
+}

@@ -1,0 +1,55 @@
+/* One range becomes two.  SPDX-License-Identifier: Apache-2.0
+ *
+ * 1. The new bounds of the left half, the existence of the right one and the applied index are one batch of rows.
+ * 2. No row moves: both halves keep the space, each reads its own part.
+ * 3. Until both machines are loaded anew neither is ready; what the left one's log brings meanwhile is kept. */
+#include "kv/kv_priv.h"
+
+struct born { /* travels to the loop of the right half */
+    struct net_mail mail;
+    struct kv_client *client;
+    struct kv_birth birth;
+    struct range range;
+    struct raft_config *config;
+    bool is_leader;
+};
+
+static void right_loaded(struct kv_replica *r)
+{
+    if (r->is_eager)
+        kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_CAMPAIGN});
+}
+
+static void on_born(struct net_loop *here, struct net_mail *mail)
+{
+    struct born *b = container_of(mail, struct born, mail);
+    (void)here;
+    struct kv_replica *r = kv_meta_born(b->client, &b->birth);
+    r->is_eager = b->is_leader;
+    kv_load_begin(r, right_loaded);
+    range_deinit(&b->range);
+    mem_free(b->config);
+    mem_free(b);
+}
+
+void kv_split_begin(struct kv_replica *r, const struct range *right)
+{
+    struct kv *kv = r->loop->kv;
+    struct kv_store *s = r->home->store;
+    struct born *b = mem_new(sizeof *b);
+    uint64_t group = kv_meta_group_next(kv);
+    kv_meta_put_born(r, right, group);
+    b->client = &s->client[kv_shard(s, right->id) % kv->loop_count];
+    b->range = *right;
+    b->range.bounds = range_bounds_dup(&right->bounds);
+    b->config = raft_config_dup(r->config);
+    b->is_leader = r->is_leader_told;
+    b->birth = (struct kv_birth){.group = group,
+                                 .id = r->id,
+                                 .range_id = right->id,
+                                 .range = &b->range,
+                                 .config = b->config,
+                                 .space = r->space};
+    kv_load_begin(r, NULL);
+    net_loop_post(r->loop->loop, b->client->loop->loop, &b->mail, on_born);
+}
