@@ -1,11 +1,14 @@
 /* Committed entries to the machine, its rows to the engine, its answers to those who asked.
  * SPDX-License-Identifier: Apache-2.0
  *
- * 1. Entries are applied in the order of the log, each once; the applied index goes with the rows of the turn.
- * 2. An entry of ours is answered with the machine's replies when index and term are those it was proposed at; with LOST
+ * 1. Entries are applied in the order of the log, each once; the applied index goes with the rows
+ *    of the turn.
+ * 2. An entry of ours is answered with the machine's replies when index and term are those it was
+ *    proposed at; with LOST
  *    when another term stands there.
  * 3. Effects go to the host only while it has been told that the range leads.
- * 4. A linear read is served at an index that was committed after it was asked; rows are read from a view that has them.
+ * 4. A linear read is served at an index that was committed after it was asked; rows are read from
+ *    a view that has them.
  * Never reads rows on the loop. */
 #include "kv/kv_priv.h"
 
@@ -74,8 +77,8 @@ static struct kv_bundle *bundle_at(struct kv_entry *e, struct list **at, uint32_
     return NULL;
 }
 
-static void apply_commands(struct kv_replica *r, const struct raft_entry *entry, struct range_command *c,
-                           struct kv_entry *own)
+static void apply_commands(struct kv_replica *r, const struct raft_entry *entry,
+                           struct range_command *c, struct kv_entry *own)
 {
     const struct range_machine_ops *ops = r->home->store->conf.ops;
     struct range_out *out = &r->loop->machine_out;
@@ -254,8 +257,8 @@ static void serve(struct kv_replica *r, struct kv_ask *a)
     if (!b->is_open)
         buf_put_str(&a->end, b->end);
     a->is_last = b->is_open;
-    int q = r->home->store->conf.ops->query(r->machine, hlc > r->range.hlc ? hlc : r->range.hlc, buf_str(&a->request),
-                                            &a->reply, &scan);
+    int q = r->home->store->conf.ops->query(r->machine, hlc > r->range.hlc ? hlc : r->range.hlc,
+                                            buf_str(&a->request), &a->reply, &scan);
     if (q == RANGE_QUERY_E_SCAN)
         want_rows(r, a, &scan);
     else
@@ -277,7 +280,8 @@ void kv_apply_ask(struct kv_replica *r, struct kv_ask *a)
         serve(r, a);
     else if (!kv_replica_is_leader(r))
         refuse_ask(r, a, KV_WIRE_NOT_LEADER);
-    else if (raft_has_lease(&r->raft, kv_loop_now(r->loop)) && r->applied >= raft_status_get(&r->raft).commit)
+    else if (raft_has_lease(&r->raft, kv_loop_now(r->loop)) &&
+             r->applied >= raft_status_get(&r->raft).commit)
         serve(r, a);
     else {
         a->ctx = a->index = 0;
@@ -302,7 +306,8 @@ void kv_apply_asks_send(struct kv_replica *r)
     kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_READ, .read = {.ctx = ctx}});
     if (r->outcome == RAFT_OK)
         return;
-    list_each(&r->asks, x) {
+    list_each(&r->asks, x)
+    {
         struct kv_ask *a = container_of(x, struct kv_ask, link);
         if (a->ctx != ctx)
             continue;
@@ -314,7 +319,8 @@ void kv_apply_asks_send(struct kv_replica *r)
 void kv_apply_reads(struct kv_replica *r, const struct raft_out *out)
 {
     for (size_t i = 0; i < out->read_count; i++)
-        list_each(&r->asks, x) {
+        list_each(&r->asks, x)
+        {
             struct kv_ask *a = container_of(x, struct kv_ask, link);
             if (a->ctx != out->read[i].ctx || a->index != 0)
                 continue;
@@ -331,7 +337,8 @@ void kv_apply_asks_ready(struct kv_replica *r)
 {
     if (list_empty(&r->asks) || !r->is_ready)
         return;
-    list_each(&r->asks, x) {
+    list_each(&r->asks, x)
+    {
         struct kv_ask *a = container_of(x, struct kv_ask, link);
         if (a->index == 0 || a->index > r->applied)
             continue;
@@ -370,7 +377,8 @@ static bool scan_row(void *arg, struct str key, struct str value)
 static void scan_work(struct net_worker_job *job)
 {
     struct scan_job *j = container_of(job, struct scan_job, job);
-    list_each(&j->asks, x) {
+    list_each(&j->asks, x)
+    {
         struct kv_ask *a = container_of(x, struct kv_ask, link);
         struct engine_scan scan = {
             .space = a->space,
@@ -401,7 +409,8 @@ static void scan_done(struct net_worker_job *job)
 static void scan_view(struct kv_state_job *view)
 {
     struct scan_job *j = container_of(view, struct scan_job, view);
-    if (net_worker_push(j->client->store->kv->conf.worker, j->client->loop->loop, &j->job, scan_work, scan_done) == 0)
+    if (net_worker_push(j->client->store->kv->conf.worker, j->client->loop->loop, &j->job,
+                        scan_work, scan_done) == 0)
         return;
     j->job.is_cancelled = true;
     scan_done(&j->job);

@@ -1,7 +1,8 @@
 /* Queries and commands of one loop: sent, answered, repeated.  SPDX-License-Identifier: Apache-2.0
  *
  * 1. As calls (client.c): one callback, on the loop that asked.
- * 2. A query may always be repeated; a command only when the answer says that it was not executed. */
+ * 2. A query may always be repeated; a command only when the answer says that it was not executed.
+ *    */
 #include "kv/kv_priv.h"
 
 static void ask_send(struct kv_client *c, struct kv_ask *a);
@@ -128,7 +129,8 @@ static void ask_remote(struct kv_client *c, struct kv_ask *a, const struct uuid 
         a->command.tag = a->tag;
         kv_wire_command_encode(&a->command, out);
     } else {
-        struct kv_wire_query q = {c->store->hash, a->tag, a->read == KV_READ_STALE, buf_str(&a->key), buf_str(&a->request)};
+        struct kv_wire_query q = {c->store->hash, a->tag, a->read == KV_READ_STALE,
+                                  buf_str(&a->key), buf_str(&a->request)};
         kv_wire_query_encode(&q, out);
     }
     struct cluster_call call = {
@@ -136,7 +138,9 @@ static void ask_remote(struct kv_client *c, struct kv_ask *a, const struct uuid 
         .service = CLUSTER_SERVICE_KV,
         .lane = CLUSTER_LANE_CONTROL,
         .shard = a->shard,
-        .timeout = t < USEC_MSEC ? USEC_MSEC : t > 60 * USEC_SEC ? 60 * USEC_SEC : t,
+        .timeout = t < USEC_MSEC       ? USEC_MSEC
+                   : t > 60 * USEC_SEC ? 60 * USEC_SEC
+                                       : t,
         .payload = buf_str(out),
     };
     if (cluster_link_call(c->loop->link, &call, on_remote, a, NULL) != 0)
@@ -146,9 +150,11 @@ static void ask_remote(struct kv_client *c, struct kv_ask *a, const struct uuid 
 static void ask_send(struct kv_client *c, struct kv_ask *a)
 {
     struct kv *kv = c->store->kv;
-    struct kv_route *r = a->is_command ? kv_router_of_id(c, a->range) : kv_router_find(c, buf_str(&a->key));
-    bool is_local = r && r->is_local && (a->is_command ? a->command.kind == KV_CMD_RECOVER
-                                                       : a->read == KV_READ_STALE && r->is_ready);
+    struct kv_route *r =
+        a->is_command ? kv_router_of_id(c, a->range) : kv_router_find(c, buf_str(&a->key));
+    bool is_local = r && r->is_local &&
+                    (a->is_command ? a->command.kind == KV_CMD_RECOVER
+                                   : a->read == KV_READ_STALE && r->is_ready);
     if (!r || (!is_local && uuid_is_zero(&r->leader))) {
         ask_wait(c, a);
         return;
@@ -239,8 +245,9 @@ void kv_ask_deliver(struct kv_ask *a)
 {
     struct kv_client *c = a->client;
     enum kv_wire_status s = a->answer.status;
-    bool is_moved = s == KV_WIRE_NO_RANGE || s == KV_WIRE_NOT_LEADER || s == KV_WIRE_LOST ||
-                    (!a->is_command && (s == KV_WIRE_UNKNOWN || s == KV_WIRE_VERSION || s == KV_WIRE_FULL));
+    bool is_moved =
+        s == KV_WIRE_NO_RANGE || s == KV_WIRE_NOT_LEADER || s == KV_WIRE_LOST ||
+        (!a->is_command && (s == KV_WIRE_UNKNOWN || s == KV_WIRE_VERSION || s == KV_WIRE_FULL));
     if (s == KV_WIRE_NOT_LEADER)
         kv_router_hint(c, a->tag, &a->answer.leader, a->answer.term);
     if (is_moved && a->cb && kv_loop_now(c->loop) < a->deadline && !c->store->kv->is_stopping) {
@@ -266,10 +273,12 @@ void kv_asks_tick(struct kv_client *c)
             ask_send(c, a);
             continue;
         }
-        ask_answer(a, kv_router_find(c, buf_str(&a->key)) || a->is_command ? KV_E_NO_LEADER : KV_E_NO_RANGE);
+        ask_answer(a, kv_router_find(c, buf_str(&a->key)) || a->is_command ? KV_E_NO_LEADER
+                                                                           : KV_E_NO_RANGE);
         kv_ask_free(a);
     }
-    list_each(&c->asks_flying, x) {
+    list_each(&c->asks_flying, x)
+    {
         struct kv_ask *a = container_of(x, struct kv_ask, fly);
         if (now >= a->deadline && a->cb)
             ask_answer(a, a->is_command ? KV_E_UNKNOWN : KV_E_DEADLINE);
@@ -293,8 +302,10 @@ void kv_run(struct kv_client *c, const struct kv_command *cmd, kv_reply_cb *cb, 
     unsigned n = cmd->node_count < RANGE_MEMBER_MAX ? cmd->node_count : RANGE_MEMBER_MAX;
     a->is_command = true;
     a->range = (struct range_id){cmd->id.epoch, cmd->id.id};
-    a->command = (struct kv_wire_command){
-        .kind = (uint8_t)cmd->kind, .version = cmd->version, .node_count = n, .voter_count = cmd->voter_count};
+    a->command = (struct kv_wire_command){.kind = (uint8_t)cmd->kind,
+                                          .version = cmd->version,
+                                          .node_count = n,
+                                          .voter_count = cmd->voter_count};
     if (a->command.voter_count > n)
         a->command.voter_count = n;
     memcpy(a->command.node, cmd->node, n * sizeof *cmd->node);

@@ -1,15 +1,16 @@
 /* Once a second, on each loop: founding, durable marks and cutting of logs, descriptors, balancing.
  * SPDX-License-Identifier: Apache-2.0
  *
- * 1. A store is founded only by a node that was told to found, has joined, sees no trace of the store anywhere and never
+ * 1. A store is founded only by a node that was told to found, has joined, sees no trace of the
+ *    store anywhere and never
  *    had one itself; the mark of its group in the log comes before everything else.
  * 2. A log is cut only up to what the rows have for good. */
 #include "kv/kv_priv.h"
 
 #define BOSS_USEC USEC_SEC
-#define FOUND_GRACE_USEC (2 * USEC_SEC)   /* after joining, for rows to arrive */
-#define SYNC_USEC (5 * USEC_SEC)          /* between durable marks of a store that was written */
-#define CUT_BYTES (4u << 20)              /* a shorter log is not worth cutting */
+#define FOUND_GRACE_USEC (2 * USEC_SEC) /* after joining, for rows to arrive */
+#define SYNC_USEC (5 * USEC_SEC)        /* between durable marks of a store that was written */
+#define CUT_BYTES (4u << 20)            /* a shorter log is not worth cutting */
 
 /* ---- founding -------------------------------------------------------------------------------- */
 
@@ -81,7 +82,8 @@ static void marked(struct kv_state_job *job)
     struct kv_client *c = m->client;
     c->is_syncing = false;
     mem_free(m);
-    list_each(&c->loop->replicas, x) {
+    list_each(&c->loop->replicas, x)
+    {
         struct kv_replica *r = container_of(x, struct kv_replica, link);
         if (r->home != c || r->is_closed || r->marked == 0)
             continue;
@@ -97,7 +99,8 @@ static void mark(struct kv_client *c, usec_t now)
     if (c->is_syncing || now < c->sync_at)
         return;
     kv_client_rows_flush(c);
-    list_each(&c->loop->replicas, x) {
+    list_each(&c->loop->replicas, x)
+    {
         struct kv_replica *r = container_of(x, struct kv_replica, link);
         if (r->home != c || r->is_closed || r->applied == r->durable || r->log_bytes < CUT_BYTES)
             continue;
@@ -143,7 +146,8 @@ static void on_boss(void *arg, usec_t now)
     found(l);
     for (unsigned i = 0; i < l->kv->store_count; i++)
         mark(&l->kv->store[i]->client[l->index], now);
-    list_each(&l->replicas, x) {
+    list_each(&l->replicas, x)
+    {
         struct kv_replica *r = container_of(x, struct kv_replica, link);
         r->rate = (uint32_t)(r->apply_count - r->rate_mark);
         r->rate_mark = r->apply_count;

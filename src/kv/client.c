@@ -1,7 +1,8 @@
 /* Calls of one loop on one store: gathered, sent, answered, repeated.  SPDX-License-Identifier: Apache-2.0
  *
  * 1. Every call ends with exactly one callback, on this loop, never inside the function that asked.
- * 2. A call is repeated only after an answer that says it was certainly not executed, and before its deadline.
+ * 2. A call is repeated only after an answer that says it was certainly not executed, and before
+ *    its deadline.
  * 3. What is under way is limited by bytes and count; beyond that calls end with KV_E_FULL at once.
  * 4. Commands of one turn for one range travel as one bundle. */
 #include "kv/kv_priv.h"
@@ -12,8 +13,9 @@ static void on_tick(void *arg, usec_t now);
 
 void kv_client_init(struct kv_client *c, struct kv_store *s, struct kv_loop *l)
 {
-    struct list *heads[] = {&c->open_routes, &c->open_link, &c->waiting, &c->asks_waiting, &c->flying, &c->asks_flying,
-                            &c->spare,       &c->dirty,     &c->step_link, &c->scans,      &c->scan_link};
+    struct list *heads[] = {&c->open_routes, &c->open_link,   &c->waiting,  &c->asks_waiting,
+                            &c->flying,      &c->asks_flying, &c->spare,    &c->dirty,
+                            &c->step_link,   &c->scans,       &c->scan_link};
     for (size_t i = 0; i < countof(heads); i++)
         list_init(heads[i]);
     c->store = s;
@@ -121,7 +123,8 @@ static void refuse(struct kv_client *c, const struct proposal *p, enum kv_wire_s
     kv_bundle_done(c->loop, b, status);
 }
 
-void kv_propose(struct kv_client *c, struct str key, struct str command, usec_t deadline, kv_reply_cb *cb, void *arg)
+void kv_propose(struct kv_client *c, struct str key, struct str command, usec_t deadline,
+                kv_reply_cb *cb, void *arg)
 {
     const struct kv_limits *limits = &c->store->kv->conf.limits;
     struct proposal p = {key, command, deadline, cb, arg};
@@ -133,7 +136,8 @@ void kv_propose(struct kv_client *c, struct str key, struct str command, usec_t 
     kv_count(&c->loop->count.proposal_bytes, command.n);
     if (command.n > limits->command_bytes_max || key.n > RANGE_KEY_MAX)
         refuse(c, &p, KV_WIRE_INVALID);
-    else if (c->pending_bytes > limits->pending_bytes_max || c->pending_count > limits->pending_count_max)
+    else if (c->pending_bytes > limits->pending_bytes_max ||
+             c->pending_count > limits->pending_count_max)
         refuse(c, &p, KV_WIRE_FULL);
     else
         enlist(c, &p);
@@ -183,7 +187,8 @@ static usec_t timeout_of(const struct kv_client *c, usec_t deadline)
 static void send_remote(struct kv_client *c, struct kv_bundle *b, const struct kv_route *r)
 {
     struct buf *out = &c->loop->scratch;
-    struct kv_wire_propose p = {.store = c->store->hash, .tag = b->tag, .boundary = b->boundary, .data = buf_str(&b->data)};
+    struct kv_wire_propose p = {
+        .store = c->store->hash, .tag = b->tag, .boundary = b->boundary, .data = buf_str(&b->data)};
     out->n = 0;
     kv_wire_propose_encode(&p, out);
     struct cluster_call call = {
@@ -280,28 +285,40 @@ void kv_bundle_done(struct kv_loop *here, struct kv_bundle *b, enum kv_wire_stat
 static enum kv_outcome outcome_of(enum kv_wire_status s)
 {
     switch (s) {
-    case KV_WIRE_OK: return KV_OK;
-    case KV_WIRE_UNKNOWN: return KV_E_UNKNOWN;
-    case KV_WIRE_NO_RANGE: return KV_E_NO_RANGE;
-    case KV_WIRE_NOT_LEADER: return KV_E_NO_LEADER;
-    case KV_WIRE_VERSION: return KV_E_VERSION;
-    case KV_WIRE_FULL: return KV_E_FULL;
-    case KV_WIRE_LOST: return KV_E_NO_LEADER;
-    case KV_WIRE_INVALID: return KV_E_INVALID;
-    case KV_WIRE_CONFLICT: return KV_E_CONFLICT;
-    case KV_WIRE_STOPPED: return KV_E_STOPPED;
-    case KV_WIRE_STATUS_COUNT: break;
+    case KV_WIRE_OK:
+        return KV_OK;
+    case KV_WIRE_UNKNOWN:
+        return KV_E_UNKNOWN;
+    case KV_WIRE_NO_RANGE:
+        return KV_E_NO_RANGE;
+    case KV_WIRE_NOT_LEADER:
+        return KV_E_NO_LEADER;
+    case KV_WIRE_VERSION:
+        return KV_E_VERSION;
+    case KV_WIRE_FULL:
+        return KV_E_FULL;
+    case KV_WIRE_LOST:
+        return KV_E_NO_LEADER;
+    case KV_WIRE_INVALID:
+        return KV_E_INVALID;
+    case KV_WIRE_CONFLICT:
+        return KV_E_CONFLICT;
+    case KV_WIRE_STOPPED:
+        return KV_E_STOPPED;
+    case KV_WIRE_STATUS_COUNT:
+        break;
     }
     return KV_E_UNKNOWN;
 }
 
 static bool is_repeatable(enum kv_wire_status s)
 {
-    return s == KV_WIRE_NO_RANGE || s == KV_WIRE_NOT_LEADER || s == KV_WIRE_VERSION || s == KV_WIRE_FULL ||
-           s == KV_WIRE_LOST;
+    return s == KV_WIRE_NO_RANGE || s == KV_WIRE_NOT_LEADER || s == KV_WIRE_VERSION ||
+           s == KV_WIRE_FULL || s == KV_WIRE_LOST;
 }
 
-static void answer(struct kv_client *c, struct kv_call *call, enum kv_outcome outcome, struct str bytes)
+static void answer(struct kv_client *c, struct kv_call *call, enum kv_outcome outcome,
+                   struct str bytes)
 {
     kv_reply_cb *cb = call->cb;
     if (!cb)
@@ -327,8 +344,8 @@ static void deliver_ok(struct kv_client *c, struct kv_bundle *b)
 static struct proposal proposal_of(const struct kv_bundle *b, const struct kv_call *call)
 {
     return (struct proposal){str_view(b->keys.p + call->key_at, call->key_n),
-                             str_view(b->data.p + call->command_at, call->command_n), call->deadline, call->cb,
-                             call->arg};
+                             str_view(b->data.p + call->command_at, call->command_n),
+                             call->deadline, call->cb, call->arg};
 }
 
 /* Again: at once when we know better now, else after a breath. */
@@ -435,8 +452,7 @@ static void on_tick(void *arg, usec_t now)
     struct kv_client *c = arg;
     (void)now;
     retry_waiting(c);
-    list_each(&c->flying, x)
-        (void)expire(c, container_of(x, struct kv_bundle, fly), KV_E_UNKNOWN);
+    list_each(&c->flying, x)(void) expire(c, container_of(x, struct kv_bundle, fly), KV_E_UNKNOWN);
     kv_asks_tick(c);
     if (!list_empty(&c->waiting) || !list_empty(&c->asks_waiting))
         arm(c, KV_RETRY_USEC);

@@ -2,7 +2,8 @@
  *
  * 1. One at a time per replica; each names the version it expects, and is refused at another.
  * 2. A new voter must have been a learner that keeps up: raft refuses otherwise, and so do we.
- * 3. A member keeps its replica id as long as it stays; who comes, or comes back, gets a new one. */
+ * 3. A member keeps its replica id as long as it stays; who comes, or comes back, gets a new one.
+ *    */
 #include "kv/kv_priv.h"
 
 static void refuse(struct kv_replica *r, struct kv_ask *a, enum kv_wire_status status)
@@ -15,10 +16,14 @@ static void refuse(struct kv_replica *r, struct kv_ask *a, enum kv_wire_status s
 static enum kv_wire_status status_of(int outcome)
 {
     switch (outcome) {
-    case RAFT_OK: return KV_WIRE_OK;
-    case RAFT_E_NOT_LEADER: return KV_WIRE_NOT_LEADER;
-    case RAFT_E_INVALID: return KV_WIRE_INVALID;
-    default: return KV_WIRE_CONFLICT;
+    case RAFT_OK:
+        return KV_WIRE_OK;
+    case RAFT_E_NOT_LEADER:
+        return KV_WIRE_NOT_LEADER;
+    case RAFT_E_INVALID:
+        return KV_WIRE_INVALID;
+    default:
+        return KV_WIRE_CONFLICT;
     }
 }
 
@@ -31,14 +36,16 @@ static const struct raft_member *member_at(const struct raft_config *c, const st
 }
 
 /* The members asked for, with the ids they have or get. */
-static size_t members_of(const struct kv_replica *r, const struct kv_wire_command *cmd, struct raft_member *out)
+static size_t members_of(const struct kv_replica *r, const struct kv_wire_command *cmd,
+                         struct raft_member *out)
 {
     const struct raft_config *c = raft_config_get(&r->raft);
     uint64_t next = c->id_max + 1;
     for (unsigned i = 0; i < cmd->node_count; i++) {
         const struct raft_member *m = member_at(c, &cmd->node[i]);
-        out[i] = (struct raft_member){
-            .id = m ? m->id : next++, .store = cmd->node[i], .role = i < cmd->voter_count ? RAFT_VOTER : RAFT_LEARNER};
+        out[i] = (struct raft_member){.id = m ? m->id : next++,
+                                      .store = cmd->node[i],
+                                      .role = i < cmd->voter_count ? RAFT_VOTER : RAFT_LEARNER};
     }
     return cmd->node_count;
 }
@@ -49,7 +56,8 @@ static void await(struct kv_replica *r, struct kv_ask *a)
     list_del(&a->link);
 }
 
-static void run_config(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a, bool is_recover)
+static void run_config(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a,
+                       bool is_recover)
 {
     struct raft_member m[RANGE_MEMBER_MAX];
     struct raft_event ev = {.kind = is_recover ? RAFT_EV_RECOVER : RAFT_EV_CONF};
@@ -72,7 +80,8 @@ static void run_config(struct kv_replica *r, const struct kv_wire_command *cmd, 
 
 static void run_transfer(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a)
 {
-    const struct raft_member *m = cmd->node_count > 0 ? member_at(raft_config_get(&r->raft), &cmd->node[0]) : NULL;
+    const struct raft_member *m =
+        cmd->node_count > 0 ? member_at(raft_config_get(&r->raft), &cmd->node[0]) : NULL;
     if (!m) {
         refuse(r, a, KV_WIRE_INVALID);
         return;
@@ -103,7 +112,8 @@ static void run_split(struct kv_replica *r, const struct kv_wire_command *cmd, s
     const struct range_machine_ops *ops = r->home->store->conf.ops;
     if (ops->split_key)
         ops->split_key(r->machine, cmd->key, &key);
-    if (key.n == 0 || !range_bounds_can_split(&r->range.bounds, buf_str(&key)) || raft_config_get(&r->raft)->is_joint)
+    if (key.n == 0 || !range_bounds_can_split(&r->range.bounds, buf_str(&key)) ||
+        raft_config_get(&r->raft)->is_joint)
         refuse(r, a, KV_WIRE_CONFLICT);
     else {
         struct range_command c = {.version = r->range.version,
@@ -151,7 +161,8 @@ static bool is_over(const struct kv_replica *r, enum kv_wire_status *out)
     }
     if (a->command.kind == KV_CMD_SPLIT && r->range.version.boundary != r->command_index)
         return true;
-    if (a->command.kind != KV_CMD_SPLIT && r->applied >= r->command_index && !raft_config_get(&r->raft)->is_joint)
+    if (a->command.kind != KV_CMD_SPLIT && r->applied >= r->command_index &&
+        !raft_config_get(&r->raft)->is_joint)
         return true;
     *out = KV_WIRE_UNKNOWN; /* another leader may finish it, or not */
     return st.role != RAFT_LEADER && a->command.kind != KV_CMD_RECOVER;

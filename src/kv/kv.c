@@ -1,7 +1,8 @@
 /* One node's kv: assembling, starting, ending.  SPDX-License-Identifier: Apache-2.0
  *
  * 1. Stores are added before kv_start, replicas are found in it, loops run after it.
- * 2. kv_free comes when the loops have stopped: every call has ended then, every replica and the engine are closed. */
+ * 2. kv_free comes when the loops have stopped: every call has ended then, every replica and the
+ *    engine are closed. */
 #include "kv/kv_priv.h"
 
 static uint64_t name_hash(struct str name)
@@ -54,8 +55,10 @@ static void raft_settings(struct kv *kv)
     r->election_usec = kv->conf.election_usec;
     r->heartbeat_usec = kv->conf.heartbeat_usec;
     r->hibernate_usec = 0; /* matters: nobody here watches the stores of quiet ranges */
-    if (r->entry_bytes_max < kv->conf.limits.batch_bytes_max + kv->conf.limits.command_bytes_max + 1024)
-        r->entry_bytes_max = (uint32_t)(kv->conf.limits.batch_bytes_max + kv->conf.limits.command_bytes_max + 1024);
+    if (r->entry_bytes_max <
+        kv->conf.limits.batch_bytes_max + kv->conf.limits.command_bytes_max + 1024)
+        r->entry_bytes_max =
+            (uint32_t)(kv->conf.limits.batch_bytes_max + kv->conf.limits.command_bytes_max + 1024);
 }
 
 int kv_new(const struct kv_conf *conf, struct kv **out)
@@ -77,7 +80,8 @@ int kv_new(const struct kv_conf *conf, struct kv **out)
 int kv_store_add(struct kv *kv, const struct kv_store_conf *conf, struct kv_store **out)
 {
     struct str name = str_of(conf->name);
-    if (name.n == 0 || name.n > KV_STORE_NAME_MAX || kv->store_count == KV_STORE_MAX || kv->is_started)
+    if (name.n == 0 || name.n > KV_STORE_NAME_MAX || kv->store_count == KV_STORE_MAX ||
+        kv->is_started)
         return -EINVAL;
     if (kv_store_of_name(kv, name))
         return -EEXIST;
@@ -118,7 +122,8 @@ static int open_log(struct kv *kv)
     };
     int e = engine_log_open(&conf, &kv->log);
     if (e > 0)
-        log_line(kv->conf.log, LOG_LEVEL_ERROR, "kv.log.refused", "the Raft log in %s belongs to another %s", conf.dir,
+        log_line(kv->conf.log, LOG_LEVEL_ERROR, "kv.log.refused",
+                 "the Raft log in %s belongs to another %s", conf.dir,
                  e == ENGINE_LOG_E_NEWER ? "version: it is newer than this program" : "node");
     return e > 0 ? -EPROTO : err_trace(e);
 }
@@ -147,8 +152,8 @@ static int open_state(struct kv_store *s)
         conf.mem = kv->conf.mem(kv->conf.mem_arg, s->name);
     int e = engine_state_open(&conf, &s->state);
     if (e < 0)
-        log_line(kv->conf.log, LOG_LEVEL_ERROR, "kv.state.refused", "the rows of %s cannot be opened (error %d)", s->name,
-                 -e);
+        log_line(kv->conf.log, LOG_LEVEL_ERROR, "kv.state.refused",
+                 "the rows of %s cannot be opened (error %d)", s->name, -e);
     buf_deinit(&path);
     return err_trace(e);
 }
@@ -194,8 +199,7 @@ static void stop_loop(struct kv_loop *l)
         cluster_link_serve(l->link, CLUSTER_SERVICE_KV, NULL, NULL);
         cluster_link_serve_stream(l->link, CLUSTER_SERVICE_SNAPSHOT, NULL, NULL);
     }
-    list_each(&l->replicas, x)
-        kv_replica_close(container_of(x, struct kv_replica, link), false);
+    list_each(&l->replicas, x) kv_replica_close(container_of(x, struct kv_replica, link), false);
     kv_loop_end_turn(l);
 }
 

@@ -1,13 +1,18 @@
 /* Replicated tables: stores made of ranges, each range one Raft group.  SPDX-License-Identifier: Apache-2.0
  *
- * The door of the room.  A store is a name and a state machine (range/machine.h); its key space is cut
- * into ranges [start, end), every range has replicas on several nodes and one of them leads.  Callers
+ * The door of the room.  A store is a name and a state machine (range/machine.h); its key space is
+ * cut
+ * into ranges [start, end), every range has replicas on several nodes and one of them leads.
+ * Callers
  * name a key, never a range or a node: a proposal finds its way by itself.
  *
- * Threads: everything here is called on one of the loops given to kv_new, and a callback comes on the
- * loop of the client it was asked through, never before the asking function has returned.  What needs
+ * Threads: everything here is called on one of the loops given to kv_new, and a callback comes on
+ * the
+ * loop of the client it was asked through, never before the asking function has returned.  What
+ * needs
  * another rule says so.
- * Lifetime: keys, commands and requests are copied before the call returns.  Replies are views, good
+ * Lifetime: keys, commands and requests are copied before the call returns.  Replies are views,
+ * good
  * until the callback returns. */
 #pragma once
 
@@ -169,9 +174,12 @@ struct kv_reply {
 typedef void kv_reply_cb(void *arg, const struct kv_reply *reply);
 
 /* Has the command applied by the range that owns key, once.  What gathers in one turn of the loop goes out
- * together.  Within the deadline it is repeated while it is certain that it was not executed (another leader,
- * moved bounds); what may have been executed is never repeated here but answered KV_E_UNKNOWN, so commands that
- * must survive that carry their own dedup key.  Commands of one client for one range keep their order as long as
+ * together.  Within the deadline it is repeated while it is certain that it was not executed
+ * (another leader,
+ * moved bounds); what may have been executed is never repeated here but answered KV_E_UNKNOWN, so
+ * commands that
+ * must survive that carry their own dedup key.  Commands of one client for one range keep their
+ * order as long as
  * none fails. */
 void kv_propose(struct kv_client *c, struct str key, struct str command, usec_t deadline,
                 kv_reply_cb *cb, void *arg);

@@ -1,8 +1,10 @@
 /* The back room of kv: what its files share.  SPDX-License-Identifier: Apache-2.0
  *
  * struct kv        one node: the log, the stores, the loops
- * struct kv_loop   all of kv on one loop: replicas, frames to peers, what the turn has gathered for the log
- * struct kv_client one store seen from one loop: calls under way, routes, rows the turn has gathered
+ * struct kv_loop   all of kv on one loop: replicas, frames to peers, what the turn has gathered for
+ * the log
+ * struct kv_client one store seen from one loop: calls under way, routes, rows the turn has
+ * gathered
  * Each belongs to its loop's thread; what crosses threads is a mail or atomic, and says so. */
 #pragma once
 
@@ -36,10 +38,10 @@
  * what makes batches: two keep the disk and the network busy at the same time. */
 #define KV_ENTRY_FLIGHT_MAX 2
 #define KV_APPLY_BATCH_BYTES (1u << 20) /* rows of one engine batch, about */
-#define KV_FRAME_BYTES (1u << 20)       /* a frame to a peer that is larger leaves within the turn */
-#define KV_RETRY_USEC (10 * USEC_MSEC)  /* calls that wait for a route or a leader look again */
+#define KV_FRAME_BYTES (1u << 20)      /* a frame to a peer that is larger leaves within the turn */
+#define KV_RETRY_USEC (10 * USEC_MSEC) /* calls that wait for a route or a leader look again */
 #define KV_MACHINE_TICK_USEC (5 * USEC_MSEC) /* a machine is asked no more often */
-#define KV_TICK_USEC (20 * USEC_MSEC)   /* how late a deadline may be noticed */
+#define KV_TICK_USEC (20 * USEC_MSEC)        /* how late a deadline may be noticed */
 
 struct kv_ask;
 struct kv_bundle;
@@ -50,7 +52,8 @@ struct kv_replica;
 struct kv_ship;
 
 struct kv_counters { /* written by their loop, read by anybody */
-    _Atomic uint64_t proposal_count, proposal_bytes, entry_count, apply_count, forward_count, retry_count;
+    _Atomic uint64_t proposal_count, proposal_bytes, entry_count, apply_count, forward_count,
+        retry_count;
     _Atomic uint64_t query_count, scan_count, elected_count, snapshot_in, snapshot_out;
     _Atomic uint64_t pending_bytes, pending_count;
     _Atomic uint32_t replica_count, leader_count;
@@ -58,7 +61,8 @@ struct kv_counters { /* written by their loop, read by anybody */
 
 static inline void kv_count(_Atomic uint64_t *c, uint64_t n)
 {
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 
 struct kv_store {
@@ -112,16 +116,16 @@ struct kv_loop {
     struct rng rng;
     struct kv_counters count;
 
-    struct map replica;        /* by tag */
+    struct map replica; /* by tag */
     struct list replicas;
-    struct net_defer flush;    /* the end of the turn */
-    struct list gathering;     /* replicas with commands to propose */
-    struct list stepped;       /* clients with rows to write */
-    struct list open_clients;  /* clients with bundles to send */
-    struct list done_bundles;  /* answered, callbacks to come */
+    struct net_defer flush;   /* the end of the turn */
+    struct list gathering;    /* replicas with commands to propose */
+    struct list stepped;      /* clients with rows to write */
+    struct list open_clients; /* clients with bundles to send */
+    struct list done_bundles; /* answered, callbacks to come */
     struct list done_asks;
-    struct list to_close;      /* replicas that end with this turn */
-    struct list scans;         /* clients whose asks want rows read */
+    struct list to_close; /* replicas that end with this turn */
+    struct list scans;    /* clients whose asks want rows read */
 
     struct raft_out out;
     bool is_stepping;
@@ -157,24 +161,24 @@ struct kv_call {
 
 /* Commands for one range from one loop and turn, or from one request of another node. */
 struct kv_bundle {
-    struct list link;           /* of whoever has it now: replica, done list, waiting list, spares */
-    struct list fly;            /* of client.flying */
+    struct list link; /* of whoever has it now: replica, done list, waiting list, spares */
+    struct list fly;  /* of client.flying */
     struct net_mail mail;
-    struct kv_client *client;   /* whose calls these are; NULL: rq's */
+    struct kv_client *client; /* whose calls these are; NULL: rq's */
     struct cluster_request *rq;
-    uint64_t tag;               /* of the range */
-    uint32_t boundary;          /* the range's version as the router knew it */
+    uint64_t tag;      /* of the range */
+    uint32_t boundary; /* the range's version as the router knew it */
     uint32_t shard;
-    bool is_final;              /* the answer stands, whatever it is */
-    struct buf data;            /* the commands as fields of a write batch (range_command_add) */
+    bool is_final;   /* the answer stands, whatever it is */
+    struct buf data; /* the commands as fields of a write batch (range_command_add) */
     uint32_t count;
-    uint32_t first;             /* place of the first in the log entry */
+    uint32_t first; /* place of the first in the log entry */
     struct buf keys;
     struct kv_call *call;
     size_t call_cap;
-    usec_t deadline;            /* of the first call that has one */
+    usec_t deadline; /* of the first call that has one */
     struct kv_wire_answer answer;
-    struct buf reply;           /* count of varint length and bytes, when answer.status is OK */
+    struct buf reply; /* count of varint length and bytes, when answer.status is OK */
 };
 
 /* One log entry on its way. */
@@ -201,14 +205,14 @@ struct kv_ask {
     uint64_t tag;
     uint32_t shard;
     bool is_command;
-    struct range_id range;    /* commands */
+    struct range_id range; /* commands */
     struct kv_wire_command command;
-    uint64_t ctx, index;      /* linear: raft's number, then the index to wait for; 0: not known */
+    uint64_t ctx, index; /* linear: raft's number, then the index to wait for; 0: not known */
     struct kv_wire_answer answer;
     struct buf reply;
-    struct buf end;           /* of the range that answered */
+    struct buf end; /* of the range that answered */
     bool is_last;
-    struct buf from, to;      /* scan */
+    struct buf from, to; /* scan */
     uint64_t space;
     uint32_t row_max, byte_max;
     int result;
@@ -223,13 +227,13 @@ struct kv_route {
     struct range_bounds bounds; /* owned */
     struct uuid leader;         /* zero: unknown */
     uint64_t term;
-    bool is_local;              /* a replica is on this node */
-    bool is_ready;              /* and its machine may be read */
+    bool is_local; /* a replica is on this node */
+    bool is_ready; /* and its machine may be read */
     void *machine;
     uint32_t shard;
-    struct kv_bundle *open;     /* gathered in this turn */
-    struct list link;           /* of client.open_routes */
-    uint32_t witness_count;     /* rows of the landscape that speak of it */
+    struct kv_bundle *open; /* gathered in this turn */
+    struct list link;       /* of client.open_routes */
+    uint32_t witness_count; /* rows of the landscape that speak of it */
 };
 
 struct kv_tombstone {
@@ -239,15 +243,15 @@ struct kv_tombstone {
 struct kv_client {
     struct kv_store *store;
     struct kv_loop *loop;
-    struct kv_route **route;    /* all that is known, by tag order of arrival */
+    struct kv_route **route; /* all that is known, by tag order of arrival */
     size_t route_count, route_cap;
-    struct kv_route **chain;    /* the ones that count, by start, without overlap */
+    struct kv_route **chain; /* the ones that count, by start, without overlap */
     size_t chain_count, chain_cap;
     struct list open_routes;
-    struct list open_link;      /* of loop.open_clients */
-    struct list waiting;        /* bundles without a route */
+    struct list open_link; /* of loop.open_clients */
+    struct list waiting;   /* bundles without a route */
     struct list asks_waiting;
-    struct list flying;         /* bundles under way */
+    struct list flying; /* bundles under way */
     struct list asks_flying;
     struct kv_bundle *homeless; /* calls of this turn without a route */
     struct list spare;          /* bundles to use again */
@@ -261,8 +265,8 @@ struct kv_client {
     struct kv_state_job *views; /* to be asked for after the rows */
     struct list scans;          /* asks that want rows */
     struct list scan_link;
-    struct map tombstone;       /* range tag -> largest replica id that was destroyed here */
-    usec_t sync_at;             /* next durable mark */
+    struct map tombstone; /* range tag -> largest replica id that was destroyed here */
+    usec_t sync_at;       /* next durable mark */
     bool is_syncing;
 };
 
@@ -278,56 +282,56 @@ struct kv_replica {
     bool has_range;
     struct raft raft;
     struct net_timer timer;
-    void *machine;      /* NULL until has_range */
+    void *machine; /* NULL until has_range */
     bool is_ready;
     bool is_leader_told;
     bool is_closed;
     bool is_ended;
     bool is_split_born;
     bool is_wiped;      /* closing: rows and log go too */
-    bool is_eager;              /* campaigns as soon as it can: the right half of a split we led */
-    bool wants_install;         /* raft has asked for the snapshot whose head it was given */
+    bool is_eager;      /* campaigns as soon as it can: the right half of a split we led */
+    bool wants_install; /* raft has asked for the snapshot whose head it was given */
     uint32_t pins;
 
     uint64_t applied, applied_term, snapshot_index;
     struct raft_config *config; /* at applied */
     bool is_applied_pending, is_meta_dirty, is_routed_dirty, has_effects;
     struct list dirty_link;
-    bool is_paused;             /* the machine is being loaded: entries are kept */
+    bool is_paused; /* the machine is being loaded: entries are kept */
     struct raft_entry *kept;
     size_t kept_count, kept_cap;
-    uint64_t durable;           /* applied index that the engine has for good */
-    uint64_t marked;            /* what the mark under way will make durable */
+    uint64_t durable; /* applied index that the engine has for good */
+    uint64_t marked;  /* what the mark under way will make durable */
 
     struct kv_entry *proposing, *tick_entry;
-    int outcome;                /* of the last step */
-    int outcome_command;        /* of the last CONF, TRANSFER or RECOVER, and its entry */
+    int outcome;         /* of the last step */
+    int outcome_command; /* of the last CONF, TRANSFER or RECOVER, and its entry */
     uint64_t outcome_index;
-    struct list gather;         /* entries not proposed */
+    struct list gather; /* entries not proposed */
     struct list gather_link, close_link;
     size_t gather_bytes;
-    struct list entries;        /* proposed */
+    struct list entries; /* proposed */
     uint32_t flight_count;
-    struct list asks;           /* linear reads: waiting for raft, or for applied */
-    struct list asks_new;       /* of this turn */
+    struct list asks;     /* linear reads: waiting for raft, or for applied */
+    struct list asks_new; /* of this turn */
     uint64_t read_ctx;
 
-    struct net_timer tick;      /* the machine's */
-    uint64_t persisted;         /* raft seq durable, to be stepped */
+    struct net_timer tick; /* the machine's */
+    uint64_t persisted;    /* raft seq durable, to be stepped */
     struct list persisted_link;
 
-    struct kv_ask *command;     /* an operator's, under way */
-    uint64_t command_index;     /* CONFIG: of the entry; SPLIT: boundary version to leave */
+    struct kv_ask *command; /* an operator's, under way */
+    uint64_t command_index; /* CONFIG: of the entry; SPLIT: boundary version to leave */
 
     struct kv_ship *ship_in;
-    struct list ships;          /* going out */
+    struct list ships; /* going out */
 
-    uint64_t log_bytes;         /* appended since the log was cut */
+    uint64_t log_bytes;              /* appended since the log was cut */
     uint64_t apply_count, rate_mark; /* commands */
     uint32_t rate;
-    usec_t told_at;             /* descriptor */
+    usec_t told_at; /* descriptor */
     uint64_t told_hash, told_applied;
-    uint64_t bytes;             /* of rows, about */
+    uint64_t bytes; /* of rows, about */
     const char *reason;
 };
 
@@ -342,7 +346,7 @@ int kv_loop_init(struct kv_loop *l, struct kv *kv, unsigned index);
 void kv_loop_deinit(struct kv_loop *l);
 void kv_loop_end_turn(struct kv_loop *l); /* at the end: answers and reaping without another turn */
 void kv_loop_end_pins(struct kv_loop *l); /* the disk is closed: nobody waits any more */
-void kv_loop_wake(struct kv_loop *l); /* something awaits the end of the turn */
+void kv_loop_wake(struct kv_loop *l);     /* something awaits the end of the turn */
 usec_t kv_loop_now(const struct kv_loop *l);
 uint64_t kv_loop_hlc(struct kv_loop *l);
 struct engine_log_batch *kv_loop_wal(struct kv_loop *l, bool is_synced);
@@ -358,7 +362,8 @@ struct kv_state_job {
     int result;
     struct engine_view *view;
     void (*fn)(struct kv_state_job *job);
-    void (*asked)(struct kv_state_job *job); /* kv_load_view_soon: right before the view is asked for */
+    void (*asked)(
+        struct kv_state_job *job); /* kv_load_view_soon: right before the view is asked for */
     struct kv_state_job *next;
 };
 
@@ -366,15 +371,16 @@ struct kv_state_job {
 struct kv_birth {
     uint64_t group, id, space;
     struct range_id range_id;
-    const struct range *range;         /* NULL: nothing yet, a snapshot will bring it */
-    const struct raft_config *config;  /* at applied; NULL: none */
+    const struct range *range;        /* NULL: nothing yet, a snapshot will bring it */
+    const struct raft_config *config; /* at applied; NULL: none */
     uint64_t applied, applied_term, snapshot_index;
     bool is_new, is_split_born;
 };
-struct kv_replica *kv_replica_new(struct kv_client *home, const struct kv_birth *b, struct raft_boot *boot);
+struct kv_replica *kv_replica_new(struct kv_client *home, const struct kv_birth *b,
+                                  struct raft_boot *boot);
 void kv_replica_step(struct kv_replica *r, struct raft_event *ev);
 void kv_replica_take(struct kv_replica *r, struct kv_bundle *b); /* ends with kv_bundle_done */
-void kv_replica_propose(struct kv_replica *r);                    /* what was gathered */
+void kv_replica_propose(struct kv_replica *r);                   /* what was gathered */
 void kv_replica_command(struct kv_replica *r, struct str payload);
 void kv_replica_close(struct kv_replica *r, bool is_wiped);
 void kv_replica_reap(struct kv_replica *r); /* frees a closed one that nobody holds */
@@ -459,14 +465,17 @@ struct kv_route_news { /* what became known; is_gone: the local replica ended */
 void kv_router_learn(struct kv_client *c, const struct kv_route_news *n);
 void kv_router_hint(struct kv_client *c, uint64_t tag, const struct uuid *leader, uint64_t term);
 void kv_router_unlead(struct kv_client *c, const struct uuid *node);
-void kv_router_forget(struct kv_client *c, struct range_id id); /* the landscape has no word of it left */
+void kv_router_forget(struct kv_client *c,
+                      struct range_id id); /* the landscape has no word of it left */
 void kv_router_deinit(struct kv_client *c);
 /* Tells all loops of this node; then, when fn is not NULL, calls it on l once all have heard. */
-void kv_router_tell(struct kv_replica *r, bool is_gone, void (*fn)(void *machine, void *arg), void *arg);
+void kv_router_tell(struct kv_replica *r, bool is_gone, void (*fn)(void *machine, void *arg),
+                    void *arg);
 
 /* peer.c */
-void kv_peer_send(struct kv_loop *l, const struct uuid *node, uint32_t shard, enum kv_wire_frame kind, uint64_t tag,
-                  const struct raft_message *m, struct str body);
+void kv_peer_send(struct kv_loop *l, const struct uuid *node, uint32_t shard,
+                  enum kv_wire_frame kind, uint64_t tag, const struct raft_message *m,
+                  struct str body);
 void kv_peer_flush(struct kv_loop *l);
 void kv_peer_deinit(struct kv_loop *l);
 void kv_peer_serve(struct kv_loop *l);
@@ -486,7 +495,8 @@ void kv_landscape_deinit(struct kv_loop *l);
 void kv_landscape_tell(struct kv_replica *r, bool is_forced);
 void kv_landscape_untell(struct kv_replica *r);
 /* Views into r and fact, which is used for scratch. */
-void kv_landscape_describe(const struct kv_replica *r, struct range_descriptor *out, struct buf *fact);
+void kv_landscape_describe(const struct kv_replica *r, struct range_descriptor *out,
+                           struct buf *fact);
 
 /* boss.c */
 void kv_boss_init(struct kv_loop *l);

@@ -1,8 +1,10 @@
 /* What replicas tell the cluster, and what we learn from it.  SPDX-License-Identifier: Apache-2.0
  *
- * Rows of CLUSTER_SPACE_LANDSCAPE: key "<store>/<range id>", value a descriptor, owner the node of the replica.
+ * Rows of CLUSTER_SPACE_LANDSCAPE: key "<store>/<range id>", value a descriptor, owner the node of
+ * the replica.
  *
- * 1. A row is written when something that others act on has changed, else at most every few seconds.
+ * 1. A row is written when something that others act on has changed, else at most every few
+ *    seconds.
  * 2. What is learnt from rows only steers; versions and Raft decide. */
 #include "kv/kv_priv.h"
 
@@ -46,7 +48,8 @@ static void describe_members(const struct kv_replica *r, struct range_descriptor
     }
 }
 
-void kv_landscape_describe(const struct kv_replica *r, struct range_descriptor *out, struct buf *fact)
+void kv_landscape_describe(const struct kv_replica *r, struct range_descriptor *out,
+                           struct buf *fact)
 {
     struct raft_status st = raft_status_get(&r->raft);
     *out = (struct range_descriptor){
@@ -92,7 +95,8 @@ static uint64_t essence(const struct range_descriptor *d)
     h ^= hash_bytes(d->leader.b, sizeof d->leader.b, 7) + d->term;
     h ^= hash_str(d->fact, 11);
     for (unsigned i = 0; i < d->member_count; i++)
-        h = hash_u64(h ^ (d->member[i].replica * 4 + d->member[i].is_current * 2 + d->member[i].is_voter));
+        h = hash_u64(
+            h ^ (d->member[i].replica * 4 + d->member[i].is_current * 2 + d->member[i].is_voter));
     return h;
 }
 
@@ -132,7 +136,8 @@ void kv_landscape_untell(struct kv_replica *r)
 
 /* ---- learning -------------------------------------------------------------------------------- */
 
-static struct kv_client *client_of(struct kv_loop *l, const struct cluster_row *row, struct range_id *out_id)
+static struct kv_client *client_of(struct kv_loop *l, const struct cluster_row *row,
+                                   struct range_id *out_id)
 {
     struct str rest = row->key, name;
     if (!str_next(&rest, '/', &name) || !range_id_parse(rest, out_id))
@@ -146,10 +151,14 @@ static void learn(struct kv_loop *l, const struct cluster_row *row)
     struct range_descriptor d;
     struct range_id id;
     struct kv_client *c = client_of(l, row, &id);
-    if (!c || range_descriptor_decode(row->value, &d) != 0 || d.version.boundary == 0 || !range_id_eq(d.id, id))
+    if (!c || range_descriptor_decode(row->value, &d) != 0 || d.version.boundary == 0 ||
+        !range_id_eq(d.id, id))
         return;
-    kv_router_learn(c, &(struct kv_route_news){
-                           .id = d.id, .version = d.version, .bounds = d.bounds, .leader = d.leader, .term = d.term});
+    kv_router_learn(c, &(struct kv_route_news){.id = d.id,
+                                               .version = d.version,
+                                               .bounds = d.bounds,
+                                               .leader = d.leader,
+                                               .term = d.term});
 }
 
 static void on_event(void *arg, struct cluster_seat *s, const struct cluster_event *ev)
@@ -170,7 +179,8 @@ static void on_event(void *arg, struct cluster_seat *s, const struct cluster_eve
 void kv_landscape_init(struct kv_loop *l)
 {
     if (l->seat)
-        l->watch = cluster_watch_new(l->seat, cluster_space_bit(CLUSTER_SPACE_LANDSCAPE), on_event, l);
+        l->watch =
+            cluster_watch_new(l->seat, cluster_space_bit(CLUSTER_SPACE_LANDSCAPE), on_event, l);
 }
 
 void kv_landscape_deinit(struct kv_loop *l)

@@ -1,6 +1,7 @@
 /* Rows of a range into its machine, while the loop goes on.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. The machine sees every row of one view, in key order, between reset and loaded; it is not ready meanwhile, and
+ * 1. The machine sees every row of one view, in key order, between reset and loaded; it is not
+ *    ready meanwhile, and
  *    entries that are to be applied are kept.
  * 2. The rows of what was applied before are in the view: it is taken after they were written. */
 #include "kv/kv_priv.h"
@@ -13,7 +14,7 @@ struct load_job {
     struct net_worker_job job;
     struct kv_replica *replica;
     void (*fn)(struct kv_replica *r);
-    struct buf part;  /* varint length, key, varint length, value, ... */
+    struct buf part; /* varint length, key, varint length, value, ... */
     struct buf from;
     struct buf to;
     bool is_first, is_end;
@@ -104,7 +105,8 @@ static void part_done(struct net_worker_job *job)
         load_end(j);
         return;
     }
-    must(j->result >= 0); /* the engine has named what is damaged; the node may not guess its state */
+    must(j->result >=
+         0); /* the engine has named what is damaged; the node may not guess its state */
     while (codec_cursor_left(&c) > 0) {
         struct str key = codec_cursor_bytes(&c, codec_cursor_varint(&c));
         struct str value = codec_cursor_bytes(&c, codec_cursor_varint(&c));

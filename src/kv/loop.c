@@ -1,8 +1,10 @@
 /* All of kv on one loop: the end of a turn, and completions of the disk.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. What a turn has gathered leaves at its end in this order: calls to their ranges, proposals to raft, rows to the
+ * 1. What a turn has gathered leaves at its end in this order: calls to their ranges, proposals to
+ *    raft, rows to the
  *    engine, one batch per durability to the log, one frame per peer, answers to callers.
- * 2. A batch of the log that fails is the end of the process: what was promised cannot be kept (engine/log.h).
+ * 2. A batch of the log that fails is the end of the process: what was promised cannot be kept
+ *    (engine/log.h).
  * 3. Completions come in the order of submission, so the largest tag says all. */
 #include "kv/kv_priv.h"
 
@@ -17,8 +19,9 @@ int kv_loop_init(struct kv_loop *l, struct kv *kv, unsigned index)
     l->seat = kv->conf.seat ? kv->conf.seat[index] : NULL;
     l->link = l->seat ? cluster_seat_link(l->seat) : NULL;
     rng_init(&l->rng, hash_u64(kv->conf.seed + index));
-    struct list *heads[] = {&l->replicas,     &l->gathering, &l->stepped,  &l->open_clients, &l->done_bundles,
-                            &l->done_asks,    &l->to_close,  &l->scans,    &l->peers};
+    struct list *heads[] = {&l->replicas,     &l->gathering,    &l->stepped,
+                            &l->open_clients, &l->done_bundles, &l->done_asks,
+                            &l->to_close,     &l->scans,        &l->peers};
     for (size_t i = 0; i < countof(heads); i++)
         list_init(heads[i]);
     net_defer_init(&l->flush, flush, l);
@@ -69,8 +72,8 @@ struct engine_log_batch *kv_loop_wal(struct kv_loop *l, bool is_synced)
 void kv_loop_wal_wait(struct kv_loop *l, bool is_synced, struct kv_replica *r, uint64_t seq)
 {
     size_t n = l->wal_gather_count[is_synced];
-    l->wal_gather[is_synced] =
-        mem_grow(l->wal_gather[is_synced], &l->wal_gather_cap[is_synced], n + 1, sizeof **l->wal_gather);
+    l->wal_gather[is_synced] = mem_grow(l->wal_gather[is_synced], &l->wal_gather_cap[is_synced],
+                                        n + 1, sizeof **l->wal_gather);
     l->wal_gather[is_synced][n] = (struct kv_wal_wait){r, seq, 0};
     l->wal_gather_count[is_synced]++;
     r->pins++;
@@ -115,7 +118,8 @@ void kv_log_done(void *arg, const struct engine_log_done *done, size_t count)
     for (size_t i = 0; i < count; i++) {
         if (done[i].result < 0) {
             log_line(kv->conf.log, LOG_LEVEL_ERROR, "kv.log.failed",
-                     "the Raft log cannot be written (error %d): this node stops, the others go on", -done[i].result);
+                     "the Raft log cannot be written (error %d): this node stops, the others go on",
+                     -done[i].result);
             must(done[i].result == 0);
         }
         struct kv_loop *l = done[i].owner;
@@ -149,7 +153,8 @@ static void wal_done(struct net_loop *here, struct net_mail *mail)
         if (r->is_closed)
             kv_replica_reap(r);
         else
-            kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_PERSISTED, .seq = r->persisted});
+            kv_replica_step(r,
+                            &(struct raft_event){.kind = RAFT_EV_PERSISTED, .seq = r->persisted});
     }
 }
 
@@ -199,9 +204,10 @@ void kv_state_done(void *arg, const struct engine_state_done *done, size_t count
     struct kv_store *s = arg;
     for (size_t i = 0; i < count; i++) {
         if (done[i].result < 0) {
-            log_line(s->kv->conf.log, LOG_LEVEL_ERROR, "kv.state.failed",
-                     "the rows of %s cannot be written (error %d): this node stops, the others go on", s->name,
-                     -done[i].result);
+            log_line(
+                s->kv->conf.log, LOG_LEVEL_ERROR, "kv.state.failed",
+                "the rows of %s cannot be written (error %d): this node stops, the others go on",
+                s->name, -done[i].result);
             must(done[i].result == 0);
         }
         struct kv_state_job *job = done[i].owner;
@@ -255,7 +261,8 @@ static void flush(void *arg)
 
 void kv_loop_end_turn(struct kv_loop *l)
 {
-    for (int i = 0; i < 100 && (i == 0 || !list_empty(&l->done_bundles) || !list_empty(&l->to_close)); i++)
+    for (int i = 0;
+         i < 100 && (i == 0 || !list_empty(&l->done_bundles) || !list_empty(&l->to_close)); i++)
         flush(l);
     net_defer_del(&l->flush);
 }

@@ -1,12 +1,17 @@
 /* What a replica keeps beside its rows, how it begins and how it is found again.  SPDX-License-Identifier: Apache-2.0
  *
- * Meta rows of a store:  'r' group -> kv_wire_replica   'a' group -> kv_wire_applied   't' tag -> destroyed replica id
+ * Meta rows of a store:  'r' group -> kv_wire_replica   'a' group -> kv_wire_applied   't' tag ->
+ * destroyed replica id
  * Meta of a group in the log: kv_wire_replica without the row part.
  *
- * 1. The group in the log comes first, durable, before anything is said in its name; the rows follow.
- * 2. A founded replica is complete with its group alone: its floor has the first configuration, its state is empty.
- * 3. Rows without a group are what a destroyed replica left, or the right half of a split that is younger than its group.
- * 4. A replica whose log does not reach what its rows have applied has lost promises: it is destroyed, its id marked, and
+ * 1. The group in the log comes first, durable, before anything is said in its name; the rows
+ *    follow.
+ * 2. A founded replica is complete with its group alone: its floor has the first configuration, its
+ *    state is empty.
+ * 3. Rows without a group are what a destroyed replica left, or the right half of a split that is
+ *    younger than its group.
+ * 4. A replica whose log does not reach what its rows have applied has lost promises: it is
+ *    destroyed, its id marked, and
  *    the group replaces it.
  * Runs before the loops do, except where a loop's own replica begins. */
 #include "kv/kv_priv.h"
@@ -67,7 +72,8 @@ void kv_meta_put_applied(struct kv_replica *r, struct engine_batch *b)
     uint8_t space[64];
     struct buf row = {.p = space, .cap = sizeof space};
     char key[9];
-    kv_wire_applied_encode(&(struct kv_wire_applied){r->applied, r->applied_term, r->range.hlc}, &row);
+    kv_wire_applied_encode(&(struct kv_wire_applied){r->applied, r->applied_term, r->range.hlc},
+                           &row);
     must(row.p == space);
     key_of('a', r->group, key);
     engine_batch_put_meta(b, str_view(key, sizeof key), buf_str(&row));
@@ -110,7 +116,8 @@ void kv_meta_del(struct kv_replica *r, struct engine_batch *b)
     engine_batch_put_meta(b, str_view(key, sizeof key), buf_str(&id));
     buf_deinit(&id);
     if (r->has_range)
-        engine_batch_drop(b, r->space, r->range.bounds.start, r->range.bounds.is_open ? STR("") : r->range.bounds.end);
+        engine_batch_drop(b, r->space, r->range.bounds.start,
+                          r->range.bounds.is_open ? STR("") : r->range.bounds.end);
 }
 
 /* Durable before whatever comes after it. */
@@ -148,7 +155,8 @@ static struct raft_config *config_of_self(const struct kv *kv)
 /* A replica that begins at (1, 1), with this range and these members. */
 static struct kv_replica *begin_at_one(struct kv_client *c, struct kv_birth *b)
 {
-    struct raft_boot boot = {.hard = {.term = 1, .commit = 1}, .base = 1, .base_term = 1, .last = 1};
+    struct raft_boot boot = {
+        .hard = {.term = 1, .commit = 1}, .base = 1, .base_term = 1, .last = 1};
     b->applied = b->applied_term = 1;
     b->is_new = true;
     return kv_replica_new(c, b, &boot);
@@ -159,7 +167,11 @@ void kv_meta_found(struct kv_client *c, uint64_t epoch)
     struct kv *kv = c->store->kv;
     struct range range;
     struct raft_config *config = config_of_self(kv);
-    struct kv_birth b = {.group = group_next(kv), .id = 1, .range_id = {epoch, 0}, .config = config, .range = &range};
+    struct kv_birth b = {.group = group_next(kv),
+                         .id = 1,
+                         .range_id = {epoch, 0},
+                         .config = config,
+                         .range = &range};
 
     range_init(&range, b.range_id);
     b.space = engine_state_space(c->store->state);
@@ -172,13 +184,15 @@ void kv_meta_found(struct kv_client *c, uint64_t epoch)
     c->store->conf.ops->reset(r->machine, &r->range.bounds);
     c->store->conf.ops->loaded(r->machine);
     kv_replica_ready(r, true);
-    log_line(kv->conf.log, LOG_LEVEL_NOTICE, "kv.store.founded", "store %s founded by this node", c->store->name);
+    log_line(kv->conf.log, LOG_LEVEL_NOTICE, "kv.store.founded", "store %s founded by this node",
+             c->store->name);
     kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_CAMPAIGN});
 }
 
 struct kv_replica *kv_meta_ensure(struct kv_client *c, struct range_id id, uint64_t replica_id)
 {
-    struct kv_birth b = {.group = group_next(c->store->kv), .id = replica_id, .range_id = id, .is_new = true};
+    struct kv_birth b = {
+        .group = group_next(c->store->kv), .id = replica_id, .range_id = id, .is_new = true};
     struct raft_boot boot = {0};
     struct kv_replica *r = kv_replica_new(c, &b, &boot);
     kv_meta_create_group(r, false);
@@ -284,8 +298,11 @@ static int load_now(struct kv_replica *r)
 {
     const struct range_machine_ops *ops = r->home->store->conf.ops;
     const struct range_bounds *b = &r->range.bounds;
-    struct engine_scan scan = {
-        .space = r->space, .from = b->start, .to = b->is_open ? STR("") : b->end, .row = load_row, .arg = r};
+    struct engine_scan scan = {.space = r->space,
+                               .from = b->start,
+                               .to = b->is_open ? STR("") : b->end,
+                               .row = load_row,
+                               .arg = r};
     ops->reset(r->machine, b);
     int e = engine_state_scan(r->home->store->state, NULL, &scan);
     if (e < 0)
@@ -319,14 +336,18 @@ struct later {
 };
 
 /* The configurations after `applied`, with payloads of their own. */
-static int boot_later(struct kv *kv, uint64_t group, uint64_t from, uint64_t last, struct later *out)
+static int boot_later(struct kv *kv, uint64_t group, uint64_t from, uint64_t last,
+                      struct later *out)
 {
     struct engine_log_entry part[256];
     struct buf bytes = {0};
     int e = 0;
     while (from <= last && e == 0) {
-        struct engine_log_want want = {
-            .group = group, .from = from, .count_max = countof(part), .bytes_max = 1u << 20, .may_wait = true};
+        struct engine_log_want want = {.group = group,
+                                       .from = from,
+                                       .count_max = countof(part),
+                                       .bytes_max = 1u << 20,
+                                       .may_wait = true};
         size_t n = 0;
         bytes.n = 0;
         e = engine_log_read(kv->log, &want, &bytes, part, &n);
@@ -334,7 +355,8 @@ static int boot_later(struct kv *kv, uint64_t group, uint64_t from, uint64_t las
             if (part[i].kind != RAFT_ENTRY_CONFIG)
                 continue;
             out->entry = mem_grow(out->entry, &out->cap, out->count + 1, sizeof *out->entry);
-            out->entry[out->count++] = (struct raft_entry){from + i, part[i].term, str_dup(part[i].data), part[i].kind};
+            out->entry[out->count++] =
+                (struct raft_entry){from + i, part[i].term, str_dup(part[i].data), part[i].kind};
         }
         from += n;
     }
@@ -392,22 +414,25 @@ static void destroy_rest(struct kv_client *c, const struct kv_birth *b, const ch
                            .has_range = b->range != NULL};
     if (b->range)
         r.range = *b->range;
-    log_line(kv->conf.log, LOG_LEVEL_ERROR, "kv.replica.lost",
-             "a replica of %s cannot be used (%s): it is dropped and will be made anew from its peers", c->store->name, why);
+    log_line(
+        kv->conf.log, LOG_LEVEL_ERROR, "kv.replica.lost",
+        "a replica of %s cannot be used (%s): it is dropped and will be made anew from its peers",
+        c->store->name, why);
     kv_meta_del(&r, rows);
     engine_state_write(c->store->state, rows, NULL, 0);
     engine_log_put_destroy(log, b->group);
     engine_log_submit(kv->log, log, true, NULL, 0);
 }
 
-static int open_group(struct kv_store *s, struct engine_log_group *g, const struct kv_wire_replica *meta,
-                      struct found_row *row)
+static int open_group(struct kv_store *s, struct engine_log_group *g,
+                      const struct kv_wire_replica *meta, struct found_row *row)
 {
     struct kv_client *c = &s->client[kv_shard(s, meta->id) % s->kv->loop_count];
     struct kv_birth b = {.group = g->group, .id = meta->replica, .range_id = meta->id};
     struct range range = {0};
     struct kv_wire_replica w = *meta;
-    bool has_row = row && row->has_applied && kv_wire_replica_decode(buf_str(&row->replica), &w) == 0 &&
+    bool has_row = row && row->has_applied &&
+                   kv_wire_replica_decode(buf_str(&row->replica), &w) == 0 &&
                    range_decode(w.range, &range) == 0;
     struct raft_config *config = raft_config_decode(has_row ? w.config : g->config);
     const char *why = NULL;
@@ -436,7 +461,8 @@ static int open_group(struct kv_store *s, struct engine_log_group *g, const stru
     else if (has_row && b.applied < g->floor_index)
         why = "its rows are older than its log";
     else if (b.applied > g->last_index && b.applied == b.snapshot_index) {
-        struct engine_log_batch *fix = engine_log_batch_new(); /* the snapshot is in, the log not yet cut */
+        struct engine_log_batch *fix =
+            engine_log_batch_new(); /* the snapshot is in, the log not yet cut */
         engine_log_put_compact(fix, g->group, b.applied, b.applied_term, w.config);
         engine_log_submit(s->kv->log, fix, true, NULL, 0);
         g->floor_index = g->last_index = b.applied;
@@ -462,8 +488,12 @@ static int open_row(struct kv_store *s, struct found_row *row)
         range_decode(w.range, &range) != 0)
         return 0;
     struct kv_client *c = &s->client[kv_shard(s, w.id) % s->kv->loop_count];
-    struct kv_birth b = {
-        .group = row->group, .id = w.replica, .range_id = w.id, .range = &range, .space = w.space, .is_split_born = true};
+    struct kv_birth b = {.group = row->group,
+                         .id = w.replica,
+                         .range_id = w.id,
+                         .range = &range,
+                         .space = w.space,
+                         .is_split_born = true};
     int e = 0;
     struct raft_config *config = raft_config_decode(w.config);
     b.config = config;

@@ -1,7 +1,8 @@
 /* Raft messages of all ranges to one loop of one node: one frame a turn.  SPDX-License-Identifier: Apache-2.0
  *
  * 1. A frame keeps the order in which its pieces were sent.
- * 2. A replica that is not here is never made by a stranger's word: only by the leader's answer to our question, when no
+ * 2. A replica that is not here is never made by a stranger's word: only by the leader's answer to
+ *    our question, when no
  *    tombstone forbids it and no other range of ours owns these keys.
  * 3. Frames may be lost; Raft asks again. */
 #include "kv/kv_priv.h"
@@ -22,7 +23,8 @@ static uint32_t loop_of(struct kv_loop *l, const struct uuid *node, uint32_t sha
 
 static struct kv_peer *peer_get(struct kv_loop *l, const struct uuid *node, uint32_t loop)
 {
-    list_each(&l->peers, x) {
+    list_each(&l->peers, x)
+    {
         struct kv_peer *p = container_of(x, struct kv_peer, link);
         if (p->loop == loop && uuid_eq(&p->node, node))
             return p;
@@ -48,8 +50,9 @@ static void cast(struct kv_loop *l, struct kv_peer *p)
     p->frame.n = 0;
 }
 
-void kv_peer_send(struct kv_loop *l, const struct uuid *node, uint32_t shard, enum kv_wire_frame kind, uint64_t tag,
-                  const struct raft_message *m, struct str body)
+void kv_peer_send(struct kv_loop *l, const struct uuid *node, uint32_t shard,
+                  enum kv_wire_frame kind, uint64_t tag, const struct raft_message *m,
+                  struct str body)
 {
     if (!l->link || uuid_eq(node, &l->kv->conf.node))
         return;
@@ -66,7 +69,8 @@ void kv_peer_send(struct kv_loop *l, const struct uuid *node, uint32_t shard, en
 
 void kv_peer_flush(struct kv_loop *l)
 {
-    list_each(&l->peers, x) {
+    list_each(&l->peers, x)
+    {
         struct kv_peer *p = container_of(x, struct kv_peer, link);
         if (p->frame.n > 0)
             cast(l, p);
@@ -89,7 +93,8 @@ static bool is_from_leader(uint8_t type)
     return type == RAFT_MSG_APPEND || type == RAFT_MSG_HEARTBEAT || type == RAFT_MSG_COMMIT;
 }
 
-static void recv_raft(struct kv_loop *l, const struct cluster_from *from, uint64_t tag, struct str body)
+static void recv_raft(struct kv_loop *l, const struct cluster_from *from, uint64_t tag,
+                      struct str body)
 {
     struct raft_message m;
     if (raft_message_decode(body, &l->messages, &m) != 0)
@@ -110,7 +115,8 @@ static void recv_raft(struct kv_loop *l, const struct cluster_from *from, uint64
 }
 
 /* A member of a range that we lead says that it is not there: tell it that it should be. */
-static void recv_unknown(struct kv_loop *l, const struct cluster_from *from, uint64_t tag, struct str body)
+static void recv_unknown(struct kv_loop *l, const struct cluster_from *from, uint64_t tag,
+                         struct str body)
 {
     struct codec_cursor c = codec_cursor_of(body);
     uint64_t id = codec_cursor_varint(&c);
@@ -123,7 +129,8 @@ static void recv_unknown(struct kv_loop *l, const struct cluster_from *from, uin
     struct kv_wire_ensure e = {r->home->store->hash, r->range_id, id, r->range.bounds};
     struct buf out = {0};
     kv_wire_ensure_encode(&e, &out);
-    kv_peer_send(l, &from->peer, kv_shard(r->home->store, r->range_id), KV_WIRE_FRAME_ENSURE, tag, NULL, buf_str(&out));
+    kv_peer_send(l, &from->peer, kv_shard(r->home->store, r->range_id), KV_WIRE_FRAME_ENSURE, tag,
+                 NULL, buf_str(&out));
     buf_deinit(&out);
 }
 
@@ -148,13 +155,16 @@ static void recv_ensure(struct kv_loop *l, uint64_t tag, struct str body)
     struct kv_replica *r = kv_replica_find(l, tag);
     if (kv_meta_is_tombstone(c, tag, e.replica) || is_taken(c, &e))
         return;
-    if (r && r->id < e.replica) /* the leader has given our place another name: what we were is over */
+    if (r &&
+        r->id < e.replica) /* the leader has given our place another name: what we were is over */
         kv_replica_close(r, true);
-    if (!r && atomic_load_explicit(&l->count.replica_count, memory_order_relaxed) < l->kv->conf.limits.range_count_max)
+    if (!r && atomic_load_explicit(&l->count.replica_count, memory_order_relaxed) <
+                  l->kv->conf.limits.range_count_max)
         (void)kv_meta_ensure(c, e.id, e.replica);
 }
 
-static void on_frame(void *arg, struct cluster_request *rq, const struct cluster_from *from, struct str payload)
+static void on_frame(void *arg, struct cluster_request *rq, const struct cluster_from *from,
+                     struct str payload)
 {
     struct kv_loop *l = arg;
     struct codec_cursor c = codec_cursor_of(payload);
@@ -166,10 +176,17 @@ static void on_frame(void *arg, struct cluster_request *rq, const struct cluster
     l->receiving = &peer;
     while (kv_wire_frame_next(&c, &kind, &tag, &body))
         switch (kind) {
-        case KV_WIRE_FRAME_RAFT: recv_raft(l, from, tag, body); break;
-        case KV_WIRE_FRAME_UNKNOWN: recv_unknown(l, from, tag, body); break;
-        case KV_WIRE_FRAME_ENSURE: recv_ensure(l, tag, body); break;
-        default: break; /* of a newer version */
+        case KV_WIRE_FRAME_RAFT:
+            recv_raft(l, from, tag, body);
+            break;
+        case KV_WIRE_FRAME_UNKNOWN:
+            recv_unknown(l, from, tag, body);
+            break;
+        case KV_WIRE_FRAME_ENSURE:
+            recv_ensure(l, tag, body);
+            break;
+        default:
+            break; /* of a newer version */
         }
     l->receiving = NULL;
     if (rq)
@@ -178,7 +195,8 @@ static void on_frame(void *arg, struct cluster_request *rq, const struct cluster
 
 /* ---- requests of other nodes ----------------------------------------------------------------- */
 
-static void serve_propose(struct kv_loop *l, struct cluster_request *rq, const struct kv_wire_propose *p)
+static void serve_propose(struct kv_loop *l, struct cluster_request *rq,
+                          const struct kv_wire_propose *p)
 {
     struct kv_bundle *b = kv_bundle_new(NULL);
     b->rq = rq;
@@ -193,7 +211,8 @@ static void serve_propose(struct kv_loop *l, struct cluster_request *rq, const s
         kv_bundle_done(l, b, KV_WIRE_NO_RANGE);
 }
 
-static void on_request(void *arg, struct cluster_request *rq, const struct cluster_from *from, struct str payload)
+static void on_request(void *arg, struct cluster_request *rq, const struct cluster_from *from,
+                       struct str payload)
 {
     struct kv_loop *l = arg;
     struct kv_wire_request w;

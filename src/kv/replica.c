@@ -1,9 +1,12 @@
 /* The host of one replica: raft decides, this carries it out.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. kv_replica_step is the only caller of raft_step, never nested; its effects are carried out in the order persist,
+ * 1. kv_replica_step is the only caller of raft_step, never nested; its effects are carried out in
+ *    the order persist,
  *    send, apply, fetch and reads, arm.
- * 2. What raft wants persisted goes to the loop's batch of this turn; the completion of that batch is the event.
- * 3. At most KV_ENTRY_FLIGHT_MAX proposed entries are not applied; what comes meanwhile gathers into the next one.
+ * 2. What raft wants persisted goes to the loop's batch of this turn; the completion of that batch
+ *    is the event.
+ * 3. At most KV_ENTRY_FLIGHT_MAX proposed entries are not applied; what comes meanwhile gathers
+ *    into the next one.
  * 4. Every bundle taken is answered once: kv_bundle_done.
  * Never decides anything about the group. */
 #include "kv/kv_priv.h"
@@ -15,7 +18,8 @@ static bool is_synced(const struct kv_replica *r)
 
 /* ---- 1 persist ------------------------------------------------------------------------------- */
 
-static void put_config_at_floor(struct kv_replica *r, struct engine_log_batch *b, uint64_t index, uint64_t term)
+static void put_config_at_floor(struct kv_replica *r, struct engine_log_batch *b, uint64_t index,
+                                uint64_t term)
 {
     struct buf *s = &r->loop->scratch;
     s->n = 0;
@@ -77,7 +81,8 @@ static void replica_send(struct kv_replica *r, const struct raft_out *out)
         const struct raft_member *to = raft_config_find(c, m->to);
         if (!to && r->config)
             to = raft_config_find(r->config, m->to);
-        const struct uuid *node = to ? &to->store : r->loop->receiving; /* no member: whoever has just asked */
+        const struct uuid *node =
+            to ? &to->store : r->loop->receiving; /* no member: whoever has just asked */
         if (node)
             kv_peer_send(r->loop, node, shard, KV_WIRE_FRAME_RAFT, r->tag, m, STR(""));
     }
@@ -113,9 +118,11 @@ static void fetch_give(struct fetch_job *f)
 {
     struct raft_entry entry[countof(f->entry)];
     for (size_t i = 0; i < f->count; i++)
-        entry[i] = (struct raft_entry){f->want.first + i, f->entry[i].term, f->entry[i].data, f->entry[i].kind};
-    struct raft_event ev = {.kind = RAFT_EV_FETCHED,
-                            .fetched = {f->want.peer, f->want.first, entry, f->result == 0 ? f->count : 0}};
+        entry[i] = (struct raft_entry){f->want.first + i, f->entry[i].term, f->entry[i].data,
+                                       f->entry[i].kind};
+    struct raft_event ev = {
+        .kind = RAFT_EV_FETCHED,
+        .fetched = {f->want.peer, f->want.first, entry, f->result == 0 ? f->count : 0}};
     kv_replica_step(f->replica, &ev);
 }
 
@@ -147,7 +154,8 @@ static void replica_fetch(struct kv_replica *r, const struct raft_out *out)
         f->replica = r;
         f->want = out->fetch[i];
         r->pins++;
-        if (net_worker_push(r->loop->kv->conf.worker, r->loop->loop, &f->job, fetch_work, fetch_done) != 0) {
+        if (net_worker_push(r->loop->kv->conf.worker, r->loop->loop, &f->job, fetch_work,
+                            fetch_done) != 0) {
             /* the pool is full: read here, slow is better than never */
             fetch_work(&f->job);
             net_loop_post(r->loop->loop, r->loop->loop, &f->job.mail, fetched_here);
@@ -165,7 +173,8 @@ bool kv_replica_is_leader(const struct kv_replica *r)
 struct uuid kv_replica_leader(const struct kv_replica *r)
 {
     struct raft_status st = raft_status_get(&r->raft);
-    const struct raft_member *m = st.leader ? raft_config_find(raft_config_get(&r->raft), st.leader) : NULL;
+    const struct raft_member *m =
+        st.leader ? raft_config_find(raft_config_get(&r->raft), st.leader) : NULL;
     return m ? m->store : (struct uuid){{0}};
 }
 
@@ -299,7 +308,8 @@ void kv_replica_step(struct kv_replica *r, struct raft_event *ev)
         r->is_applied_pending = false;
         step_once(r, &(struct raft_event){.kind = RAFT_EV_APPLIED, .index = r->applied});
     }
-    if (!list_empty(&r->gather) && r->flight_count < KV_ENTRY_FLIGHT_MAX && list_empty(&r->gather_link)) {
+    if (!list_empty(&r->gather) && r->flight_count < KV_ENTRY_FLIGHT_MAX &&
+        list_empty(&r->gather_link)) {
         list_push_back(&r->loop->gathering, &r->gather_link);
         kv_loop_wake(r->loop);
     }
@@ -347,10 +357,12 @@ void kv_replica_take(struct kv_replica *r, struct kv_bundle *b)
         bad = KV_WIRE_NOT_LEADER;
     else if (b->boundary != r->range.version.boundary)
         bad = KV_WIRE_VERSION;
-    else if (r->gather_bytes > r->loop->kv->conf.limits.pending_bytes_max || engine_log_admit(r->loop->kv->log) != 0)
+    else if (r->gather_bytes > r->loop->kv->conf.limits.pending_bytes_max ||
+             engine_log_admit(r->loop->kv->log) != 0)
         bad = KV_WIRE_FULL;
     if (bad != KV_WIRE_OK) {
-        b->answer = (struct kv_wire_answer){bad, kv_replica_leader(r), raft_status_get(&r->raft).term};
+        b->answer =
+            (struct kv_wire_answer){bad, kv_replica_leader(r), raft_status_get(&r->raft).term};
         kv_bundle_done(r->loop, b, bad);
         return;
     }
@@ -383,7 +395,8 @@ static void entry_fail(struct kv_replica *r, struct kv_entry *e, enum kv_wire_st
         r->tick_entry = NULL;
     for (struct list *x; (x = list_pop_front(&e->bundles));) {
         struct kv_bundle *b = container_of(x, struct kv_bundle, link);
-        b->answer = (struct kv_wire_answer){status, kv_replica_leader(r), raft_status_get(&r->raft).term};
+        b->answer =
+            (struct kv_wire_answer){status, kv_replica_leader(r), raft_status_get(&r->raft).term};
         kv_bundle_done(r->loop, b, status);
     }
     list_del(&e->link);
@@ -393,9 +406,12 @@ static void entry_fail(struct kv_replica *r, struct kv_entry *e, enum kv_wire_st
 static enum kv_wire_status status_of(int outcome)
 {
     switch (outcome) {
-    case RAFT_E_NOT_LEADER: return KV_WIRE_NOT_LEADER;
-    case RAFT_E_TOO_BIG: return KV_WIRE_INVALID;
-    default: return KV_WIRE_FULL; /* full, handing over: certainly not done, later */
+    case RAFT_E_NOT_LEADER:
+        return KV_WIRE_NOT_LEADER;
+    case RAFT_E_TOO_BIG:
+        return KV_WIRE_INVALID;
+    default:
+        return KV_WIRE_FULL; /* full, handing over: certainly not done, later */
     }
 }
 
@@ -485,7 +501,8 @@ static void on_machine_tick(void *arg, usec_t now)
         return;
     uint64_t here = hlc_ms(hlc), wait = next > here ? next - here : 0;
     usec_t at = usec_add(now, wait > 3600000 ? 3600 * USEC_SEC : wait * USEC_MSEC);
-    net_timer_set(r->loop->loop, &r->tick, at > now + KV_MACHINE_TICK_USEC ? at : now + KV_MACHINE_TICK_USEC);
+    net_timer_set(r->loop->loop, &r->tick,
+                  at > now + KV_MACHINE_TICK_USEC ? at : now + KV_MACHINE_TICK_USEC);
 }
 
 /* ---- birth and end --------------------------------------------------------------------------- */
@@ -500,12 +517,14 @@ struct kv_replica *kv_replica_find(struct kv_loop *l, uint64_t tag)
     return map_find(&l->replica, tag, has_tag, &tag);
 }
 
-struct kv_replica *kv_replica_new(struct kv_client *home, const struct kv_birth *b, struct raft_boot *boot)
+struct kv_replica *kv_replica_new(struct kv_client *home, const struct kv_birth *b,
+                                  struct raft_boot *boot)
 {
     struct kv_replica *r = mem_new(sizeof *r);
     struct kv_loop *l = home->loop;
-    struct list *heads[] = {&r->gather, &r->entries,        &r->asks,      &r->asks_new,  &r->ships, &r->dirty_link,
-                            &r->link,   &r->persisted_link, &r->gather_link, &r->close_link};
+    struct list *heads[] = {&r->gather,      &r->entries,    &r->asks, &r->asks_new,
+                            &r->ships,       &r->dirty_link, &r->link, &r->persisted_link,
+                            &r->gather_link, &r->close_link};
     for (size_t i = 0; i < countof(heads); i++)
         list_init(heads[i]);
     r->home = home;
@@ -523,7 +542,7 @@ struct kv_replica *kv_replica_new(struct kv_client *home, const struct kv_birth 
         r->range = *b->range;
         r->range.bounds = range_bounds_dup(&b->range->bounds);
         r->has_range = true;
-        r->machine = home->store->conf.ops->new(home->store->conf.machine_conf);
+        r->machine = home->store->conf.ops->new (home->store->conf.machine_conf);
     }
     net_timer_init(&r->timer, on_timer, r);
     net_timer_init(&r->tick, on_machine_tick, r);

@@ -1,6 +1,7 @@
 /* Which range owns a key, and who leads it, as one loop knows it.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. One route per range; its bounds are those of the highest boundary version heard of, its leader that of the highest
+ * 1. One route per range; its bounds are those of the highest boundary version heard of, its leader
+ *    that of the highest
  *    term.
  * 2. The chain has no overlap: the oldest epoch first, then the highest boundary version wins.
  * 3. A route may be wrong; the version in a call and Raft at its end make that harmless. */
@@ -200,7 +201,8 @@ static void tell_on(struct net_loop *here, struct net_mail *mail)
     tell_forward(t, here);
 }
 
-void kv_router_tell(struct kv_replica *r, bool is_gone, void (*fn)(void *machine, void *arg), void *arg)
+void kv_router_tell(struct kv_replica *r, bool is_gone, void (*fn)(void *machine, void *arg),
+                    void *arg)
 {
     struct kv *kv = r->loop->kv;
     struct kv_route_news n = {

@@ -1,10 +1,13 @@
 /* Snapshots from a replica to one that is too far behind.  SPDX-License-Identifier: Apache-2.0
  *
- * The stream (CLUSTER_SERVICE_SNAPSHOT, bulk lane): first word kv_wire_ship; then bytes, cut anywhere:
- *   row = 1, varint key length, key, varint value length, value        end = 2, varint rows, crc32c of all rows' bytes
+ * The stream (CLUSTER_SERVICE_SNAPSHOT, bulk lane): first word kv_wire_ship; then bytes, cut
+ * anywhere:
+ * row = 1, varint key length, key, varint value length, value        end = 2, varint rows, crc32c
+ * of all rows' bytes
  *
  * 1. What is sent is one view of the rows, at the applied index named in the head.
- * 2. The receiver writes into a space of its own; the switch to it is one batch, durable before raft hears of it.
+ * 2. The receiver writes into a space of its own; the switch to it is one batch, durable before
+ *    raft hears of it.
  * 3. Nothing is switched unless count and checksum agree.
  * 4. A broken stream leaves a space that is dropped, and raft knows.
  * Never more than the stream's window in memory on either side. */
@@ -37,7 +40,8 @@ struct kv_ship {
     bool has_range;
     struct engine_batch *batch;
     struct kv_state_job done;
-    size_t unused, writing; /* bytes not given back to the window; of those, in the batch that is being written */
+    size_t unused,
+        writing; /* bytes not given back to the window; of those, in the batch that is being written */
     bool is_writing, is_switching, is_over, is_ended;
 };
 
@@ -72,7 +76,8 @@ static void out_end(struct kv_ship *s, bool ok)
     s->stream = NULL;
     list_del(&s->link);
     if (!r->is_closed)
-        kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_SNAPSHOT_SENT, .peer = peer, .ok = ok});
+        kv_replica_step(
+            r, &(struct raft_event){.kind = RAFT_EV_SNAPSHOT_SENT, .peer = peer, .ok = ok});
     out_free(s);
 }
 
@@ -196,7 +201,8 @@ static void out_view(struct kv_state_job *view)
         .shard = kv_shard(r->home->store, r->range_id),
         .timeout = 20 * USEC_SEC,
     };
-    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_BEGIN, .snapshot = {s->peer, s->index, s->term, s->config}};
+    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_BEGIN,
+                            .snapshot = {s->peer, s->index, s->term, s->config}};
     kv_replica_step(r, &ev);
     if (s->message.n == 0) {
         out_free(s);
@@ -210,7 +216,8 @@ static void out_view(struct kv_state_job *view)
                                 .message = buf_str(&s->message)};
     kv_wire_ship_encode(&head, &s->head);
     call.payload = buf_str(&s->head);
-    s->iter = engine_iter_new(r->home->store->state, s->view.view, r->space, b->start, b->is_open ? STR("") : b->end);
+    s->iter = engine_iter_new(r->home->store->state, s->view.view, r->space, b->start,
+                              b->is_open ? STR("") : b->end);
     s->stream = cluster_stream_open(r->loop->link, &call, &out_ops, s, &outcome);
     kv_count(&r->loop->count.snapshot_out, 1);
     if (!s->stream)
@@ -219,9 +226,7 @@ static void out_view(struct kv_state_job *view)
 
 void kv_ship_out(struct kv_replica *r, uint64_t peer)
 {
-    list_each(&r->ships, x)
-        if (container_of(x, struct kv_ship, link)->peer == peer)
-            return;
+    list_each(&r->ships, x) if (container_of(x, struct kv_ship, link)->peer == peer) return;
     struct kv_ship *s = mem_new(sizeof *s);
     s->replica = r;
     s->peer = peer;
@@ -235,7 +240,8 @@ void kv_ship_out(struct kv_replica *r, uint64_t peer)
 
 void kv_ship_head(struct kv_replica *r, const struct raft_message *m)
 {
-    list_each(&r->ships, x) {
+    list_each(&r->ships, x)
+    {
         struct kv_ship *s = container_of(x, struct kv_ship, link);
         if (s->peer == m->to && s->message.n == 0)
             raft_message_encode(m, &s->message);
@@ -377,7 +383,8 @@ static void in_durable(struct kv_state_job *job)
         in_free(s, false);
         return;
     }
-    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_INSTALLED, .snapshot = {0, s->index, s->term, s->config}};
+    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_INSTALLED,
+                            .snapshot = {0, s->index, s->term, s->config}};
     kv_count(&r->loop->count.snapshot_in, 1);
     r->durable = s->index;
     kv_load_begin(r, NULL);
@@ -402,7 +409,7 @@ static void in_switch(struct kv_ship *s)
         engine_batch_drop(b, r->space, old->start, old->is_open ? STR("") : old->end);
         range_deinit(&r->range);
     } else
-        r->machine = r->home->store->conf.ops->new(r->home->store->conf.machine_conf);
+        r->machine = r->home->store->conf.ops->new (r->home->store->conf.machine_conf);
     r->is_paused = true;
     r->range = s->got_range;
     s->has_range = false;
@@ -441,8 +448,9 @@ static void in_closed(void *arg, struct cluster_stream *stream, int outcome, str
 
 static const struct cluster_stream_ops in_ops = {.data = in_data, .closed = in_closed};
 
-static bool on_stream(void *arg, struct cluster_stream *stream, const struct cluster_from *from, struct str first,
-                      const struct cluster_stream_ops **out_ops_at, void **out_arg)
+static bool on_stream(void *arg, struct cluster_stream *stream, const struct cluster_from *from,
+                      struct str first, const struct cluster_stream_ops **out_ops_at,
+                      void **out_arg)
 {
     struct kv_loop *l = arg;
     struct kv_wire_ship head;

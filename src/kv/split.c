@@ -1,8 +1,10 @@
 /* One range becomes two.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. The new bounds of the left half, the existence of the right one and the applied index are one batch of rows.
+ * 1. The new bounds of the left half, the existence of the right one and the applied index are one
+ *    batch of rows.
  * 2. No row moves: both halves keep the space, each reads its own part.
- * 3. Until both machines are loaded anew neither is ready; what the left one's log brings meanwhile is kept. */
+ * 3. Until both machines are loaded anew neither is ready; what the left one's log brings meanwhile
+ *    is kept. */
 #include "kv/kv_priv.h"
 
 struct born { /* travels to the loop of the right half */

@@ -1,6 +1,7 @@
 /* Records of kv on wire and disk.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. What encode writes, decode reads back; unknown tags are skipped; a record of another kind or version, or with a
+ * 1. What encode writes, decode reads back; unknown tags are skipped; a record of another kind or
+ *    version, or with a
  *    value out of its range, is refused as a whole.
  * Never allocates when decoding, never trusts a length. */
 #include "kv/wire_priv.h"
@@ -90,11 +91,20 @@ static int decode_propose(struct codec_cursor c, struct kv_wire_propose *p)
     *p = (struct kv_wire_propose){.data = STR("")};
     while (codec_record_next(&c, &f))
         switch (f.tag) {
-        case 1: p->store = f.u64; break;
-        case 2: p->tag = f.u64; break;
-        case 3: p->boundary = (uint32_t)f.u64; break;
-        case 4: p->data = f.bytes; break;
-        default: break;
+        case 1:
+            p->store = f.u64;
+            break;
+        case 2:
+            p->tag = f.u64;
+            break;
+        case 3:
+            p->boundary = (uint32_t)f.u64;
+            break;
+        case 4:
+            p->data = f.bytes;
+            break;
+        default:
+            break;
         }
     if (c.bad)
         return KV_WIRE_E_BAD;
@@ -108,12 +118,23 @@ static int decode_query(struct codec_cursor c, struct kv_wire_query *q)
     *q = (struct kv_wire_query){.key = STR(""), .request = STR("")};
     while (codec_record_next(&c, &f))
         switch (f.tag) {
-        case 1: q->store = f.u64; break;
-        case 2: q->tag = f.u64; break;
-        case 3: q->is_stale = f.u64 != 0; break;
-        case 4: q->key = f.bytes; break;
-        case 5: q->request = f.bytes; break;
-        default: break;
+        case 1:
+            q->store = f.u64;
+            break;
+        case 2:
+            q->tag = f.u64;
+            break;
+        case 3:
+            q->is_stale = f.u64 != 0;
+            break;
+        case 4:
+            q->key = f.bytes;
+            break;
+        case 5:
+            q->request = f.bytes;
+            break;
+        default:
+            break;
         }
     return c.bad ? KV_WIRE_E_BAD : 0;
 }
@@ -125,17 +146,30 @@ static int decode_command(struct codec_cursor c, struct kv_wire_command *o)
     *o = (struct kv_wire_command){.key = STR("")};
     while (codec_record_next(&c, &f))
         switch (f.tag) {
-        case 1: o->store = f.u64; break;
-        case 2: o->tag = f.u64; break;
-        case 3: o->kind = (uint8_t)(f.u64 > 255 ? 255 : f.u64); break;
-        case 4: o->version = f.u64; break;
-        case 5: voters = f.u64; break;
-        case 6: o->key = f.bytes; break;
+        case 1:
+            o->store = f.u64;
+            break;
+        case 2:
+            o->tag = f.u64;
+            break;
+        case 3:
+            o->kind = (uint8_t)(f.u64 > 255 ? 255 : f.u64);
+            break;
+        case 4:
+            o->version = f.u64;
+            break;
+        case 5:
+            voters = f.u64;
+            break;
+        case 6:
+            o->key = f.bytes;
+            break;
         case 7:
             if (o->node_count == RANGE_MEMBER_MAX || !get_uuid(f.bytes, &o->node[o->node_count++]))
                 return KV_WIRE_E_BAD;
             break;
-        default: break;
+        default:
+            break;
         }
     if (c.bad || voters > o->node_count)
         return KV_WIRE_E_BAD;
@@ -187,16 +221,27 @@ int kv_wire_reply_decode(struct str s, struct kv_wire_reply *out)
     *out = (struct kv_wire_reply){.bytes = STR(""), .end = STR("")};
     while (codec_record_next(&c, &f))
         switch (f.tag) {
-        case 1: status = f.u64; break;
+        case 1:
+            status = f.u64;
+            break;
         case 2:
             if (!get_uuid(f.bytes, &out->answer.leader))
                 return KV_WIRE_E_BAD;
             break;
-        case 3: out->answer.term = f.u64; break;
-        case 4: out->end = f.bytes; break;
-        case 5: out->is_last = f.u64 != 0; break;
-        case 6: out->bytes = f.bytes; break;
-        default: break;
+        case 3:
+            out->answer.term = f.u64;
+            break;
+        case 4:
+            out->end = f.bytes;
+            break;
+        case 5:
+            out->is_last = f.u64 != 0;
+            break;
+        case 6:
+            out->bytes = f.bytes;
+            break;
+        default:
+            break;
         }
     if (c.bad || status >= KV_WIRE_STATUS_COUNT)
         return KV_WIRE_E_BAD;
@@ -220,7 +265,8 @@ void kv_wire_frame_close(struct buf *out, size_t opened)
         out->p[opened - 4 + i] = (uint8_t)(n >> (24 - 8 * i));
 }
 
-bool kv_wire_frame_next(struct codec_cursor *c, enum kv_wire_frame *out_kind, uint64_t *out_tag, struct str *out_body)
+bool kv_wire_frame_next(struct codec_cursor *c, enum kv_wire_frame *out_kind, uint64_t *out_tag,
+                        struct str *out_body)
 {
     if (c->bad || codec_cursor_left(c) == 0)
         return false;
@@ -249,13 +295,26 @@ int kv_wire_ensure_decode(struct str s, struct kv_wire_ensure *out)
     *out = (struct kv_wire_ensure){.bounds = range_bounds_all()};
     while (codec_record_next(&c, &f))
         switch (f.tag) {
-        case 1: out->store = f.u64; break;
-        case 2: out->id.epoch = f.u64; break;
-        case 3: out->id.id = f.u64; break;
-        case 4: out->replica = f.u64; break;
-        case 5: out->bounds.start = f.bytes; break;
-        case 6: out->bounds.end = f.bytes, out->bounds.is_open = false; break;
-        default: break;
+        case 1:
+            out->store = f.u64;
+            break;
+        case 2:
+            out->id.epoch = f.u64;
+            break;
+        case 3:
+            out->id.id = f.u64;
+            break;
+        case 4:
+            out->replica = f.u64;
+            break;
+        case 5:
+            out->bounds.start = f.bytes;
+            break;
+        case 6:
+            out->bounds.end = f.bytes, out->bounds.is_open = false;
+            break;
+        default:
+            break;
         }
     return c.bad || out->replica == 0 || !range_bounds_is_valid(&out->bounds) ? KV_WIRE_E_BAD : 0;
 }
@@ -285,19 +344,36 @@ int kv_wire_replica_decode(struct str s, struct kv_wire_replica *out)
     *out = (struct kv_wire_replica){.store = STR(""), .config = STR(""), .range = STR("")};
     while (codec_record_next(&c, &f))
         switch (f.tag) {
-        case 1: out->store = f.bytes; break;
-        case 2: out->id.epoch = f.u64; break;
-        case 3: out->id.id = f.u64; break;
-        case 4: out->replica = f.u64; break;
+        case 1:
+            out->store = f.bytes;
+            break;
+        case 2:
+            out->id.epoch = f.u64;
+            break;
+        case 3:
+            out->id.id = f.u64;
+            break;
+        case 4:
+            out->replica = f.u64;
+            break;
         case 5:
             out->is_founded = f.u64 & 1;
             out->is_split_born = f.u64 & 2;
             break;
-        case 6: out->space = f.u64; break;
-        case 7: out->snapshot_index = f.u64; break;
-        case 8: out->config = f.bytes; break;
-        case 9: out->range = f.bytes; break;
-        default: break;
+        case 6:
+            out->space = f.u64;
+            break;
+        case 7:
+            out->snapshot_index = f.u64;
+            break;
+        case 8:
+            out->config = f.bytes;
+            break;
+        case 9:
+            out->range = f.bytes;
+            break;
+        default:
+            break;
         }
     return c.bad || out->replica == 0 ? KV_WIRE_E_BAD : 0;
 }
@@ -319,10 +395,17 @@ int kv_wire_applied_decode(struct str s, struct kv_wire_applied *out)
     *out = (struct kv_wire_applied){0};
     while (codec_record_next(&c, &f))
         switch (f.tag) {
-        case 1: out->index = f.u64; break;
-        case 2: out->term = f.u64; break;
-        case 3: out->hlc = f.u64; break;
-        default: break;
+        case 1:
+            out->index = f.u64;
+            break;
+        case 2:
+            out->term = f.u64;
+            break;
+        case 3:
+            out->hlc = f.u64;
+            break;
+        default:
+            break;
         }
     return c.bad ? KV_WIRE_E_BAD : 0;
 }
@@ -348,14 +431,29 @@ int kv_wire_ship_decode(struct str s, struct kv_wire_ship *out)
     *out = (struct kv_wire_ship){.range = STR(""), .message = STR("")};
     while (codec_record_next(&c, &f))
         switch (f.tag) {
-        case 1: out->store = f.u64; break;
-        case 2: out->id.epoch = f.u64; break;
-        case 3: out->id.id = f.u64; break;
-        case 4: out->index = f.u64; break;
-        case 5: out->term = f.u64; break;
-        case 6: out->range = f.bytes; break;
-        case 7: out->message = f.bytes; break;
-        default: break;
+        case 1:
+            out->store = f.u64;
+            break;
+        case 2:
+            out->id.epoch = f.u64;
+            break;
+        case 3:
+            out->id.id = f.u64;
+            break;
+        case 4:
+            out->index = f.u64;
+            break;
+        case 5:
+            out->term = f.u64;
+            break;
+        case 6:
+            out->range = f.bytes;
+            break;
+        case 7:
+            out->message = f.bytes;
+            break;
+        default:
+            break;
         }
     return c.bad || out->index == 0 || out->range.n == 0 || out->message.n == 0 ? KV_WIRE_E_BAD : 0;
 }

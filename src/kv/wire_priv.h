@@ -1,6 +1,7 @@
 /* Records between the kv of two nodes, and on our own disk.  SPDX-License-Identifier: Apache-2.0
  *
- * Pure: no room but base, codec and range.  Every decoder checks before it believes; views into the input. */
+ * Pure: no room but base, codec and range.  Every decoder checks before it believes; views into the
+ * input. */
 #pragma once
 
 #include "base/uuid.h"
@@ -19,9 +20,9 @@ enum kv_wire_status {
     KV_WIRE_NOT_LEADER = 3, /* leader and term say who, if known */
     KV_WIRE_VERSION = 4,    /* the bounds have moved */
     KV_WIRE_FULL = 5,
-    KV_WIRE_LOST = 6,       /* another leader overwrote it */
+    KV_WIRE_LOST = 6, /* another leader overwrote it */
     KV_WIRE_INVALID = 7,
-    KV_WIRE_CONFLICT = 8,   /* commands: not in this state */
+    KV_WIRE_CONFLICT = 8, /* commands: not in this state */
     KV_WIRE_STOPPED = 9,
     KV_WIRE_STATUS_COUNT
 };
@@ -92,13 +93,15 @@ must_use int kv_wire_reply_decode(struct str s, struct kv_wire_reply *out);
 enum kv_wire_frame {
     KV_WIRE_FRAME_RAFT = 1,    /* a raft message */
     KV_WIRE_FRAME_UNKNOWN = 2, /* tag is not hosted here; body: the replica id asked for, varint */
-    KV_WIRE_FRAME_ENSURE = 3,  /* body: kv_wire_ensure: the leader says that this replica should be there */
+    KV_WIRE_FRAME_ENSURE =
+        3, /* body: kv_wire_ensure: the leader says that this replica should be there */
 };
 
 size_t kv_wire_frame_open(struct buf *out, enum kv_wire_frame kind, uint64_t tag);
 void kv_wire_frame_close(struct buf *out, size_t opened);
 /* The next piece; false at the end or when c->bad. */
-bool kv_wire_frame_next(struct codec_cursor *c, enum kv_wire_frame *out_kind, uint64_t *out_tag, struct str *out_body);
+bool kv_wire_frame_next(struct codec_cursor *c, enum kv_wire_frame *out_kind, uint64_t *out_tag,
+                        struct str *out_body);
 
 struct kv_wire_ensure {
     uint64_t store;
@@ -116,12 +119,12 @@ struct kv_wire_replica {
     struct str store;
     struct range_id id;
     uint64_t replica;
-    bool is_founded;          /* the first replica of its store, by decree */
-    uint64_t space;           /* rows only, as what follows */
+    bool is_founded; /* the first replica of its store, by decree */
+    uint64_t space;  /* rows only, as what follows */
     uint64_t snapshot_index;
     bool is_split_born;
-    struct str config;        /* raft_config_encode */
-    struct str range;         /* range_encode */
+    struct str config; /* raft_config_encode */
+    struct str range;  /* range_encode */
 };
 void kv_wire_replica_encode(const struct kv_wire_replica *r, struct buf *out);
 must_use int kv_wire_replica_decode(struct str s, struct kv_wire_replica *out);

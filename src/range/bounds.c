@@ -25,12 +25,14 @@ bool range_bounds_has(const struct range_bounds *b, struct str key)
 
 bool range_bounds_eq(const struct range_bounds *a, const struct range_bounds *b)
 {
-    return a->is_open == b->is_open && str_eq(a->start, b->start) && (a->is_open || str_eq(a->end, b->end));
+    return a->is_open == b->is_open && str_eq(a->start, b->start) &&
+           (a->is_open || str_eq(a->end, b->end));
 }
 
 bool range_bounds_overlap(const struct range_bounds *a, const struct range_bounds *b)
 {
-    return (a->is_open || str_cmp(b->start, a->end) < 0) && (b->is_open || str_cmp(a->start, b->end) < 0);
+    return (a->is_open || str_cmp(b->start, a->end) < 0) &&
+           (b->is_open || str_cmp(a->start, b->end) < 0);
 }
 
 bool range_bounds_is_valid(const struct range_bounds *b)
@@ -52,7 +54,8 @@ void range_bounds_encode(struct buf *out, uint32_t tag_start, const struct range
 
 struct range_bounds range_bounds_dup(const struct range_bounds *b)
 {
-    return (struct range_bounds){str_dup(b->start), b->is_open ? STR("") : str_dup(b->end), b->is_open};
+    return (struct range_bounds){str_dup(b->start), b->is_open ? STR("") : str_dup(b->end),
+                                 b->is_open};
 }
 
 void range_bounds_free(struct range_bounds *b)

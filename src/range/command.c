@@ -1,11 +1,19 @@
 /* Encoding of log entries.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. What begin, add and split write, decode reads back unchanged; anything else is refused as a whole, on every replica
+ * 1. What begin, add and split write, decode reads back unchanged; anything else is refused as a
+ *    whole, on every replica
  *    alike.
  * Never looks into a machine's command. */
 #include "range/command.h"
 
-enum { TAG_VERSION = 1, TAG_HLC = 2, TAG_COMMAND = 3, TAG_KEY = 4, TAG_NEW_EPOCH = 5, TAG_NEW_ID = 6 };
+enum {
+    TAG_VERSION = 1,
+    TAG_HLC = 2,
+    TAG_COMMAND = 3,
+    TAG_KEY = 4,
+    TAG_NEW_EPOCH = 5,
+    TAG_NEW_ID = 6
+};
 
 void range_command_begin(struct buf *out, uint32_t boundary, uint64_t hlc)
 {
@@ -38,7 +46,8 @@ int range_command_decode(struct str entry, struct range_command *out)
     bool has_key = false;
 
     codec_record_head(&c, &kind, &version);
-    if (c.bad || version != RANGE_CMD_VERSION || (kind != RANGE_CMD_WRITE && kind != RANGE_CMD_SPLIT))
+    if (c.bad || version != RANGE_CMD_VERSION ||
+        (kind != RANGE_CMD_WRITE && kind != RANGE_CMD_SPLIT))
         return RANGE_COMMAND_E_BAD;
     r.kind = (enum range_command_kind)kind;
     r.writes = c;

@@ -1,6 +1,7 @@
 /* What is in a log entry of a range.  SPDX-License-Identifier: Apache-2.0
  *
- * A record (codec/record.h) of one of the kinds below.  A write batch carries commands of the machine, in order, with
+ * A record (codec/record.h) of one of the kinds below.  A write batch carries commands of the
+ * machine, in order, with
  * one time for all of them; the machine tells them apart by (index, sub). */
 #pragma once
 
@@ -16,11 +17,12 @@ enum range_command_kind {
 
 struct range_command {
     enum range_command_kind kind;
-    struct range_version version; /* at which the proposer saw the range; a write checks the boundary alone */
-    uint64_t hlc;                 /* the leader's clock */
-    struct str key;               /* SPLIT */
-    struct range_id new_id;       /* SPLIT */
-    struct codec_cursor writes;   /* WRITE: for range_command_next */
+    struct range_version
+        version;    /* at which the proposer saw the range; a write checks the boundary alone */
+    uint64_t hlc;   /* the leader's clock */
+    struct str key; /* SPLIT */
+    struct range_id new_id;     /* SPLIT */
+    struct codec_cursor writes; /* WRITE: for range_command_next */
 };
 
 /* Starts a write batch at the end of out; then range_command_add each command. */

@@ -30,8 +30,8 @@ enum { IS_VOTER = 1, IS_LEARNER = 2, IS_NEXT_VOTER = 4, IS_NEXT_LEARNER = 8, IS_
 static void encode_member(const struct range_member *m, struct buf *out)
 {
     uint64_t role = (m->is_voter ? IS_VOTER : 0u) | (m->is_learner ? IS_LEARNER : 0u) |
-                    (m->is_next_voter ? IS_NEXT_VOTER : 0u) | (m->is_next_learner ? IS_NEXT_LEARNER : 0u) |
-                    (m->is_current ? IS_CURRENT : 0u);
+                    (m->is_next_voter ? IS_NEXT_VOTER : 0u) |
+                    (m->is_next_learner ? IS_NEXT_LEARNER : 0u) | (m->is_current ? IS_CURRENT : 0u);
     size_t at = codec_record_open(out, TAG_MEMBER);
     codec_record_bytes(out, MEMBER_NODE, str_view(m->node.b, sizeof m->node.b));
     codec_record_u64(out, MEMBER_REPLICA, m->replica);
@@ -58,7 +58,8 @@ void range_descriptor_encode(const struct range_descriptor *d, struct buf *out)
     codec_record_u64(out, TAG_BYTES, d->bytes);
     codec_record_u64(out, TAG_LOG_BYTES, d->log_bytes);
     codec_record_u64(out, TAG_RATE, d->rate);
-    codec_record_u64(out, TAG_FLAGS, (d->is_ready ? FLAG_READY : 0u) | (d->is_joint ? FLAG_JOINT : 0u));
+    codec_record_u64(out, TAG_FLAGS,
+                     (d->is_ready ? FLAG_READY : 0u) | (d->is_joint ? FLAG_JOINT : 0u));
     for (unsigned i = 0; i < d->member_count; i++)
         encode_member(&d->member[i], out);
     if (d->fact.n > 0 && d->fact.n <= RANGE_FACT_MAX)
@@ -82,10 +83,18 @@ static bool decode_member(struct str s, struct range_member *out)
     *out = (struct range_member){0};
     while (codec_record_next(&c, &f))
         switch (f.tag) {
-        case MEMBER_NODE: is_good = is_good && get_uuid(f.bytes, &out->node); break;
-        case MEMBER_REPLICA: out->replica = f.u64; break;
-        case MEMBER_LAG: out->lag = f.u64; break;
-        case MEMBER_SILENT: out->silent_ms = f.u64; break;
+        case MEMBER_NODE:
+            is_good = is_good && get_uuid(f.bytes, &out->node);
+            break;
+        case MEMBER_REPLICA:
+            out->replica = f.u64;
+            break;
+        case MEMBER_LAG:
+            out->lag = f.u64;
+            break;
+        case MEMBER_SILENT:
+            out->silent_ms = f.u64;
+            break;
         case MEMBER_ROLE:
             out->is_voter = f.u64 & IS_VOTER;
             out->is_learner = f.u64 & IS_LEARNER;
@@ -93,7 +102,8 @@ static bool decode_member(struct str s, struct range_member *out)
             out->is_next_learner = f.u64 & IS_NEXT_LEARNER;
             out->is_current = f.u64 & IS_CURRENT;
             break;
-        default: break;
+        default:
+            break;
         }
     return is_good && !c.bad;
 }
@@ -102,28 +112,59 @@ static bool decode_member(struct str s, struct range_member *out)
 static bool take_field(struct range_descriptor *d, const struct codec_field *f)
 {
     switch (f->tag) {
-    case TAG_EPOCH: d->id.epoch = f->u64; break;
-    case TAG_ID: d->id.id = f->u64; break;
-    case TAG_VERSION: d->version = range_version_unpack(f->u64); break;
-    case TAG_START: d->bounds.start = f->bytes; break;
-    case TAG_END: d->bounds.end = f->bytes, d->bounds.is_open = false; break;
-    case TAG_REPLICA: d->replica = f->u64; break;
-    case TAG_ROLE: d->role = (enum range_replica_role)f->u64; return f->u64 <= RANGE_ROLE_LEADER;
-    case TAG_LEADER: return get_uuid(f->bytes, &d->leader);
-    case TAG_TERM: d->term = f->u64; break;
-    case TAG_COMMIT: d->commit = f->u64; break;
-    case TAG_APPLIED: d->applied = f->u64; break;
-    case TAG_BYTES: d->bytes = f->u64; break;
-    case TAG_LOG_BYTES: d->log_bytes = f->u64; break;
-    case TAG_RATE: d->rate = (uint32_t)f->u64; break;
+    case TAG_EPOCH:
+        d->id.epoch = f->u64;
+        break;
+    case TAG_ID:
+        d->id.id = f->u64;
+        break;
+    case TAG_VERSION:
+        d->version = range_version_unpack(f->u64);
+        break;
+    case TAG_START:
+        d->bounds.start = f->bytes;
+        break;
+    case TAG_END:
+        d->bounds.end = f->bytes, d->bounds.is_open = false;
+        break;
+    case TAG_REPLICA:
+        d->replica = f->u64;
+        break;
+    case TAG_ROLE:
+        d->role = (enum range_replica_role)f->u64;
+        return f->u64 <= RANGE_ROLE_LEADER;
+    case TAG_LEADER:
+        return get_uuid(f->bytes, &d->leader);
+    case TAG_TERM:
+        d->term = f->u64;
+        break;
+    case TAG_COMMIT:
+        d->commit = f->u64;
+        break;
+    case TAG_APPLIED:
+        d->applied = f->u64;
+        break;
+    case TAG_BYTES:
+        d->bytes = f->u64;
+        break;
+    case TAG_LOG_BYTES:
+        d->log_bytes = f->u64;
+        break;
+    case TAG_RATE:
+        d->rate = (uint32_t)f->u64;
+        break;
     case TAG_FLAGS:
         d->is_ready = f->u64 & FLAG_READY;
         d->is_joint = f->u64 & FLAG_JOINT;
         break;
     case TAG_MEMBER:
-        return d->member_count < RANGE_MEMBER_MAX && decode_member(f->bytes, &d->member[d->member_count++]);
-    case TAG_FACT: d->fact = f->bytes; return f->bytes.n <= RANGE_FACT_MAX;
-    default: break;
+        return d->member_count < RANGE_MEMBER_MAX &&
+               decode_member(f->bytes, &d->member[d->member_count++]);
+    case TAG_FACT:
+        d->fact = f->bytes;
+        return f->bytes.n <= RANGE_FACT_MAX;
+    default:
+        break;
     }
     return true;
 }
@@ -154,7 +195,7 @@ static bool get_hex(const char *p, uint64_t *out)
 {
     uint64_t v = 0;
     for (int i = 0; i < 16; i++) {
-        unsigned d = p[i] >= '0' && p[i] <= '9' ? (unsigned)(p[i] - '0')
+        unsigned d = p[i] >= '0' && p[i] <= '9'   ? (unsigned)(p[i] - '0')
                      : p[i] >= 'a' && p[i] <= 'f' ? (unsigned)(p[i] - 'a') + 10
                                                   : 16;
         if (d > 15)
@@ -176,7 +217,8 @@ void range_id_format(struct range_id id, char out[RANGE_ID_TEXT])
 bool range_id_parse(struct str s, struct range_id *out)
 {
     struct range_id id;
-    if (s.n != RANGE_ID_TEXT - 1 || s.p[16] != '-' || !get_hex(s.p, &id.epoch) || !get_hex(s.p + 17, &id.id))
+    if (s.n != RANGE_ID_TEXT - 1 || s.p[16] != '-' || !get_hex(s.p, &id.epoch) ||
+        !get_hex(s.p + 17, &id.id))
         return false;
     *out = id;
     return true;

@@ -1,6 +1,7 @@
 /* What one replica tells the whole cluster about itself and its range.  SPDX-License-Identifier: Apache-2.0
  *
- * Gossiped, so possibly old, and never a base for a decision that must be right: routers, balancers and status pages read
+ * Gossiped, so possibly old, and never a base for a decision that must be right: routers, balancers
+ * and status pages read
  * it, Raft and the versions guard what they then do.  Only the leader's has members. */
 #pragma once
 
@@ -23,8 +24,9 @@ struct range_member {
     uint64_t replica;
     uint64_t lag;       /* entries behind */
     uint64_t silent_ms; /* since the leader last heard of it */
-    bool is_voter, is_learner, is_next_voter, is_next_learner; /* the next ones only in a joint configuration */
-    bool is_current;    /* replicating, neither probed nor sent a snapshot */
+    bool is_voter, is_learner, is_next_voter,
+        is_next_learner; /* the next ones only in a joint configuration */
+    bool is_current;     /* replicating, neither probed nor sent a snapshot */
 };
 
 struct range_descriptor {
@@ -37,12 +39,12 @@ struct range_descriptor {
     uint64_t term;
     uint64_t commit, applied;
     uint64_t bytes, log_bytes;
-    uint32_t rate;      /* commands a second, lately */
-    bool is_ready;      /* the machine is complete */
+    uint32_t rate; /* commands a second, lately */
+    bool is_ready; /* the machine is complete */
     bool is_joint;
     struct range_member member[RANGE_MEMBER_MAX];
     unsigned member_count;
-    struct str fact;    /* the machine's; a view */
+    struct str fact; /* the machine's; a view */
 };
 
 void range_descriptor_encode(const struct range_descriptor *d, struct buf *out);

@@ -1,7 +1,9 @@
 /* The replicated description of a range and what commands do to it.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. The boundary version grows with every change of the bounds, the config version with every change of members.
- * 2. A split gives two ranges that together are what was, both at the raised boundary version, so that every writer that
+ * 1. The boundary version grows with every change of the bounds, the config version with every
+ *    change of members.
+ * 2. A split gives two ranges that together are what was, both at the raised boundary version, so
+ *    that every writer that
  *    was routed by the old bounds is refused.
  * 3. Time does not go back.
  * Never looks into a machine's command. */
@@ -86,16 +88,29 @@ int range_decode(struct str record, struct range *out)
         return RANGE_DECODE_E_BAD;
     while (codec_record_next(&c, &f))
         switch (f.tag) {
-        case TAG_EPOCH: r.id.epoch = f.u64; break;
-        case TAG_ID: r.id.id = f.u64; break;
-        case TAG_VERSION: r.version = range_version_unpack(f.u64); break;
-        case TAG_START: r.bounds.start = f.bytes; break;
-        case TAG_END: r.bounds.end = f.bytes, r.bounds.is_open = false; break;
-        case TAG_HLC: r.hlc = f.u64; break;
-        default: break;
+        case TAG_EPOCH:
+            r.id.epoch = f.u64;
+            break;
+        case TAG_ID:
+            r.id.id = f.u64;
+            break;
+        case TAG_VERSION:
+            r.version = range_version_unpack(f.u64);
+            break;
+        case TAG_START:
+            r.bounds.start = f.bytes;
+            break;
+        case TAG_END:
+            r.bounds.end = f.bytes, r.bounds.is_open = false;
+            break;
+        case TAG_HLC:
+            r.hlc = f.u64;
+            break;
+        default:
+            break;
         }
-    if (c.bad || r.version.boundary == 0 || !range_bounds_is_valid(&r.bounds) || r.bounds.start.n > RANGE_KEY_MAX ||
-        r.bounds.end.n > RANGE_KEY_MAX)
+    if (c.bad || r.version.boundary == 0 || !range_bounds_is_valid(&r.bounds) ||
+        r.bounds.start.n > RANGE_KEY_MAX || r.bounds.end.n > RANGE_KEY_MAX)
         return RANGE_DECODE_E_BAD;
     r.bounds = range_bounds_dup(&r.bounds);
     *out = r;

@@ -1,6 +1,7 @@
 /* One range of a store as its own replicas know it.  SPDX-License-Identifier: Apache-2.0
  *
- * Part of the replicated state: the same on every replica at the same index.  Kept beside the applied index, carried
+ * Part of the replicated state: the same on every replica at the same index.  Kept beside the
+ * applied index, carried
  * in snapshots. */
 #pragma once
 
@@ -19,13 +20,15 @@ void range_deinit(struct range *r);
 
 enum range_verdict {
     RANGE_OK = 0,
-    RANGE_E_VERSION = 1, /* another version: nothing happened, the proposer may look anew and repeat */
-    RANGE_E_KEY,         /* SPLIT: the key is not inside */
+    RANGE_E_VERSION =
+        1,       /* another version: nothing happened, the proposer may look anew and repeat */
+    RANGE_E_KEY, /* SPLIT: the key is not inside */
 };
 
 /* Decides one committed command, in the order of the log.  WRITE: RANGE_OK tells the host to give the commands to the
  * machine, at c->hlc, which is never before the one of the command before (it is raised if it was).
- * SPLIT: r keeps [start, key), *out_right (yours: range_deinit) is [key, end) at the same, raised boundary version. */
+ * SPLIT: r keeps [start, key), *out_right (yours: range_deinit) is [key, end) at the same, raised
+ * boundary version. */
 must_use int range_apply(struct range *r, struct range_command *c, struct range *out_right);
 
 /* A committed configuration took effect. */
