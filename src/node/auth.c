@@ -1,0 +1,50 @@
+/* Users and tenants of the configuration, handed to the broker.  SPDX-License-Identifier:
+ * Apache-2.0
+ *
+ * Never: keeps a password. */
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "node/node_priv.h"
+
+static const char *given(const char *text)
+{
+    return text[0] ? text : NULL;
+}
+
+int node_auth_open(const struct node_conf *c, char error[NODE_ERROR_MAX],
+                   struct broker_auth_files **out_files)
+{
+    struct broker_auth_acl *acl = mem_new((c->tenant_count + 1) * sizeof *acl);
+    size_t count = 0;
+    for (size_t i = 0; i < c->tenant_count; i++)
+        if (c->tenant[i].acl_file[0])
+            acl[count++] = (struct broker_auth_acl){c->tenant[i].name, c->tenant[i].acl_file};
+    struct broker_auth_conf conf = {.password_file = given(c->password_file),
+                                    .acl_file = given(c->acl_file),
+                                    .acl = acl,
+                                    .acl_count = count};
+    char why[BROKER_AUTH_ERROR_MAX];
+    int r = broker_auth_files_new(&conf, why, out_files);
+    mem_free(acl);
+    if (r == 0)
+        return 0;
+    snprintf(error, NODE_ERROR_MAX, "%s", why);
+    return NODE_E_CONFIG;
+}
+
+void node_tenants_put(struct node *n, const struct node_conf *c)
+{
+    for (size_t i = 0; i < c->tenant_count; i++) {
+        const struct node_conf_tenant *t = &c->tenant[i];
+        struct broker_settings *s = broker_settings_new(&t->settings);
+        struct broker_tenant_limits limits = {
+            .connection_max = (uint64_t)t->connection_max,
+            .connect_per_sec_max = (uint64_t)t->connect_per_sec,
+            .in_bytes_per_sec_max = (uint64_t)t->in_bytes_per_sec,
+            .memory_max = (uint64_t)t->memory_max,
+        };
+        broker_tenant_set(n->broker, str_of(t->name), s, &limits);
+        broker_settings_unref(s);
+    }
+}

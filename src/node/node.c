@@ -1,0 +1,259 @@
+/* Assembles one node.  SPDX-License-Identifier: Apache-2.0
+ *
+ * 1. What node_new has built is taken down by node_free in the opposite order, from whatever point
+ * it had reached.
+ * 2. Loops 1.. run in threads exactly while loop 0 is within node_run.
+ *
+ * Never: holds state outside struct node; knows what the parts do. */
+#include "node/node.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "net/clock.h"
+#include "net/random.h"
+#include "net/worker.h"
+#include "node/node_priv.h"
+#include "stores/stores.h"
+
+#define STATUS_USEC (20 * USEC_SEC)
+#define LOOPS_MAX 64
+#define JOBS_MAX 100000
+
+static int say(char error[NODE_ERROR_MAX], int r, const char *what)
+{
+    snprintf(error, NODE_ERROR_MAX, "%s: %s", what, strerrordesc_np(-r));
+    return NODE_E_SYSTEM;
+}
+
+static unsigned loops_wanted(const struct node_conf *c)
+{
+    long n = c->workers ? (long)c->workers : sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > LOOPS_MAX ? LOOPS_MAX : (unsigned)n;
+}
+
+static int threads_new(struct node *n, char error[NODE_ERROR_MAX])
+{
+    unsigned count = loops_wanted(n->conf);
+    n->grace = net_grace_new();
+    n->loop = mem_new(count * sizeof(struct net_loop *));
+    for (; n->loop_count < count; n->loop_count++) {
+        struct net_loop_conf conf = {
+            .index = n->loop_count, .log = n->log, .seed = net_random_u64(), .grace = n->grace};
+        int r = net_loop_new(&conf, &n->loop[n->loop_count]);
+        if (r)
+            return say(error, r, "cannot make an event loop");
+    }
+    int r = net_worker_new((unsigned)n->conf->worker_threads, JOBS_MAX, "bilrost-work", &n->worker);
+    return r ? say(error, r, "cannot start threads") : 0;
+}
+
+static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
+{
+    const struct node_conf *c = n->conf;
+    struct broker_conf conf = {
+        .node = n->uuid,
+        .epoch = n->epoch,
+        .loop = n->loop,
+        .loop_count = n->loop_count,
+        .worker = n->worker,
+        .seed = net_random_u64(),
+        .log = n->log,
+        .memory_max = (uint64_t)c->memory_max,
+        .connection_max = (uint64_t)c->connection_max,
+        .auth_files = n->auth,
+        .sys_interval_tenant = c->sys_tenant,
+        .sys_interval_usec = (usec_t)c->sys_interval_seconds * USEC_SEC,
+    };
+    n->broker = broker_new(&conf);
+    struct stores_conf sc = {
+        .node = n->uuid,
+        .epoch = n->epoch,
+        .loop = n->loop,
+        .loop_count = n->loop_count,
+        .host = *broker_stores_host(n->broker),
+        .seed = net_random_u64(),
+        .log = n->log,
+        .dist_voter_count = (unsigned)c->dist_voters,
+        .inbox_voter_count = (unsigned)c->inbox_voters,
+        .retain_voter_count = (unsigned)c->retain_voters,
+        .timeout_usec = (usec_t)c->data_plane_latency_ms * USEC_MSEC,
+    };
+    int r = stores_new(&sc, &n->stores);
+    if (r)
+        return say(error, r, "cannot open the stores");
+    node_tenants_put(n, c);
+    broker_start(n->broker, n->stores);
+    return 0;
+}
+
+static void on_status(void *arg, usec_t now)
+{
+    struct node *n = arg;
+    char text[160];
+    unsigned long long clients = broker_connection_count(n->broker);
+    snprintf(text, sizeof text, "%s%llu client%s", n->is_draining ? "draining: " : "serving ",
+             clients, clients == 1 ? "" : "s");
+    if (n->events.status)
+        n->events.status(n->events.arg, text);
+    net_timer_set(n->loop[0], &n->status, usec_add(now, n->is_draining ? USEC_SEC : STATUS_USEC));
+}
+
+int node_new(const struct node_conf_run *run, char out_error[NODE_ERROR_MAX],
+             struct node **out_node)
+{
+    struct node *n = mem_new(sizeof *n);
+    n->conf = run->conf;
+    n->log = run->log;
+    n->events = run->events;
+    n->version = run->version;
+    n->began = net_clock_now();
+    n->uuid = net_random_uuid();
+    n->epoch = 1;
+    net_timer_init(&n->status, on_status, n);
+    int r = node_tls_open(n, out_error);
+    if (r == 0)
+        r = node_auth_open(n->conf, out_error, &n->auth);
+    if (r == 0)
+        r = threads_new(n, out_error);
+    if (r == 0)
+        r = broker_make(n, out_error);
+    if (r == 0)
+        r = node_listen(n, run, out_error);
+    if (r) {
+        node_free(n);
+        return r;
+    }
+    *out_node = n;
+    return 0;
+}
+
+struct node *node_free(struct node *n)
+{
+    if (!n)
+        return NULL;
+    if (n->loop_count)
+        net_timer_del(n->loop[0], &n->status);
+    broker_free(n->broker);
+    stores_free(n->stores);
+    net_worker_free(n->worker);
+    /* What came back from the threads is received, so that nothing is left behind. */
+    for (unsigned i = 0; i < n->loop_count; i++)
+        net_loop_turn(n->loop[i], 0);
+    for (size_t i = 0; n->tls && i < n->conf->listener_count; i++)
+        net_tls_unref(n->tls[i]);
+    mem_free(n->tls);
+    broker_auth_files_unref(n->auth);
+    for (unsigned i = 0; i < n->loop_count; i++)
+        net_loop_free(n->loop[i]);
+    mem_free(n->loop);
+    net_grace_free(n->grace);
+    node_conf_free(n->conf);
+    return mem_free(n);
+}
+
+void node_run(struct node *n)
+{
+    char text[128];
+    for (n->running_count = 1; n->running_count < n->loop_count; n->running_count++) {
+        int r = net_loop_start(n->loop[n->running_count]);
+        if (r) {
+            snprintf(text, sizeof text, "cannot start a thread: %s", strerrordesc_np(-r));
+            if (n->events.failed)
+                n->events.failed(n->events.arg, text);
+            break;
+        }
+    }
+    snprintf(text, sizeof text, "serving on %zu listener%s with %u loop%s", n->conf->listener_count,
+             n->conf->listener_count == 1 ? "" : "s", n->loop_count, n->loop_count == 1 ? "" : "s");
+    if (n->running_count == n->loop_count) {
+        if (n->events.ready)
+            n->events.ready(n->events.arg, text);
+        net_timer_set(n->loop[0], &n->status, usec_add(net_clock_now(), STATUS_USEC));
+        int r = net_loop_run(n->loop[0]);
+        must(r == 0);
+    }
+    for (unsigned i = 1; i < n->running_count; i++)
+        net_loop_stop(n->loop[i]);
+    for (unsigned i = 1; i < n->running_count; i++)
+        net_loop_join(n->loop[i]);
+}
+
+static void on_drained(void *arg)
+{
+    struct node *n = arg;
+    net_loop_stop(n->loop[0]);
+}
+
+void node_stop(struct node *n)
+{
+    if (n->is_draining) {
+        log_line(n->log, LOG_LEVEL_WARN, "node.stop.now", "stopping at once: asked twice");
+        net_loop_stop(n->loop[0]);
+        return;
+    }
+    n->is_draining = true;
+    log_line(n->log, LOG_LEVEL_NOTICE, "node.drain", "draining: at most %lld s",
+             (long long)n->conf->drain_seconds);
+    usec_t now = net_loop_now(n->loop[0]);
+    net_timer_set(n->loop[0], &n->status, now);
+    broker_drain(n->broker, (unsigned)n->conf->mqtt_disconn_per_sec,
+                 usec_add(now, (usec_t)n->conf->drain_seconds * USEC_SEC), on_drained, n);
+}
+
+/* Names what differs but waits for a restart. */
+static void tell_restart(const struct node *n, const struct node_conf *c, struct buf *say_to)
+{
+    const struct node_conf *o = n->conf;
+    if (strcmp(o->data_dir, c->data_dir) || o->workers != c->workers ||
+        o->worker_threads != c->worker_threads)
+        buf_printf(say_to, "data_dir, workers and blocking_threads change with the next restart\n");
+    bool is_same = o->listener_count == c->listener_count;
+    for (size_t i = 0; is_same && i < o->listener_count; i++)
+        is_same = strcmp(o->listener[i].address, c->listener[i].address) == 0 &&
+                  strcmp(o->listener[i].kind, c->listener[i].kind) == 0;
+    if (!is_same)
+        buf_printf(say_to, "listeners are opened and closed with the next restart\n");
+}
+
+int node_reload(struct node *n, struct node_conf *conf, struct buf *say_to)
+{
+    char error[NODE_ERROR_MAX];
+    struct broker_auth_files *auth = NULL;
+    int r = node_auth_open(conf, error, &auth);
+    if (r)
+        buf_printf(say_to, "%s\n", error);
+    else
+        r = node_tls_reload(n, say_to);
+    if (r) {
+        broker_auth_files_unref(auth);
+        node_conf_free(conf);
+        return NODE_E_CONFIG;
+    }
+    broker_auth_set(n->broker, auth);
+    broker_auth_files_unref(n->auth);
+    n->auth = auth;
+    node_tenants_put(n, conf);
+    tell_restart(n, conf, say_to);
+    node_conf_free(conf);
+    return 0;
+}
+
+struct net_loop *node_loop(struct node *n)
+{
+    return n->loop[0];
+}
+
+bool node_is_alive(struct node *n, uint64_t span_usec)
+{
+    usec_t now = net_clock_now();
+    for (unsigned i = 0; i < n->loop_count; i++) {
+        struct net_loop_pulse p = net_loop_pulse(n->loop[i]);
+        if (!p.is_asleep && usec_until(p.turn_began, now) > span_usec)
+            return false;
+    }
+    return true;
+}

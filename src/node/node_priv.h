@@ -1,0 +1,41 @@
+/* The inside of a node, for this room.  SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "broker/broker.h"
+#include "net/loop.h"
+#include "net/tls.h"
+#include "node/node.h"
+
+struct node {
+    struct node_conf *conf;
+    const struct log *log;
+    struct node_events events;
+    const char *version;
+    struct net_grace *grace;
+    struct net_loop **loop;
+    unsigned loop_count, running_count;
+    struct net_worker *worker;
+    struct broker_auth_files *auth;
+    struct broker *broker;
+    struct stores *stores;
+    struct net_tls **tls; /* by listener; NULL: none */
+    struct net_timer status;
+    struct uuid uuid;
+    uint64_t epoch;
+    usec_t began;
+    bool is_draining;
+};
+
+/* listen.c: the TLS contexts and listeners of the configuration. */
+must_use int node_tls_open(struct node *n, char error[NODE_ERROR_MAX]);
+must_use int node_tls_reload(struct node *n, struct buf *say);
+must_use int node_listen(struct node *n, const struct node_conf_run *run,
+                         char error[NODE_ERROR_MAX]);
+
+/* auth.c: what the configuration says about users. */
+must_use int node_auth_open(const struct node_conf *c, char error[NODE_ERROR_MAX],
+                            struct broker_auth_files **out_files);
+void node_tenants_put(struct node *n, const struct node_conf *c);
+
+/* -errno to an outcome. */
+int node_outcome_of(int r);
