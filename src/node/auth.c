@@ -37,7 +37,7 @@ void node_tenants_put(struct node *n, const struct node_conf *c)
 {
     for (size_t i = 0; i < c->tenant_count; i++) {
         const struct node_conf_tenant *t = &c->tenant[i];
-        struct broker_settings *s = broker_settings_new(&t->settings);
+        struct broker_settings *s = broker_settings_new(t->settings);
         struct broker_tenant_limits limits = {
             .connection_max = (uint64_t)t->connection_max,
             .connect_per_sec_max = (uint64_t)t->connect_per_sec,

@@ -44,7 +44,8 @@ struct node_conf_tenant *node_conf_tenant_get(struct node_conf *c, struct str na
     t->name = mem_dup(name.p, name.n);
     t->origin = mem_dup(where, strlen(where));
     node_keys_init(&node_keys_tenant, t);
-    session_settings_init(&t->settings);
+    t->settings = mem_new(sizeof *t->settings);
+    session_settings_init(t->settings);
     return t;
 }
 
@@ -86,6 +87,7 @@ struct node_conf *node_conf_free(struct node_conf *c)
     mem_free(c->listener);
     for (size_t i = 0; i < c->tenant_count; i++) {
         node_keys_deinit(&node_keys_tenant, &c->tenant[i]);
+        mem_free(c->tenant[i].settings);
         mem_free(c->tenant[i].name);
         mem_free(c->tenant[i].origin);
     }
@@ -126,7 +128,7 @@ void node_conf_setting_put(struct node_conf *c, struct node_conf_tenant *t,
                          .offset = s->offset};
     char why[256];
     must(count <= NODE_CONF_SETTINGS_MAX);
-    const char *wrong = node_key_set(&k, &t->settings, text, why);
+    const char *wrong = node_key_set(&k, t->settings, text, why);
     if (wrong)
         node_conf_error(c, where, "%s %s", s->name, wrong);
     else
@@ -150,8 +152,8 @@ static void inherit(struct node_conf *c)
     for (size_t i = 1; i < c->tenant_count; i++)
         for (size_t j = 0; j < count; j++)
             if (!c->tenant[i].is_set[j])
-                memcpy((char *)&c->tenant[i].settings + s[j].offset,
-                       (char *)&c->tenant[0].settings + s[j].offset, sizeof(int64_t));
+                memcpy((char *)c->tenant[i].settings + s[j].offset,
+                       (char *)c->tenant[0].settings + s[j].offset, sizeof(int64_t));
 }
 
 void node_conf_read_environment(struct node_conf *c, char *const *environment)
@@ -319,7 +321,7 @@ size_t node_conf_check(struct node_conf *c)
     for (size_t i = 0; i < c->listener_count; i++)
         check_listener(c, &c->listener[i]);
     for (size_t i = 0; i < c->tenant_count; i++) {
-        const char *name = session_settings_conflict(&c->tenant[i].settings);
+        const char *name = session_settings_conflict(c->tenant[i].settings);
         if (name)
             node_conf_error(c, c->tenant[i].origin,
                             "tenant \"%s\": %s is above the setting it is the lower bound of",

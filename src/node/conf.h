@@ -7,7 +7,7 @@
 
 #include "base/buf.h"
 #include "base/str.h"
-#include "session/settings.h"
+struct session_settings;
 
 #define NODE_CONF_SETTINGS_MAX 64 /* rows of session/settings.def, at most */
 #define NODE_CONF_TYPE_STR char *
@@ -27,7 +27,7 @@ struct node_conf_listener {
 struct node_conf_tenant {
     char *name;
     char *origin;
-    struct session_settings settings;
+    struct session_settings *settings; /* owned */
     bool is_set[NODE_CONF_SETTINGS_MAX]; /* by row of settings.def; what is not set is that of
                                             "default" */
 #define X(field, path, KIND, def, min, max, unit, meaning) NODE_CONF_TYPE_##KIND field;

@@ -106,7 +106,7 @@ static void dump_tenants(const struct node_conf *c, bool with_comments, struct b
             put_key(&node_keys_tenant.key[j], t, 2, out);
         }
         for (size_t j = 0; j < count; j++) {
-            int64_t v = *(const int64_t *)(const void *)((const char *)&t->settings + s[j].offset);
+            int64_t v = *(const int64_t *)(const void *)((const char *)t->settings + s[j].offset);
             if (with_comments && i == 0)
                 buf_printf(out, "    # %s; %lld to %lld; default %lld\n", s[j].meaning,
                            (long long)s[j].value_min, (long long)s[j].value_max,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "node/conf.h"
+#include "session/settings.h"
 
 enum node_key_kind { NODE_KEY_STR, NODE_KEY_NUM, NODE_KEY_BOOL, NODE_KEY_ENUM, NODE_KEY_LIST };
 
