@@ -49,7 +49,8 @@ static bool receiver_is(const struct dist_receiver *r, const struct dist_route *
 static bool group_has(const struct dist_filter *f, const struct dist_route *want)
 {
     for (const struct dist_group *g = dist_filter_groups(f); g != NULL; g = dist_group_next(g)) {
-        if (g->share != (uint8_t)want->share || !str_eq(str_view(g->name, g->name_len), want->group))
+        if (g->share != (uint8_t)want->share ||
+            !str_eq(str_view(g->name, g->name_len), want->group))
             continue;
         const struct dist_members *m = dist_group_members(g);
         for (uint32_t i = 0; i < m->count; i++)

@@ -76,6 +76,7 @@ static void member_event(void *arg, struct cluster_seat *seat, const struct clus
         dist_index_node_mark(c->stores->index, &ev->member->uuid, ev->member->epoch,
                              ev->kind == CLUSTER_EV_DOWN);
     stores_dict_members_changed(c);
+    stores_orphans_look(c);
 }
 
 static void client_join(struct stores_client *c)
@@ -93,6 +94,20 @@ static void client_leave(struct stores_client *c)
     cluster_link_serve(link, CLUSTER_SERVICE_SESSION, NULL, NULL);
     cluster_link_serve(link, CLUSTER_SERVICE_DELIVER, NULL, NULL);
     c->watch = cluster_watch_free(c->watch);
+}
+
+/* ---- who leads ------------------------------------------------------------------------------- */
+
+static void dist_leader(void *arg, const struct kv_range_view *r, bool is_leader)
+{
+    struct stores *s = arg;
+    stores_orphans_leader(&s->client[r->loop], STORES_TABLE_DIST, r, is_leader);
+}
+
+static void inbox_leader(void *arg, const struct kv_range_view *r, bool is_leader)
+{
+    struct stores *s = arg;
+    stores_orphans_leader(&s->client[r->loop], STORES_TABLE_INBOX, r, is_leader);
 }
 
 /* ---- the tables ------------------------------------------------------------------------------ */
@@ -125,11 +140,14 @@ static int tables_open(struct stores *s)
         [STORES_TABLE_DIST] = {.name = "dist.worker",
                                .ops = dist_machine(),
                                .machine_conf = &s->dist,
+                               .host = {.arg = s, .leader = dist_leader},
                                .voter_count = c->dist_voter_count,
                                .learner_count = -1},
         [STORES_TABLE_INBOX] = {.name = "inbox.store",
                                 .ops = inbox_machine(),
-                                .host = {.arg = s, .effect = stores_push_effect},
+                                .host = {.arg = s,
+                                         .effect = stores_push_effect,
+                                         .leader = inbox_leader},
                                 .voter_count = c->inbox_voter_count},
         [STORES_TABLE_RETAIN] = {.name = "retain.store",
                                  .ops = retain_machine(),
@@ -161,6 +179,7 @@ int stores_new(const struct stores_conf *conf, struct stores **out)
         c->loop = i;
         c->net = conf->loop[i];
         stores_dict_init(c);
+        stores_orphans_init(c);
         if (conf->seat != NULL)
             client_join(c);
     }
@@ -180,6 +199,7 @@ struct stores *stores_free(struct stores *s)
         if (s->conf.seat != NULL)
             client_leave(c);
         stores_dict_deinit(c);
+        stores_orphans_deinit(c);
         size_t at = 0;
         for (struct stores_held *h; (h = map_next(&c->held, &at)) != NULL; at = 0)
             stores_held_free(c, h);

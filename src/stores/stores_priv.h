@@ -10,6 +10,7 @@
 #include "inbox/inbox.h"
 #include "net/loop.h"
 #include "stores/dict_priv.h"
+#include "stores/orphan_priv.h"
 #include "stores/port_priv.h"
 #include "stores/stores.h"
 
@@ -28,7 +29,8 @@ struct stores_client {
     unsigned loop;
     struct net_loop *net;
     struct stores_dict dict; /* the entries whose home is here, and the claims made here */
-    struct map held;         /* struct stores_held by tenant and client */
+    struct stores_orphans orphans;
+    struct map held;                          /* struct stores_held by tenant and client */
     struct kv_client *kv[STORES_TABLE_COUNT]; /* NULL without kv */
     struct cluster_watch *watch;              /* NULL: alone */
     struct buf command;                       /* scratch of one call */
