@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
+
 #define SUBSCRIBE_MAX 100u /* filters in one SUBSCRIBE; brokers limit it */
 
 static void client_lost(struct bench_client *c, const char *why)
@@ -91,6 +93,9 @@ static const char *on_connack(struct bench_client *c, struct codec_mqtt_packet *
         return "a CONNACK that makes no sense";
     if (m.reason != 0)
         return "the broker refused the connection";
+    c->is_session_kept = m.is_session_present;
+    if (!m.is_session_present && c->received != NULL)
+        memset(c->received, 0, BENCH_PACKET_IDS / 8);
     if (c->filter_count > 0 && !c->is_subscribed)
         bench_client_subscribe(c);
     else
@@ -114,6 +119,18 @@ static const char *on_suback(struct bench_client *c, struct codec_mqtt_packet *p
     return NULL;
 }
 
+/* True when this QoS 2 message came before and is not released: it must not be taken again
+ * [MQTT-4.3.3-10]. */
+static bool is_repeated(struct bench_client *c, uint16_t packet_id)
+{
+    if (c->received == NULL)
+        c->received = mem_new(BENCH_PACKET_IDS / 8);
+    uint8_t *at = &c->received[packet_id / 8], bit = (uint8_t)(1u << packet_id % 8);
+    bool was = (*at & bit) != 0;
+    *at |= bit;
+    return was;
+}
+
 static const char *on_publish(struct bench_client *c, struct codec_mqtt_packet *p)
 {
     struct codec_mqtt_publish m;
@@ -123,8 +140,22 @@ static const char *on_publish(struct bench_client *c, struct codec_mqtt_packet *
         codec_mqtt_ack_put(net_stream_out(c->stream), CODEC_MQTT_PUBACK, m.packet_id);
     else if (m.qos == 2)
         codec_mqtt_ack_put(net_stream_out(c->stream), CODEC_MQTT_PUBREC, m.packet_id);
-    c->ops->message(c->arg, c, &m);
+    if (m.qos < 2 || !is_repeated(c, m.packet_id))
+        c->ops->message(c->arg, c, &m);
     return NULL;
+}
+
+static void acknowledged(struct bench_client *c, uint16_t packet_id)
+{
+    if (c->phase != NULL) {
+        if (c->phase[packet_id] == BENCH_OUT_NONE)
+            return; /* acknowledged before, on another connection */
+        c->phase[packet_id] = BENCH_OUT_NONE;
+        while (c->oldest < c->seq && c->phase[bench_client_packet_id(c->oldest)] == BENCH_OUT_NONE)
+            c->oldest++;
+    }
+    c->acked++;
+    c->ops->acked(c->arg, c);
 }
 
 static const char *on_ack(struct bench_client *c, struct codec_mqtt_packet *p)
@@ -132,15 +163,18 @@ static const char *on_ack(struct bench_client *c, struct codec_mqtt_packet *p)
     struct codec_mqtt_ack m;
     if (codec_mqtt_ack_decode(p, c->conf->version, &m) != 0)
         return "an acknowledgement that makes no sense";
-    if (m.reason >= 0x80)
+    if (m.reason >= 0x80 && p->type != CODEC_MQTT_PUBCOMP && p->type != CODEC_MQTT_PUBREL)
         return "the broker refused a message";
     if (p->type == CODEC_MQTT_PUBREC) {
+        if (c->phase != NULL && c->phase[m.packet_id] != BENCH_OUT_NONE)
+            c->phase[m.packet_id] = BENCH_OUT_RECEIVED;
         codec_mqtt_ack_put(net_stream_out(c->stream), CODEC_MQTT_PUBREL, m.packet_id);
     } else if (p->type == CODEC_MQTT_PUBREL) {
+        if (c->received != NULL)
+            c->received[m.packet_id / 8] &= (uint8_t) ~(1u << m.packet_id % 8);
         codec_mqtt_ack_put(net_stream_out(c->stream), CODEC_MQTT_PUBCOMP, m.packet_id);
     } else {
-        c->acked++;
-        c->ops->acked(c->arg, c);
+        acknowledged(c, m.packet_id);
     }
     return NULL;
 }
@@ -222,8 +256,8 @@ void bench_client_connect(struct bench_client *c)
                                  .ws_protocol = conf->ws_path != NULL ? "mqtt" : NULL};
     c->state = BENCH_CLIENT_ST_CONNECTING;
     c->is_leaving = false;
-    if (net_stream_connect(c->loop, &conf->host[c->index % conf->host_count], &sc, &c->stream) !=
-        0) {
+    if (net_stream_connect(c->loop, &conf->host[(c->index + c->connects++) % conf->host_count], &sc,
+                           &c->stream) != 0) {
         c->stream = NULL;
         client_lost(c, "no socket could be opened");
         return;
@@ -231,16 +265,37 @@ void bench_client_connect(struct bench_client *c)
     send_connect(c);
 }
 
-void bench_client_publish(struct bench_client *c, struct str topic, struct str payload, uint8_t qos,
-                          bool is_retain)
+uint16_t bench_client_packet_id(uint64_t seq)
+{
+    return (uint16_t)(seq % 65535 + 1);
+}
+
+void bench_client_publish(struct bench_client *c, const struct bench_message *m)
 {
     struct codec_mqtt_peer to = peer(c);
-    struct codec_msg msg = {.topic = topic, .payload = payload, .qos = qos, .is_retain = is_retain};
-    struct codec_mqtt_delivery d = {.qos = qos,
-                                    .is_retain = is_retain,
-                                    .packet_id = qos > 0 ? (uint16_t)(c->seq % 65535 + 1) : 0};
-    if (codec_mqtt_publish_encode(net_stream_out(c->stream), &to, &msg, &d) == 0)
-        c->seq++;
+    struct codec_msg msg = {
+        .topic = m->topic, .payload = m->payload, .qos = m->qos, .is_retain = m->is_retain};
+    struct codec_mqtt_delivery d = {.qos = m->qos,
+                                    .is_dup = m->is_dup,
+                                    .is_retain = m->is_retain,
+                                    .packet_id = m->qos > 0 ? bench_client_packet_id(m->seq) : 0};
+    if (codec_mqtt_publish_encode(net_stream_out(c->stream), &to, &msg, &d) == 0 &&
+        c->phase != NULL)
+        c->phase[d.packet_id] = BENCH_OUT_SENT;
+}
+
+void bench_client_release(struct bench_client *c, uint64_t seq)
+{
+    codec_mqtt_ack_put(net_stream_out(c->stream), CODEC_MQTT_PUBREL, bench_client_packet_id(seq));
+}
+
+void bench_client_deinit(struct bench_client *c)
+{
+    if (c->stream != NULL)
+        net_stream_forget(c->stream);
+    c->stream = NULL;
+    c->received = mem_free(c->received);
+    c->phase = mem_free(c->phase);
 }
 
 void bench_client_leave(struct bench_client *c)

@@ -14,6 +14,14 @@ enum bench_client_state {
     BENCH_CLIENT_ST_CLOSED,
 };
 
+enum bench_phase_out {                     /* of a message that we publish */
+                       BENCH_OUT_NONE,     /* not sent, or acknowledged */
+                       BENCH_OUT_SENT,     /* PUBLISH was sent */
+                       BENCH_OUT_RECEIVED, /* PUBREC came, PUBREL was sent */
+};
+
+#define BENCH_PACKET_IDS 65536u
+
 struct bench_client;
 
 /* Who drives the clients; called on their loop. */
@@ -46,7 +54,13 @@ struct bench_client {
     uint32_t subacks;      /* still awaited */
     uint32_t filter_count; /* to subscribe to, made by filter() */
     void (*filter)(const struct bench_client *c, uint32_t i, struct buf *out);
+    uint8_t
+        *received; /* QoS 2 ids that came in and are not released: 65536 bits; made when needed */
+    uint32_t connects;    /* connections opened so far: picks the host */
+    bool is_session_kept; /* the last CONNACK said Session Present */
     /* publisher */
+    uint8_t *phase;     /* by packet id, enum bench_phase_out; NULL: nothing is ever sent again */
+    uint64_t oldest;    /* lowest number that is not acknowledged (with phase) */
     uint64_t seq;       /* next number */
     uint64_t acked;     /* acknowledged messages */
     uint64_t delivered; /* receptions of its messages */
@@ -59,9 +73,23 @@ void bench_client_connect(struct bench_client *c);
 /* Sends its SUBSCRIBEs; ready() follows when all are answered. */
 void bench_client_subscribe(struct bench_client *c);
 
-/* Appends one message; the next packet identifier is derived from seq. */
-void bench_client_publish(struct bench_client *c, struct str topic, struct str payload, uint8_t qos,
-                          bool is_retain);
+/* Packet identifier of message number seq. */
+uint16_t bench_client_packet_id(uint64_t seq);
+
+struct bench_message {
+    uint64_t seq;
+    struct str topic, payload;
+    uint8_t qos;
+    bool is_retain, is_dup;
+};
+
+/* Appends one message. */
+void bench_client_publish(struct bench_client *c, const struct bench_message *m);
+
+/* Appends PUBREL for message number seq. */
+void bench_client_release(struct bench_client *c, uint64_t seq);
+
+void bench_client_deinit(struct bench_client *c);
 
 /* DISCONNECT and close. */
 void bench_client_leave(struct bench_client *c);

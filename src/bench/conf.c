@@ -138,12 +138,19 @@ static void defaults(struct bench_conf *c)
         c->subscribers = 1;
     if (s == BENCH_FANOUT)
         c->publishers = 1;
-    if (s == BENCH_PAIRS)
+    if (s == BENCH_PAIRS || s == BENCH_FAILOVER)
         c->subscribers = c->publishers;
     if (s == BENCH_CONN || s == BENCH_SUBSCRIBE)
         c->publishers = 0;
     if (c->sub_qos == UINT8_MAX)
         c->sub_qos = c->qos;
+    if (s == BENCH_FAILOVER) {
+        c->is_persistent = true;
+        if (c->rate == 0)
+            c->rate = 1000;
+        if (c->window == 0)
+            c->window = 64;
+    }
     if (c->window == 0)
         c->window = c->rate != 0 ? 65535 : 64;
     if (c->window > 65535)

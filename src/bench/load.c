@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "bench/cpu.h"
+#include "bench/failover.h"
 #include "bench/payload.h"
 #include "net/clock.h"
 
@@ -42,6 +43,7 @@ static void filter_of(const struct bench_client *c, uint32_t i, struct buf *out)
         buf_printf(out, "%s/retain/#", l->conf->prefix);
         break;
     case BENCH_PAIRS:
+    case BENCH_FAILOVER:
     case BENCH_OFFLINE:
     case BENCH_CONN:
     case BENCH_SCENARIO_COUNT:
@@ -84,7 +86,7 @@ static uint64_t fanout_of(const struct bench_load *l)
 
 static bool has_receivers(const struct bench_load *l)
 {
-    return l->conf->scenario <= BENCH_SHARED;
+    return l->conf->scenario <= BENCH_SHARED || l->conf->scenario == BENCH_FAILOVER;
 }
 
 /* ---- publishing ------------------------------------------------------------------------------ */
@@ -102,26 +104,34 @@ static bool may_publish(const struct bench_load *l, const struct bench_client *p
     return c->rate != 0 || !has_receivers(l) || p->seq - p->delivered / fanout_of(l) < c->window;
 }
 
-static void publish(struct bench_load *l, struct bench_client *p)
+void bench_load_send(struct bench_load *l, struct bench_client *p, uint64_t seq, bool is_dup)
 {
-    struct bench_payload head = {net_loop_now(l->loop), p->index, p->seq};
-    struct buf topic = {0};
-    uint8_t room[256];
-    topic = (struct buf){.p = room, .cap = sizeof room};
+    struct bench_payload head = {net_loop_now(l->loop), p->index, seq};
+    char topic[256];
     uint64_t target = p->index;
     if (l->conf->scenario == BENCH_RETAIN) {
-        target = p->seq;
+        target = seq;
     } else if (l->conf->scenario == BENCH_OFFLINE) {
         uint64_t share = share_of(l, p->index);
-        target = p->index + p->seq % share * l->conf->publishers;
-        head.seq = p->seq / share;
+        target = p->index + seq % share * l->conf->publishers;
+        head.seq = seq / share;
     }
     const char *form = l->conf->scenario == BENCH_RETAIN ? "%s/retain/%llu" : "%s/%llu";
-    int n = snprintf((char *)room, sizeof room, form, l->conf->prefix, (unsigned long long)target);
-    topic.n = n > 0 && (size_t)n < sizeof room ? (size_t)n : 0;
+    snprintf(topic, sizeof topic, form, l->conf->prefix, (unsigned long long)target);
     bench_payload_put(l->payload, &head);
-    bench_client_publish(p, buf_str(&topic), str_view(l->payload, l->conf->size), l->conf->qos,
-                         l->conf->scenario == BENCH_RETAIN);
+    struct bench_message m = {.seq = seq,
+                              .topic = str_of(topic),
+                              .payload = str_view(l->payload, l->conf->size),
+                              .qos = l->conf->qos,
+                              .is_retain = l->conf->scenario == BENCH_RETAIN,
+                              .is_dup = is_dup};
+    bench_client_publish(p, &m);
+}
+
+static void publish(struct bench_load *l, struct bench_client *p)
+{
+    uint64_t seq = p->seq++;
+    bench_load_send(l, p, seq, false);
     l->result.published++;
 }
 
@@ -316,6 +326,7 @@ static void all_ready(struct bench_load *l)
             l->phase = BENCH_PHASE_DRAIN;
         break;
     case BENCH_PAIRS:
+    case BENCH_FAILOVER:
     case BENCH_FANIN:
     case BENCH_FANOUT:
     case BENCH_SHARED:
@@ -330,7 +341,12 @@ static void all_ready(struct bench_load *l)
 static void on_ready(void *arg, struct bench_client *c)
 {
     struct bench_load *l = arg;
-    (void)c;
+    if (l->conf->scenario == BENCH_FAILOVER)
+        bench_failover_ready(l, c);
+    if (l->phase != BENCH_PHASE_CONNECT) { /* back again */
+        go_on(l, c);
+        return;
+    }
     l->ready_count++;
     if (l->ready_count ==
         client_count(l) -
@@ -357,6 +373,8 @@ static void on_message(void *arg, struct bench_client *c, const struct codec_mqt
         struct bench_client *pub = &l->publisher[p.publisher];
         pub->delivered++;
         go_on(l, pub);
+        if (l->conf->scenario == BENCH_FAILOVER)
+            bench_failover_message(l, p.publisher);
     }
     if (l->conf->scenario == BENCH_RETAIN) {
         if (r->received == l->conf->filters) {
@@ -377,8 +395,9 @@ static void on_lost(void *arg, struct bench_client *c, const char *why)
 {
     struct bench_load *l = arg;
     l->result.connections_lost++;
-    (void)c;
-    if (l->phase != BENCH_PHASE_DONE)
+    if (l->conf->scenario == BENCH_FAILOVER && l->phase != BENCH_PHASE_DONE)
+        bench_failover_lost(l, c);
+    else if (l->phase != BENCH_PHASE_DONE)
         fail(l, why);
 }
 
@@ -436,7 +455,8 @@ static void client_init(struct bench_load *l, struct bench_client *c, uint32_t i
                                .tls = l->tls,
                                .index = index,
                                .is_publisher = is_publisher,
-                               .is_clean = is_publisher || !conf->is_persistent,
+                               .is_clean = !conf->is_persistent ||
+                                           (is_publisher && conf->scenario != BENCH_FAILOVER),
                                .filter = filter_of};
     list_init(&c->dirty);
     if (is_publisher || conf->scenario == BENCH_CONN)
@@ -477,6 +497,8 @@ void bench_load_play(struct bench_load *l, const struct bench_conf *conf, struct
                              : conf->subscribers;
     l->track = mem_new(l->track_count * sizeof *l->track);
     l->payload = mem_new(conf->size);
+    if (conf->scenario == BENCH_FAILOVER)
+        bench_failover_init(l);
     struct progress_timer p = {.load = l, .progress = progress};
     net_timer_init(&p.timer, progress_fn, &p);
     usec_t now = net_clock_now();
@@ -493,12 +515,11 @@ void bench_load_play(struct bench_load *l, const struct bench_conf *conf, struct
 
 void bench_load_deinit(struct bench_load *l)
 {
+    bench_failover_deinit(l);
     for (uint32_t i = 0; i < l->conf->publishers; i++)
-        if (l->publisher[i].stream != NULL)
-            net_stream_forget(l->publisher[i].stream);
+        bench_client_deinit(&l->publisher[i]);
     for (uint32_t i = 0; i < l->conf->subscribers; i++)
-        if (l->subscriber[i].stream != NULL)
-            net_stream_forget(l->subscriber[i].stream);
+        bench_client_deinit(&l->subscriber[i]);
     for (size_t t = 0; t < l->track_count; t++)
         bench_track_deinit(&l->track[t]);
     l->track = mem_free(l->track);

@@ -21,8 +21,19 @@ struct bench_result {
     uint64_t received_in_run; /* until publishing stopped */
     uint64_t lost, duplicate, reordered;
     uint64_t cpu_usec, cpu_self_usec; /* of --pid, of this process, during the run and drain */
-    uint64_t connections_lost;
+    uint64_t connections_lost,
+        sessions_lost; /* sessions_lost: persistent ones that the broker forgot */
     const char *error; /* a sentence: the run failed; NULL: it did not */
+};
+
+/* Failover: one publisher and its subscriber. */
+struct bench_pair {
+    usec_t broken_at; /* when the first connection of it was lost; 0: messages flow */
+    struct bench_retry {
+        struct net_timer timer;
+        struct bench_load *load;
+        struct bench_client *client;
+    } retry[2]; /* publisher, subscriber */
 };
 
 struct bench_load {
@@ -34,6 +45,8 @@ struct bench_load {
     struct bench_track *track;
     size_t track_count;
     struct bench_hist hist;
+    struct bench_hist outage; /* failover: from a pair's lost connection to its next message */
+    struct bench_pair *pair;  /* failover */
     struct bench_result result;
     uint32_t connect_next, ready_count; /* of all clients, publishers last */
     struct list dirty;                  /* publishers that may go on */
@@ -52,3 +65,6 @@ struct bench_load {
 void bench_load_play(struct bench_load *l, const struct bench_conf *conf, struct net_loop *loop,
                      struct net_tls *tls, void (*progress)(const struct bench_load *l));
 void bench_load_deinit(struct bench_load *l);
+
+/* Publisher p sends its message number seq (again). */
+void bench_load_send(struct bench_load *l, struct bench_client *p, uint64_t seq, bool is_dup);

@@ -28,7 +28,8 @@ static bool is_broken(const struct bench_load *l)
 {
     const struct bench_result *r = &l->result;
     uint8_t qos = l->conf->qos < l->conf->sub_qos ? l->conf->qos : l->conf->sub_qos;
-    return r->error != NULL || (qos > 0 && r->lost > 0) || (qos == 2 && r->duplicate > 0);
+    return r->error != NULL || r->sessions_lost > 0 || (qos > 0 && r->lost > 0) ||
+           (qos == 2 && r->duplicate > 0);
 }
 
 int main(int argc, char **argv)

@@ -36,7 +36,7 @@ static uint64_t messages(const struct bench_load *l)
 static double rate_of(const struct bench_load *l)
 {
     const struct bench_result *r = &l->result;
-    bool is_received = l->conf->scenario <= BENCH_SHARED;
+    bool is_received = l->conf->scenario <= BENCH_SHARED || l->conf->scenario == BENCH_FAILOVER;
     return per_sec(is_received ? r->received_in_run : r->published, r->run_usec);
 }
 
@@ -64,6 +64,12 @@ void bench_report_text(const struct bench_load *l)
         printf("  latency           p50 %.2f  p99 %.2f  p99.9 %.2f  max %.2f ms\n",
                ms(bench_hist_quantile(&l->hist, 500)), ms(bench_hist_quantile(&l->hist, 990)),
                ms(bench_hist_quantile(&l->hist, 999)), ms(l->hist.max));
+    if (c->scenario == BENCH_FAILOVER)
+        printf("  connections lost  %10llu, sessions lost %llu; outages %llu: p50 %.0f  p99 %.0f  "
+               "max %.0f ms\n",
+               (unsigned long long)r->connections_lost, (unsigned long long)r->sessions_lost,
+               (unsigned long long)l->outage.count, ms(bench_hist_quantile(&l->outage, 500)),
+               ms(bench_hist_quantile(&l->outage, 990)), ms(l->outage.max));
     if (c->pid_count > 0 && messages(l) > 0)
         printf("  broker CPU        %10.3f us a message (%.1f ms)\n",
                (double)r->cpu_usec / (double)messages(l), ms(r->cpu_usec));
@@ -91,11 +97,14 @@ void bench_report_json(const struct bench_load *l)
            per_sec(r->received, r->drain_usec), ms(r->first_usec));
     printf("\"published\":%llu,\"acknowledged\":%llu,\"received\":%llu,\"lost\":%llu,\"duplicate\":"
            "%llu,"
-           "\"reordered\":%llu,\"connections_lost\":%llu,",
+           "\"reordered\":%llu,\"connections_lost\":%llu,\"sessions_lost\":%llu,\"outages\":%llu,"
+           "\"outage_p50_ms\":%.3f,\"outage_p99_ms\":%.3f,\"outage_max_ms\":%.3f,",
            (unsigned long long)r->published, (unsigned long long)r->acked,
            (unsigned long long)r->received, (unsigned long long)r->lost,
            (unsigned long long)r->duplicate, (unsigned long long)r->reordered,
-           (unsigned long long)r->connections_lost);
+           (unsigned long long)r->connections_lost, (unsigned long long)r->sessions_lost,
+           (unsigned long long)l->outage.count, ms(bench_hist_quantile(&l->outage, 500)),
+           ms(bench_hist_quantile(&l->outage, 990)), ms(l->outage.max));
     printf("\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f,",
            ms(bench_hist_quantile(&l->hist, 500)), ms(bench_hist_quantile(&l->hist, 990)),
            ms(bench_hist_quantile(&l->hist, 999)), ms(l->hist.max));
