@@ -14,6 +14,7 @@
 #include "bench/payload.h"
 #include "net/clock.h"
 
+#define CONNECT_USEC_MAX (60 * USEC_SEC) /* a part whose clients are not ready by then has failed */
 #define TICK_USEC (1 * USEC_MSEC) /* matters for --rate: how fine the load is spread */
 
 /* ---- who talks to whom ----------------------------------------------------------------------- */
@@ -421,6 +422,8 @@ static void tick(void *arg, usec_t now)
 {
     struct bench_load *l = arg;
     net_timer_set(l->loop, &l->timer, now + TICK_USEC);
+    if (l->phase == BENCH_PHASE_CONNECT && now > l->round_began + CONNECT_USEC_MAX)
+        fail(l, "not all clients could connect");
     if (l->phase == BENCH_PHASE_RUN) {
         if (l->conf->rate != 0)
             publish_at_rate(l, now);
