@@ -44,6 +44,8 @@ void raft_init(struct raft *r, const struct raft_conf *conf, const struct raft_b
     for (size_t i = 0; i < b->later_count; i++) {
         c = raft_config_decode(b->later[i].payload);
         must(c != NULL);
+        if (b->later[i].index <= r->log.commit)
+            raft_config_rollback_all(r); /* the ones before are of no use any more */
         raft_config_push(r, NULL, b->later[i].index, c);
     }
     raft_election_arm(r);
