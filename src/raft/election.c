@@ -148,6 +148,7 @@ void raft_campaign(struct raft *r, struct raft_out *out, uint64_t epoch)
     raft_election_arm(r);
     if (r->role == RAFT_LEADER || !raft_is_promotable(r))
         return;
+    raft_wake(r, out);
     if (epoch != 0) {
         stand(r, out, epoch);
         return;
