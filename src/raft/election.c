@@ -25,7 +25,14 @@ void raft_election_arm(struct raft *r)
 
 bool raft_is_promotable(const struct raft *r)
 {
-    return !r->is_removed && r->installing == 0 && raft_config_is_voter(raft_config_get(r), r->id);
+    if (r->is_removed || r->installing != 0)
+        return false;
+    /* A change that takes our vote away counts when it is committed: until then it may be that
+     * only we have it, and that nobody else can be elected. */
+    for (size_t i = 0; i < r->config_count; i++)
+        if (raft_config_is_voter(r->config[i].config, r->id))
+            return true;
+    return false;
 }
 
 bool raft_in_lease(const struct raft *r)
