@@ -1,8 +1,10 @@
-/* One Raft group under everything that can go wrong, by the seed.  SPDX-License-Identifier: Apache-2.0
+/* One Raft group under everything that can go wrong, by the seed.  SPDX-License-Identifier:
+ * Apache-2.0
  *
- * First the safety phase: crashes, wiped disks, partitions, loss, duplicates, late and reordered messages, slow disks,
- * stopped processes, drifting clocks, changes of membership, transfers, compaction; which of them, and how much, is drawn
- * from the seed.  Then all is healed and the group must serve everybody within a bound.  The calls of the clients must be
+ * First the safety phase: crashes, wiped disks, partitions, loss, duplicates, late and
+ * reordered messages, slow disks, stopped processes, drifting clocks, changes of membership,
+ * transfers, compaction; which of them, and how much, is drawn from the seed.  Then all is
+ * healed and the group must serve everybody within a bound.  The calls of the clients must be
  * linearizable throughout. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +22,8 @@
 #define OPS_PER_KEY 48
 #define CHAOS_MAX (20 * USEC_SEC)
 #define HEAL_MAX (15 * USEC_SEC)
-#define CATCH_UP_MAX (3 * USEC_SEC) /* matters: a follower that is sent one append per heartbeat needs longer */
+/* matters: a follower that is sent one append per heartbeat needs longer */
+#define CATCH_UP_MAX (3 * USEC_SEC)
 #define SEARCH_STEPS 300000
 
 struct swarm {
@@ -233,7 +236,8 @@ static void change_members(struct play *p, struct group_node *leader)
         const struct raft_member *m = raft_config_find(c, g->node[i].id);
         struct raft_member x = {.id = g->node[i].id, .store.b[0] = (uint8_t)i};
         if (m != NULL)
-            x.role = m->role == RAFT_LEARNER && rng_chance(&g->w.rng, 500000) ? RAFT_VOTER : m->role;
+            x.role =
+                m->role == RAFT_LEARNER && rng_chance(&g->w.rng, 500000) ? RAFT_VOTER : m->role;
         else
             x.role = RAFT_LEARNER;
         if (x.role == RAFT_LEARNER && i >= g->o.voters && !random)
@@ -277,7 +281,8 @@ static void operate(void *arg, struct world_event *ev)
         if (p->is_healed || !whole || (p->s.conf && rng_chance(&g->w.rng, 300000)))
             change_members(p, l);
     }
-    world_plan(&g->w, &p->operate, rng_between(&g->w.rng, 100 * USEC_MSEC, 400 * USEC_MSEC), operate);
+    world_plan(&g->w, &p->operate, rng_between(&g->w.rng, 100 * USEC_MSEC, 400 * USEC_MSEC),
+               operate);
 }
 
 /* ---- one seed ---- */
@@ -336,8 +341,8 @@ static void draw(struct play *p)
     bool drift = rng_chance(r, 500000);
     group_init(&p->g, &o);
     for (size_t i = 0; drift && i < o.nodes; i++)
-        p->g.node[i].clock.ppm = (int32_t)rng_below(r, 2 * o.conf.drift_ppm) -
-                                 (int32_t)o.conf.drift_ppm;
+        p->g.node[i].clock.ppm =
+            (int32_t)rng_below(r, 2 * o.conf.drift_ppm) - (int32_t)o.conf.drift_ppm;
 }
 
 static void heal(struct play *p)

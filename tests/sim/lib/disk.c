@@ -1,6 +1,8 @@
-/* The simulated log: what is durable, what was handed over, and what a crash leaves.  SPDX-License-Identifier: Apache-2.0
+/* The simulated log: what is durable, what was handed over, and what a crash leaves.  SPDX-
+ * License-Identifier: Apache-2.0
  *
- * Batches become durable in the order they were handed over, each whole or not at all (a torn one fails its checksum). */
+ * Batches become durable in the order they were handed over, each whole or not at all (a torn
+ * one fails its checksum). */
 #include "base/mem.h"
 #include "sim/lib/group.h"
 

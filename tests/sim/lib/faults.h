@@ -7,17 +7,18 @@
 #define SIM_NODE_MAX 16
 
 struct sim_net {
-    size_t count;                          /* nodes 0 .. count - 1 */
-    bool cut[SIM_NODE_MAX][SIM_NODE_MAX];  /* [from][to]: nothing passes */
-    usec_t delay_min, delay_max;           /* usual way */
-    uint32_t loss_ppm, dup_ppm, slow_ppm;  /* slow: up to slow_max instead */
+    size_t count;                         /* nodes 0 .. count - 1 */
+    bool cut[SIM_NODE_MAX][SIM_NODE_MAX]; /* [from][to]: nothing passes */
+    usec_t delay_min, delay_max;          /* usual way */
+    uint32_t loss_ppm, dup_ppm, slow_ppm; /* slow: up to slow_max instead */
     usec_t slow_max;
 };
 
 /* All lines good and clean; the usual delay stays. */
 void sim_net_heal(struct sim_net *n);
 
-/* One random partition: halves, one node alone, one way only, or a bridge (two sides that share one node). */
+/* One random partition: halves, one node alone, one way only, or a bridge (two sides that share
+ * one node). */
 void sim_net_split(struct sim_net *n, struct rng *rng);
 
 /* How many copies of a message arrive (0, 1 or 2), and after how long each. */

@@ -83,7 +83,8 @@ static void wake_waits(struct group_node *n)
     n->wait_count = kept;
 }
 
-/* The call whose entry this is has taken effect; one whose place was taken by another never will. */
+/* The call whose entry this is has taken effect; one whose place was taken by another never
+ * will. */
 static void settle(struct group_node *n, const struct raft_entry *e)
 {
     size_t kept = 0;
@@ -150,8 +151,7 @@ static void apply_todo(struct group_node *n, size_t count)
 
 static void carry_apply(struct group_node *n, const struct raft_out *out)
 {
-    n->todo =
-        mem_grow(n->todo, &n->todo_cap, n->todo_count + out->apply_count, sizeof *n->todo);
+    n->todo = mem_grow(n->todo, &n->todo_cap, n->todo_count + out->apply_count, sizeof *n->todo);
     for (size_t i = 0; i < out->apply_count; i++)
         n->todo[n->todo_count++] = out->apply[i];
 }
@@ -340,7 +340,8 @@ static void answer_fetch(struct later *l)
     uint64_t i = l->fetch.first;
     struct buf data = {0};
     (void)buf_reserve(&data, 1);
-    for (; i <= l->fetch.last && count < countof(e) && i > d->base && i <= d->base + d->count; i++) {
+    for (; i <= l->fetch.last && count < countof(e) && i > d->base && i <= d->base + d->count;
+         i++) {
         const struct group_entry *x = &d->entry[i - d->base - 1];
         if (count > 0 && bytes + x->payload.n > l->fetch.bytes_max)
             break;

@@ -1,9 +1,10 @@
 /* One Raft group in a simulated world: replicas, their hosts, disks and the lines between them.
  * SPDX-License-Identifier: Apache-2.0
  *
- * A host here does what any host must do (raft/raft.h, "The host's turn"), with every freedom it has drawn from the seed:
- * late disks, late application, lost streams, entries forgotten and read back.  The checker looks at what is on the disks
- * and on the lines, not at what the replicas think. */
+ * A host here does what any host must do (raft/raft.h, "The host's turn"), with every freedom
+ * it has drawn from the seed: late disks, late application, lost streams, entries forgotten and
+ * read back.  The checker looks at what is on the disks and on the lines, not at what the
+ * replicas think. */
 #pragma once
 
 #include "base/list.h"
@@ -50,9 +51,9 @@ struct group_disk {
     struct group_entry *entry; /* base + 1 and up */
     size_t count, cap;
     struct raft_hard hard;
-    struct list queue;        /* group_write: handed over, not durable */
-    uint64_t flushing;        /* seq of the last in the batch under way, 0: idle */
-    struct group_app app;     /* the durable state machine */
+    struct list queue;    /* group_write: handed over, not durable */
+    uint64_t flushing;    /* seq of the last in the batch under way, 0: idle */
+    struct group_app app; /* the durable state machine */
 };
 
 /* A client's call on a node that waits for its end. */
@@ -81,7 +82,7 @@ struct group_node {
     struct group_disk disk;
     struct group_app app;
     struct world_event timer;
-    bool is_applying; /* later applications are planned */
+    bool is_applying;        /* later applications are planned */
     struct raft_entry *todo; /* handed out, not applied */
     size_t todo_count, todo_cap;
     struct group_hold *hold;
@@ -95,17 +96,17 @@ struct group_node {
 
 /* What must stay true of the whole: invariants 11 to 13 of src/raft/README.md. */
 struct group_truth {
-    uint64_t *leader;   /* by term: replica */
-    uint64_t *term;     /* by index: of the committed entry */
-    uint64_t *hash;     /* by index: of the state after it */
+    uint64_t *leader; /* by term: replica */
+    uint64_t *term;   /* by index: of the committed entry */
+    uint64_t *hash;   /* by index: of the state after it */
     uint64_t committed;
     struct group_fact { /* every entry that was ever written: what it is and what came before */
         uint64_t index, term, payload, before;
-    } *fact;
+    } * fact;
     size_t fact_cap, fact_count;
     struct group_vote {
         uint64_t id, term, to;
-    } *vote;
+    } * vote;
     size_t vote_count, vote_cap;
     struct raft_config *config; /* latest committed */
     uint64_t config_index;
@@ -113,12 +114,13 @@ struct group_truth {
 
 struct group_options {
     size_t nodes, voters;
-    usec_t disk_min, disk_max;   /* one flush */
+    usec_t disk_min, disk_max; /* one flush */
     bool has_late_apply;
-    uint32_t keep_app_ppm;       /* chance that the applied state becomes durable, per application */
+    /* chance that the applied state becomes durable, per application */
+    uint32_t keep_app_ppm;
     uint32_t stream_fail_ppm;
     usec_t stream_max;
-    uint32_t compact_ppm;        /* chance of a compaction per application */
+    uint32_t compact_ppm; /* chance of a compaction per application */
     struct raft_conf conf;
 };
 
@@ -132,7 +134,8 @@ struct group {
     struct group_truth truth;
     struct raft_message_store store;
     bool is_nested; /* a replica is being stepped */
-    void (*done)(struct group *g, uint64_t op, bool ok, uint64_t value); /* end of a client's call */
+    /* end of a client's call */
+    void (*done)(struct group *g, uint64_t op, bool ok, uint64_t value);
     uint64_t messages, snapshots;
     bool has_lying_disk; /* planted fault: says durable before it is */
 };
@@ -152,8 +155,10 @@ struct group_node *group_by_id(struct group *g, uint64_t id);
 /* The node that leads with the highest term, or NULL. */
 struct group_node *group_leader(struct group *g);
 
-/* A client's call, at the node now; g->done says how it ends, or never.  False: certainly not done. */
-bool group_call(struct group_node *n, uint64_t op, enum linear_kind kind, uint8_t key, uint64_t arg);
+/* A client's call, at the node now; g->done says how it ends, or never.  False: certainly not
+ * done. */
+bool group_call(struct group_node *n, uint64_t op, enum linear_kind kind, uint8_t key,
+                uint64_t arg);
 
 /* ---- disk.c ---- */
 void group_disk_init(struct group_disk *d);

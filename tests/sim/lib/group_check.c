@@ -56,8 +56,7 @@ static bool is_durable(struct group *g, const struct raft_config *c, uint64_t in
     int8_t has[RAFT_MEMBER_MAX] = {0};
     for (size_t i = 0; i < c->count; i++) {
         const struct group_node *n = group_by_id(g, c->member[i].id);
-        if (n == NULL || group_disk_term(&n->disk, index) == term ||
-            n->disk.app.applied >= index)
+        if (n == NULL || group_disk_term(&n->disk, index) == term || n->disk.app.applied >= index)
             has[i] = 1; /* a wiped one may have had it: its word was good when it gave it */
     }
     return raft_quorum_tally(c, has) == RAFT_TALLY_WON;
@@ -69,7 +68,8 @@ static void check_commit(struct group_node *n)
     const struct raft *r = &n->raft;
     uint64_t commit = r->log.commit;
     if (commit < n->commit_seen)
-        fail(n, "commit of %llu went back from %llu to %llu", U(n->id), U(n->commit_seen), U(commit));
+        fail(n, "commit of %llu went back from %llu to %llu", U(n->id), U(n->commit_seen),
+             U(commit));
     if (commit >= GROUP_INDEX_MAX) {
         fail(n, "log too long for the checker");
         return;
@@ -174,14 +174,16 @@ void group_check_message(struct group_node *n, const struct raft_message *m)
     if (m->type == RAFT_MSG_APPEND_REPLY && !m->is_refused && m->index > 0 &&
         group_disk_term(d, m->index) == 0 && d->app.applied < m->index)
         fail(n, "%llu acknowledges %llu before it is durable", U(n->id), U(m->index));
-    if (m->type == RAFT_MSG_APPEND_REPLY && !m->is_refused && m->index > d->base && m->index >= n->raft.log.base &&
+    if (m->type == RAFT_MSG_APPEND_REPLY && !m->is_refused && m->index > d->base &&
+        m->index >= n->raft.log.base &&
         group_disk_term(d, m->index) != raft_term_at(&n->raft, m->index))
         fail(n, "%llu acknowledges %llu, durable is another entry", U(n->id), U(m->index));
     if (d->hard.term < m->term && m->type != RAFT_MSG_PREVOTE && m->type != RAFT_MSG_PREVOTE_REPLY)
         fail(n, "%llu speaks in term %llu before it is durable", U(n->id), U(m->term));
 }
 
-/* Every two consecutive configurations share a quorum: the voters stay, or it goes through a joint one. */
+/* Every two consecutive configurations share a quorum: the voters stay, or it goes through a
+ * joint one. */
 static bool may_follow(const struct raft_config *a, const struct raft_config *b)
 {
     for (int side = 0; side < 2; side++) {

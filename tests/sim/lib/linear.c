@@ -1,8 +1,9 @@
 /* The search for an order.  SPDX-License-Identifier: Apache-2.0
  *
- * Depth first.  At each step any operation may come next whose call is not after the earliest return of those not yet
- * done.  A (done, value) seen before is not entered again.  Reads that fit are taken at once: they change nothing, so
- * taking them early never hurts.  Operations with unknown end need not be done. */
+ * Depth first.  At each step any operation may come next whose call is not after the earliest
+ * return of those not yet done.  A (done, value) seen before is not entered again.  Reads that
+ * fit are taken at once: they change nothing, so taking them early never hurts.  Operations
+ * with unknown end need not be done. */
 #include "sim/lib/linear.h"
 
 #include <stdlib.h>
@@ -13,12 +14,12 @@
 struct search {
     const struct linear_op *op;
     size_t count, words;
-    uint64_t *done;   /* bits */
-    uint64_t *seen;   /* hash set of (done, value), 0: free */
+    uint64_t *done; /* bits */
+    uint64_t *seen; /* hash set of (done, value), 0: free */
     size_t seen_cap, seen_count;
     size_t must_left; /* operations with a known end that are not done */
     size_t steps;
-    size_t low;       /* all before are done */
+    size_t low; /* all before are done */
 };
 
 uint64_t linear_append(uint64_t list, uint64_t item)

@@ -1,7 +1,8 @@
 /* Is a history of one value linearizable?  SPDX-License-Identifier: Apache-2.0
  *
- * Wing and Gong's search with Lowe's memory of (set of operations done, value): an order of the operations in which each
- * takes effect between its call and its return and every read returns what the writes before it left. */
+ * Wing and Gong's search with Lowe's memory of (set of operations done, value): an order of the
+ * operations in which each takes effect between its call and its return and every read returns
+ * what the writes before it left. */
 #pragma once
 
 #include "base/buf.h"
@@ -15,9 +16,11 @@ enum linear_kind {
 
 struct linear_op {
     enum linear_kind kind;
-    uint64_t arg;   /* written, or returned by a read */
+    uint64_t arg; /* written, or returned by a read */
     usec_t call;
-    usec_t ret;     /* USEC_NEVER: it is not known whether or when it took effect (a read of that kind says nothing) */
+    /* USEC_NEVER: it is not known whether or when it took effect (a read of that kind says
+     * nothing) */
+    usec_t ret;
 };
 
 /* A list told by one number: never the same for two different lists, but for chance. */
