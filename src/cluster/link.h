@@ -111,13 +111,16 @@ void cluster_request_refuse(struct cluster_request *rq);
 uint32_t cluster_link_loop(const struct cluster_link *l);
 uint32_t cluster_link_loop_count(const struct cluster_link *l);
 
-/* Streams: one side writes, the other reads; for snapshots.  Not to ourselves. */
+/* Streams: the side that opens writes, the other reads; for snapshots.  Not to ourselves. */
 struct cluster_stream_ops {
-    void (*writable)(void *arg,
-                     struct cluster_stream *s); /* writer: accepted, or there is credit again */
-    void (*data)(void *arg, struct cluster_stream *s, struct str piece); /* reader: in order */
-    /* reader: 0 the writer ended; writer: 0 the reader finished (cluster_stream_finish) with this
-     * last word. Or an outcome. The last call; s is gone after it. */
+    /* Writer: the reader has accepted, or there is credit again. */
+    void (*writable)(void *arg, struct cluster_stream *s);
+    /* Reader: in order. */
+    void (*data)(void *arg, struct cluster_stream *s, struct str piece);
+    /* The last call.
+     * Writer: 0, the reader has finished with this last word; or an outcome; s is gone.
+     * Reader: 0, the writer has ended: s is the reader's until it calls cluster_stream_finish or
+     * _abort, now or later; or an outcome, and s is gone. */
     void (*closed)(void *arg, struct cluster_stream *s, int outcome, struct str word);
 };
 

@@ -1,0 +1,538 @@
+/* Connections: preface, hello, frames, keepalive, backing off.  SPDX-License-Identifier: Apache-2.0
+ *
+ * The side that dials sends an 8 byte preface in the clear ("BLNK", version, lane, loop u16) so
+ * that the other side can hand the socket to the right loop before anything else is read; then TLS
+ * if configured; then a HELLO, answered by WELCOME or BYE.  Requests go from the dialler to the
+ * acceptor only: each side dials its own.
+ *
+ * States of a dialled one: DOWN -> CONNECTING (dial) -> UP (WELCOME) -> DOWN (any end; waits
+ * backoff).  An accepted one lives from its HELLO to its end.  In CONNECTING frames wait in
+ * pending. Never: keeps a frame for a later connection. */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "cluster/link_priv.h"
+#include "codec/record.h"
+
+#define PING_EVERY (2 * USEC_SEC)
+#define SILENCE_MAX (6 * USEC_SEC)
+#define DIAL_MAX (3 * USEC_SEC)
+#define BACKOFF_MIN (100 * USEC_MSEC)
+#define BACKOFF_MAX (5 * USEC_SEC)
+
+enum {
+    HELLO_UUID = 1,
+    HELLO_EPOCH,
+    HELLO_TARGET,
+    HELLO_LABEL,
+    HELLO_VERSION_MIN,
+    HELLO_VERSION_MAX
+};
+
+struct conn_key {
+    struct uuid peer;
+    uint32_t lane, loop;
+};
+
+static bool conn_eq(const void *item, const void *key)
+{
+    const struct link_conn *c = item;
+    const struct conn_key *k = key;
+    return uuid_eq(&c->peer, &k->peer) && c->lane == k->lane && c->loop == k->loop;
+}
+
+static uint64_t conn_hash(const struct uuid *peer, uint32_t lane, uint32_t loop)
+{
+    return hash_bytes(peer->b, sizeof peer->b, (uint64_t)lane << 32 | loop);
+}
+
+struct link_conn *cluster_conn_find(struct cluster_link *l, const struct uuid *peer,
+                                    enum cluster_lane lane, uint32_t loop)
+{
+    struct conn_key k = {*peer, lane, loop};
+    return map_find(&l->conns, conn_hash(peer, lane, loop), conn_eq, &k);
+}
+
+bool cluster_conn_is_full(const struct link_conn *c, size_t more)
+{
+    size_t waiting = c->pending.n + (c->s != NULL ? net_stream_out_len(c->s) : 0);
+    return waiting > 0 && waiting + more > LINK_QUEUE_BYTES_MAX;
+}
+
+/* --- frames --- */
+
+static void put_be32(uint8_t *p, uint32_t v)
+{
+    for (int i = 3; i >= 0; i--, v >>= 8)
+        p[i] = (uint8_t)v;
+}
+
+static void put_frame(struct buf *b, const struct link_head *h, struct str payload)
+{
+    uint8_t *p = buf_reserve(b, LINK_HEAD_LEN + payload.n);
+    put_be32(p, (uint32_t)payload.n);
+    p[4] = h->type;
+    p[5] = 0;
+    p[6] = (uint8_t)(h->service >> 8);
+    p[7] = (uint8_t)h->service;
+    put_be32(p + 8, (uint32_t)(h->id >> 32));
+    put_be32(p + 12, (uint32_t)h->id);
+    put_be32(p + 16, h->shard);
+    put_be32(p + 20, h->timeout_ms);
+    if (payload.n > 0)
+        memcpy(p + LINK_HEAD_LEN, payload.p, payload.n);
+    b->n += LINK_HEAD_LEN + payload.n;
+}
+
+void cluster_conn_put(struct link_conn *c, const struct link_head *h, struct str payload)
+{
+    bool is_hello = h->type <= LINK_FRAME_BYE;
+    if (c->state == LINK_ST_DOWN)
+        return;
+    struct buf *b = c->state == LINK_ST_UP || is_hello ? net_stream_out(c->s) : &c->pending;
+    put_frame(b, h, payload);
+    c->l->stats.frames_out++;
+    c->l->stats.bytes_out += LINK_HEAD_LEN + payload.n;
+    if (!c->is_dialer && !c->is_paused && net_stream_is_high(c->s)) {
+        c->is_paused = true; /* it does not take our replies: take no more requests */
+        net_stream_pause(c->s);
+    }
+}
+
+static void put_hello(struct link_conn *c, uint8_t type)
+{
+    struct buf b = {0};
+    struct link_head h = {.type = type};
+    codec_record_begin(&b, type, 1);
+    codec_record_bytes(&b, HELLO_UUID, str_view(c->l->conf.self.b, 16));
+    codec_record_u64(&b, HELLO_EPOCH, c->l->conf.epoch);
+    codec_record_bytes(&b, HELLO_TARGET, str_view(c->peer.b, 16));
+    codec_record_u64(&b, HELLO_LABEL, c->l->conf.label);
+    codec_record_u64(&b, HELLO_VERSION_MIN, LINK_VERSION);
+    codec_record_u64(&b, HELLO_VERSION_MAX, LINK_VERSION);
+    cluster_conn_put(c, &h, buf_str(&b));
+    buf_deinit(&b);
+}
+
+struct hello {
+    struct uuid uuid, target;
+    uint64_t epoch, label, version_min, version_max;
+};
+
+static bool get_hello(struct str payload, struct hello *out)
+{
+    struct codec_cursor c = codec_cursor_of(payload);
+    struct codec_field f;
+    uint8_t kind, version;
+    *out = (struct hello){0};
+    codec_record_head(&c, &kind, &version);
+    while (codec_record_next(&c, &f)) {
+        if (f.tag == HELLO_UUID && f.bytes.n == 16)
+            memcpy(out->uuid.b, f.bytes.p, 16);
+        else if (f.tag == HELLO_TARGET && f.bytes.n == 16)
+            memcpy(out->target.b, f.bytes.p, 16);
+        else if (f.tag == HELLO_EPOCH)
+            out->epoch = f.u64;
+        else if (f.tag == HELLO_LABEL)
+            out->label = f.u64;
+        else if (f.tag == HELLO_VERSION_MIN)
+            out->version_min = f.u64;
+        else if (f.tag == HELLO_VERSION_MAX)
+            out->version_max = f.u64;
+    }
+    return !c.bad;
+}
+
+/* The certificate, if there is TLS, must be the one of that node. */
+static bool certified(const struct link_conn *c, const struct uuid *uuid)
+{
+    struct net_stream_identity id;
+    char want[16 + UUID_TEXT] = "node:";
+    if (c->l->tls == NULL)
+        return true;
+    uuid_format(uuid, want + 5);
+    return net_stream_identity(c->s, &id) && str_eq(id.san_uri, str_of(want));
+}
+
+/* NULL: welcome; else why not, for a person on either side. */
+static const char *judge(const struct link_conn *c, const struct hello *h)
+{
+    if (h->version_min > LINK_VERSION || h->version_max < LINK_VERSION)
+        return "the protocol versions do not overlap";
+    if (h->label != c->l->conf.label)
+        return "clusterConfig.env differs";
+    if (!uuid_eq(&h->target, &c->l->conf.self))
+        return "another node lives at this address";
+    if (c->is_dialer && !uuid_eq(&h->uuid, &c->peer))
+        return "another node answered";
+    if (!certified(c, &h->uuid))
+        return "the certificate is not that of this node";
+    return NULL;
+}
+
+static void say_bye(struct link_conn *c, const char *why)
+{
+    struct link_head h = {.type = LINK_FRAME_BYE};
+    cluster_conn_put(c, &h, str_of(why));
+    cluster_conn_end(c, why);
+}
+
+static void set_up(struct link_conn *c, const struct hello *h)
+{
+    c->peer = h->uuid;
+    c->epoch = h->epoch;
+    c->state = LINK_ST_UP;
+    c->backoff = 0;
+    if (c->pending.n > 0)
+        buf_put_str(net_stream_out(c->s), buf_str(&c->pending));
+    buf_deinit(&c->pending);
+}
+
+static void on_hello(struct link_conn *c, const struct link_head *head, struct str payload)
+{
+    struct hello h;
+    uint8_t want = c->is_dialer ? LINK_FRAME_WELCOME : LINK_FRAME_HELLO;
+    if (head->type == LINK_FRAME_BYE) {
+        char why[128];
+        str_copy(why, sizeof why, payload);
+        log_line(c->l->conf.log, LOG_LEVEL_WARN, "cluster.link.refused",
+                 "the other side refused us: %s", why);
+        cluster_conn_end(c, NULL);
+        return;
+    }
+    if (head->type != want || !get_hello(payload, &h)) {
+        cluster_conn_end(c, "not the link protocol");
+        return;
+    }
+    const char *why = judge(c, &h);
+    if (why != NULL) {
+        say_bye(c, why);
+        return;
+    }
+    if (!c->is_dialer) {
+        c->peer = h.uuid;
+        put_hello(c, LINK_FRAME_WELCOME);
+    }
+    set_up(c, &h);
+}
+
+static void get_head(const uint8_t *p, struct link_head *h)
+{
+    struct codec_cursor c = codec_cursor_of(str_view(p, LINK_HEAD_LEN));
+    h->len = codec_cursor_u32(&c);
+    h->type = codec_cursor_u8(&c);
+    (void)codec_cursor_u8(&c);
+    h->service = codec_cursor_u16(&c);
+    h->id = codec_cursor_u64(&c);
+    h->shard = codec_cursor_u32(&c);
+    h->timeout_ms = codec_cursor_u32(&c);
+}
+
+static size_t on_read(void *arg, struct net_stream *s, const uint8_t *p, size_t n)
+{
+    struct link_conn *c = arg;
+    size_t done = 0;
+    c->heard_at = net_loop_now(c->l->conf.loop);
+    while (c->s == s && !c->is_ending && n - done >= LINK_HEAD_LEN) {
+        struct link_head h;
+        get_head(p + done, &h);
+        if (h.len > CLUSTER_PAYLOAD_MAX) {
+            cluster_conn_end(c, "a frame is too long");
+            return n;
+        }
+        if (n - done < LINK_HEAD_LEN + (size_t)h.len) {
+            net_stream_want(s, LINK_HEAD_LEN + (size_t)h.len);
+            break;
+        }
+        struct str payload = str_view(p + done + LINK_HEAD_LEN, h.len);
+        done += LINK_HEAD_LEN + (size_t)h.len;
+        c->l->stats.frames_in++;
+        c->l->stats.bytes_in += LINK_HEAD_LEN + (size_t)h.len;
+        if (c->state == LINK_ST_UP)
+            cluster_link_on_frame(c, &h, payload);
+        else
+            on_hello(c, &h, payload);
+    }
+    return c->s == s && !c->is_ending ? done : n;
+}
+
+static void on_drained(void *arg, struct net_stream *s)
+{
+    struct link_conn *c = arg;
+    if (c->is_paused) {
+        c->is_paused = false;
+        net_stream_resume(s);
+    }
+}
+
+/* --- the end of one --- */
+
+static void dial_stop(struct link_conn *c)
+{
+    if (c->dial == NULL)
+        return;
+    c->dial = net_watch_free(c->dial);
+    if (c->fd >= 0)
+        close(c->fd);
+    c->fd = -1;
+}
+
+static void drop_everything(struct link_conn *c)
+{
+    struct cluster_link *l = c->l;
+    net_timer_del(l->conf.loop, &c->timer);
+    c->s = NULL;
+    c->state = LINK_ST_DOWN;
+    c->is_paused = c->is_ending = false;
+    buf_deinit(&c->pending);
+    cluster_requests_forget(c);
+    cluster_streams_break(c, CLUSTER_LINK_E_UNREACHABLE);
+    /* only what is there now: a callback may call again */
+    struct list lost;
+    list_init(&lost);
+    for (struct list *it; (it = list_pop_front(&c->calls)) != NULL;)
+        list_push_back(&lost, it);
+    for (struct list *it; (it = lost.next) != &lost;)
+        cluster_call_end(l, container_of(it, struct link_call, link), CLUSTER_LINK_E_UNREACHABLE,
+                         STR(""));
+}
+
+static void back_off(struct link_conn *c)
+{
+    struct rng *r = net_loop_rng(c->l->conf.loop);
+    c->backoff = c->backoff == 0 ? BACKOFF_MIN : usec_min(2 * c->backoff, BACKOFF_MAX);
+    c->retry_at = net_loop_now(c->l->conf.loop) + rng_between(r, c->backoff / 2, c->backoff);
+}
+
+static void ended(struct link_conn *c)
+{
+    struct cluster_link *l = c->l;
+    bool was_dialer = c->is_dialer;
+    struct uuid peer = c->peer;
+    if (was_dialer) {
+        back_off(c);
+        drop_everything(c);
+        if (!l->is_closing)
+            l->conf.lost(l->conf.arg, &peer);
+    } else {
+        cluster_conn_free(c);
+    }
+}
+
+static void dial_failed(struct link_conn *c)
+{
+    dial_stop(c);
+    c->l->stats.connects_failed++;
+    ended(c);
+}
+
+static void on_closed(void *arg, struct net_stream *s, enum net_stream_end why)
+{
+    struct link_conn *c = arg;
+    (void)s;
+    (void)why;
+    c->s = NULL;
+    ended(c);
+}
+
+/* Ours is forgotten at once, the bytes leave by themselves. */
+void cluster_conn_end(struct link_conn *c, const char *why)
+{
+    char peer[UUID_TEXT];
+    if (c->s == NULL)
+        return;
+    if (why != NULL) {
+        uuid_format(&c->peer, peer);
+        log_line(c->l->conf.log, LOG_LEVEL_WARN, "cluster.link.closed", "link %s %s closed: %s",
+                 c->is_dialer ? "to" : "from", peer, why);
+    }
+    c->is_ending = true;
+    net_stream_close(c->s); /* closed() follows in a later turn */
+}
+
+void cluster_conn_free(struct link_conn *c)
+{
+    struct cluster_link *l = c->l;
+    if (c->s != NULL)
+        net_stream_forget(c->s);
+    dial_stop(c);
+    drop_everything(c);
+    if (c->is_dialer)
+        (void)map_del(&l->conns, conn_hash(&c->peer, c->lane, c->loop), c);
+    list_del(&c->link);
+    map_deinit(&c->streams);
+    mem_free(c);
+}
+
+void cluster_link_down(struct cluster_link *l, const struct uuid *peer)
+{
+    for (size_t at = 0;;) {
+        struct link_conn *c = map_next(&l->conns, &at);
+        if (c == NULL)
+            break;
+        if (!uuid_eq(&c->peer, peer))
+            continue;
+        cluster_conn_free(c);
+        at = 0; /* the map has changed */
+    }
+    list_each(&l->accepted, it)
+    {
+        struct link_conn *c = container_of(it, struct link_conn, link);
+        if (uuid_eq(&c->peer, peer))
+            cluster_conn_end(c, NULL);
+    }
+}
+
+/* --- keepalive --- */
+
+static void on_timer(void *arg, usec_t now)
+{
+    struct link_conn *c = arg;
+    if (c->dial != NULL) { /* a connect that takes too long */
+        dial_failed(c);
+        return;
+    }
+    if (now - c->heard_at > SILENCE_MAX && !c->is_paused) {
+        log_line(c->l->conf.log, LOG_LEVEL_WARN, "cluster.link.silent",
+                 "a link is silent for %u s: closed", (unsigned)(SILENCE_MAX / USEC_SEC));
+        net_stream_abort(c->s); /* closed() follows in this turn */
+        return;
+    }
+    if (c->is_dialer && c->state == LINK_ST_UP) {
+        struct link_head h = {.type = LINK_FRAME_PING};
+        cluster_conn_put(c, &h, STR(""));
+    }
+    net_timer_set(c->l->conf.loop, &c->timer, now + PING_EVERY);
+}
+
+static const struct net_stream_ops conn_ops = {
+    .read = on_read, .drained = on_drained, .closed = on_closed};
+
+static struct link_conn *conn_new(struct cluster_link *l, enum cluster_lane lane, bool is_dialer)
+{
+    struct link_conn *c = mem_new(sizeof *c);
+    c->l = l;
+    c->lane = lane;
+    c->is_dialer = is_dialer;
+    list_init(&c->calls);
+    list_init(&c->requests);
+    list_init(&c->link);
+    net_timer_init(&c->timer, on_timer, c);
+    return c;
+}
+
+static void begin(struct link_conn *c, usec_t first)
+{
+    usec_t now = net_loop_now(c->l->conf.loop);
+    c->state = LINK_ST_CONNECTING;
+    c->heard_at = now;
+    net_timer_set(c->l->conf.loop, &c->timer, now + first);
+}
+
+static struct net_stream_conf stream_conf(struct link_conn *c, struct net_tls *tls,
+                                          const char *tls_name)
+{
+    return (struct net_stream_conf){
+        .ops = &conn_ops,
+        .arg = c,
+        .limits = &c->l->limits,
+        .tls = tls,
+        .tls_name = tls_name,
+        .connect_usec_max = DIAL_MAX,
+    };
+}
+
+/* The socket is connected, or has failed: the preface goes in the clear, what follows is the
+ * stream's. */
+static void on_dialled(void *arg, unsigned events)
+{
+    struct link_conn *c = arg;
+    char name[UUID_TEXT];
+    int fd = c->fd, err = 0;
+    socklen_t len = sizeof err;
+    (void)events;
+    uint8_t p[LINK_PREFACE_LEN] = {'B',
+                                   'L',
+                                   'N',
+                                   'K',
+                                   LINK_VERSION,
+                                   (uint8_t)c->lane,
+                                   (uint8_t)(c->loop >> 8),
+                                   (uint8_t)c->loop};
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) < 0 || err != 0 ||
+        send(fd, p, sizeof p, MSG_NOSIGNAL) != (ssize_t)sizeof p) {
+        dial_failed(c);
+        return;
+    }
+    c->fd = -1; /* the stream takes it */
+    dial_stop(c);
+    uuid_format(&c->peer, name);
+    struct net_stream_conf conf = stream_conf(c, c->l->tls, name);
+    if (net_stream_adopt(c->l->conf.loop, fd, &conf, &c->s) != 0) {
+        c->s = NULL;
+        ended(c);
+        return;
+    }
+    begin(c, PING_EVERY);
+    put_hello(c, LINK_FRAME_HELLO);
+}
+
+static int dial_socket(const struct net_address *to)
+{
+    int one = 1;
+    int fd = socket(to->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    socklen_t len = to->sa.sa_family == AF_INET6 ? sizeof to->v6 : sizeof to->v4;
+    if (connect(fd, &to->sa, len) < 0 && errno != EINPROGRESS) {
+        int r = -errno;
+        close(fd);
+        return r;
+    }
+    return fd;
+}
+
+struct link_conn *cluster_conn_dial(struct cluster_link *l, const struct uuid *peer,
+                                    const struct link_peer *p, enum cluster_lane lane,
+                                    uint32_t loop)
+{
+    struct link_conn *c = cluster_conn_find(l, peer, lane, loop);
+    if (c == NULL) {
+        c = conn_new(l, lane, true);
+        c->peer = *peer;
+        c->loop = loop;
+        map_put(&l->conns, conn_hash(peer, lane, loop), c);
+    }
+    must(c->state == LINK_ST_DOWN);
+    if (net_loop_now(l->conf.loop) < c->retry_at)
+        return NULL;
+    l->stats.connects++;
+    c->fd = dial_socket(&p->addr);
+    if (c->fd < 0) {
+        l->stats.connects_failed++;
+        back_off(c);
+        return NULL;
+    }
+    c->dial = net_watch_new(l->conf.loop, c->fd, NET_WATCH_WRITE, on_dialled, c);
+    begin(c, DIAL_MAX);
+    return c;
+}
+
+void cluster_link_adopt(struct cluster_link *l, int fd, enum cluster_lane lane,
+                        struct net_tls *server_tls)
+{
+    struct link_conn *c = conn_new(l, lane, false);
+    struct net_stream_conf conf = stream_conf(c, server_tls, NULL);
+    c->loop = l->conf.index;
+    if (net_stream_adopt(l->conf.loop, fd, &conf, &c->s) != 0) {
+        mem_free(c);
+        return;
+    }
+    list_push_back(&l->accepted, &c->link);
+    begin(c, PING_EVERY);
+}
