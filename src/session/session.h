@@ -127,7 +127,7 @@ struct session_end {
 enum session_note_type {
     SESSION_NOTE_INVALID_TOPIC,         /* a publish was refused with PUBACK or PUBREC; text: the topic */
     SESSION_NOTE_INVALID_TOPIC_FILTER,  /* text: the filter */
-    SESSION_NOTE_OVERSIZE_PACKET_DROPPED, /* larger than the client's Maximum Packet Size; text: the packet's type */
+    SESSION_NOTE_OVERSIZE_PACKET_DROPPED, /* a reply over the client's Maximum Packet Size; text: the packet's type */
     SESSION_NOTE_STALLED,               /* nothing acknowledged for MaxResendTimes x ResendTimeoutSeconds */
     SESSION_NOTE_THROTTLED,             /* MsgPubPerSec reached: reading pauses */
 };
@@ -296,8 +296,13 @@ enum session_deliver_outcome {
     SESSION_DELIVER_E_FULL,       /* stored: nothing done, offer it again when session_capacity allows */
 };
 
-/* Sends or queues one message; appends to out->bytes, makes no effects except NOTE.  0: its bytes are written (or a
- * stored one needs nothing more).  The no-local rule and permissions are the host's matter. */
+/* Packet ids in flight at once, at most: also what may have been sent and not recorded as sent when a node dies.  After
+ * such a death redeliver the first SESSION_WINDOW_MAX messages with is_dup: they might have been sent. */
+#define SESSION_WINDOW_MAX 1024
+
+/* Sends or queues one message; appends to out->bytes and adds to out->counts, but leaves the effects of the call before
+ * as they are, so it may be made while they are carried out.  0: its bytes are written (or a stored one needs nothing
+ * more).  The no-local rule and permissions are the host's matter. */
 int session_deliver(struct session *s, const struct session_delivery *d, struct session_out *out);
 
 /* How many more stored messages it takes now; 0 while the output is blocked. */
@@ -311,7 +316,8 @@ struct session_commit {
     size_t rec_count;
 };
 
-/* Takes what there is to commit; false: nothing new or one is still under way (SESSION_EV_COMMITTED ends it).  Also
+/* Takes what there is to commit.  Ask on SESSION_FX_COMMIT and after deliveries of stored messages (one that had to be
+ * dropped is done).  false: nothing new or one is still under way (SESSION_EV_COMMITTED ends it).  Also
  * works after SESSION_FX_END, for the last commit with the detach. */
 bool session_commit_take(struct session *s, struct session_commit *out_commit);
 
