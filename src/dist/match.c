@@ -34,7 +34,7 @@ struct dist_trie *dist_edge_find(const struct dist_edges *e, uint64_t hash,
             continue;
         struct dist_trie *c = (struct dist_trie *)(uintptr_t)(v & DIST_SLOT_MASK);
         if (c->parent == parent && c->hash == (uint32_t)hash && c->len == level.n &&
-            memcmp(c->text, level.p, level.n) == 0)
+            (level.n == 0 || memcmp(c->text, level.p, level.n) == 0))
             return c;
     }
 }

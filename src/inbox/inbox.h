@@ -7,10 +7,11 @@
  * that a body stored once for many sessions stays with all of them: at most 16 copies of a payload
  * in a tenant, whatever the fan-out.
  *
- * A session lives from the attach that made it (its incarnation, an hlc) to its end; every attach
- * increments mod.  Commands of its owner carry both and are refused when they are stale
- * (INBOX_E_NONE: another life; INBOX_E_CONFLICT: another owner), which fences a connection that was
- * taken over.  Inserts carry the incarnation alone.
+ * A session lives from the attach that made it to its end; this life is its incarnation, a number
+ * that no other life of any session has.  Every attach increments mod.  Commands of its owner carry
+ * both and are refused when they are stale (INBOX_E_NONE: another life; INBOX_E_CONFLICT: another
+ * owner, or none), which fences a connection that was taken over.  Inserts carry the incarnation
+ * alone.
  *
  * QoS 1 and 2 messages get a dense seq from 1; packet id = seq % 65535 + 1, so it survives every
  * failover.  acked is cumulative: all seqs up to it are finished.  Above it a seq is queued, or has
@@ -25,13 +26,13 @@
 #define INBOX_NEVER UINT32_MAX /* session expiry: never [MQTT5 3.1.2.11.2] */
 #define INBOX_LIMIT_MAX 65534u /* messages in a queue: packet ids never clash */
 #define INBOX_INLINE_MAX 128u  /* a message up to this many bytes is stored with each session */
-#define INBOX_SHARE_MIN 4u /* a longer one is stored once when so many sessions of a shelf get it  \
-                            */
+#define INBOX_SHARE_MIN                                                                            \
+    4u /* a longer one is stored once when so many sessions of a shelf get it                      \
+        */
 #define INBOX_SUB_IDS_MAX 16u     /* Subscription Identifiers kept with one queued message */
 #define INBOX_SUBS_MAX 65535u     /* subscriptions of a session, whatever the tenant's limit says */
 #define INBOX_RECEIVED_MAX 65535u /* unreleased inbound QoS 2 ids of a session */
-#define INBOX_DEDUP_MAX                                                                            \
-    4096u /* exchanges of publishers that a session remembers behind its queue */
+#define INBOX_DEDUP_MAX 1024u     /* exchanges of publishers remembered behind a queue */
 #define INBOX_WILL_RETRY_MS                                                                        \
     5000u /* a taken will that nobody confirmed is offered again after this */
 
@@ -61,6 +62,9 @@ enum inbox_phase {
 };
 
 const struct range_machine_ops *inbox_machine(void);
+
+/* Asserts the invariants of README.md on what inbox_machine()->new gave: for tests. */
+void inbox_machine_check(const void *m);
 
 /* --- keys
  * ------------------------------------------------------------------------------------------------------------
