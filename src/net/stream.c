@@ -451,8 +451,10 @@ static void open_now(struct net_stream *s)
         if (s->ops && s->ops->opened)
             s->ops->opened(s->arg, s);
     }
-    if (s->extra && s->stage == NET_STREAM_OPEN && !s->in && !s->extra->is_rate_paused)
+    if (s->extra && s->stage == NET_STREAM_OPEN && !s->extra->is_rate_paused)
         extra_free(s);
+    if (s->tls && net_tls_link_has_pending(s->tls))
+        net_stream_later(s, NET_STREAM_TODO_OFFER); /* came together with the end of the handshake */
     net_stream_interest(s);
 }
 

@@ -9,6 +9,7 @@ Suite *loop_suite(void);
 Suite *mailbox_suite(void);
 Suite *stream_suite(void);
 Suite *address_suite(void);
+Suite *wrap_suite(void);
 
 static inline struct net_loop *loop_new(unsigned index, struct net_grace *grace)
 {

@@ -12,6 +12,8 @@ Suite *unit_suites(int i)
         return stream_suite();
     case 3:
         return address_suite();
+    case 4:
+        return wrap_suite();
     default:
         return NULL;
     }
