@@ -36,6 +36,9 @@ struct str net_http_method(const struct net_http_request *q); /* "GET" */
 struct str net_http_path(const struct net_http_request *q);   /* decoded, without the query */
 struct str net_http_header(const struct net_http_request *q,
                            const char *name); /* p == NULL: absent */
+/* The i-th header; false behind the last. */
+bool net_http_header_at(const struct net_http_request *q, size_t i, struct str *out_name,
+                        struct str *out_value);
 struct str net_http_query(const struct net_http_request *q,
                           const char *key); /* decoded; p == NULL: absent */
 struct str net_http_body(struct net_http_request *q);

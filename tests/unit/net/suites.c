@@ -14,6 +14,8 @@ Suite *unit_suites(int i)
         return address_suite();
     case 4:
         return wrap_suite();
+    case 5:
+        return http_suite();
     default:
         return NULL;
     }

@@ -1,0 +1,323 @@
+/* The HTTP server, on libevent's.  SPDX-License-Identifier: Apache-2.0
+ *
+ * 1. A request is in http->live from its arrival until its answer is given; freeing the server
+ * answers what is left with 503.
+ * 2. connection_count counts what libevent has accepted for us and not yet closed.
+ *
+ * Never: parses HTTP itself; blocks. */
+#include "net/http.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
+#include <event2/http.h>
+#include <event2/http_struct.h>
+#include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
+#include <openssl/ssl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "net/listener_priv.h"
+#include "net/loop_priv.h"
+#include "net/tls_priv.h"
+
+#define BODY_BYTES_MAX ((size_t)1024 * 1024)
+#define HEAD_BYTES_MAX 16384
+#define IDLE_USEC_MAX (30 * USEC_SEC)
+#define BACKLOG 128
+
+struct net_http {
+    struct net_loop *loop;
+    struct net_http_conf conf;
+    struct evhttp *server;
+    struct evhttp_bound_socket *bound;
+    struct net_address address;
+    struct list live;
+    char *unix_path;
+};
+
+struct net_http_request {
+    struct list link;
+    struct net_http *http;
+    struct evhttp_request *ev;
+    struct evkeyvalq query;
+    char *path;
+    bool has_query;
+};
+
+static void request_free(struct net_http_request *q)
+{
+    list_del(&q->link);
+    if (q->has_query)
+        evhttp_clear_headers(&q->query);
+    mem_free(q->path);
+    mem_free(q);
+}
+
+/* The connection has gone before the answer: the answer will go nowhere. */
+static void on_gone(struct evhttp_connection *c, void *arg)
+{
+    (void)c;
+    ((struct net_http_request *)arg)->ev = NULL;
+}
+
+static void on_request(struct evhttp_request *ev, void *arg)
+{
+    struct net_http *h = arg;
+    net_loop_open(h->loop);
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(ev);
+    const char *path = uri ? evhttp_uri_get_path(uri) : NULL,
+               *query = uri ? evhttp_uri_get_query(uri) : NULL;
+    char *decoded = evhttp_uridecode(path && path[0] ? path : "/", 0, NULL);
+    if (!decoded) {
+        evhttp_send_error(ev, 400, "Bad Request");
+        return;
+    }
+    struct net_http_request *q = mem_new(sizeof *q);
+    q->http = h;
+    q->ev = ev;
+    q->path = mem_dup(decoded, strlen(decoded));
+    free(decoded);
+    q->has_query = query && evhttp_parse_query_str(query, &q->query) == 0;
+    list_push_back(&h->live, &q->link);
+    evhttp_connection_set_closecb(evhttp_request_get_connection(ev), on_gone, q);
+    h->conf.request(h->conf.arg, q);
+}
+
+static struct bufferevent *on_tls(struct event_base *base, void *arg)
+{
+    struct net_http *h = arg;
+    SSL *ssl = net_tls_ssl_new(h->conf.tls);
+    struct bufferevent *b = bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
+                                                           BEV_OPT_CLOSE_ON_FREE);
+    if (b)
+        bufferevent_openssl_set_allow_dirty_shutdown(b, 1);
+    return b;
+}
+
+static int say(char *out_error, int r, const char *where)
+{
+    snprintf(out_error, 256, "cannot listen on %s: %s%s", where, strerrordesc_np(-r),
+             r == -EADDRINUSE ? "; another process already listens there" : "");
+    return r;
+}
+
+static int socket_new(struct net_http *h, char out_error[256])
+{
+    if (h->conf.unix_path) {
+        int fd = net_listener_unix_bind(h->conf.unix_path, h->conf.unix_mode, h->conf.unix_group);
+        return fd < 0 ? say(out_error, fd, h->conf.unix_path) : fd;
+    }
+    struct net_address a;
+    if (net_address_parse(str_of(h->conf.address), &a)) {
+        snprintf(out_error, 256, "\"%s\" is not ADDRESS:PORT", h->conf.address);
+        return -EINVAL;
+    }
+    int one = 1, fd = socket(a.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return say(out_error, -errno, h->conf.address);
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    socklen_t len = a.sa.sa_family == AF_INET ? sizeof a.v4 : sizeof a.v6;
+    if (bind(fd, &a.sa, len) < 0) {
+        int r = -errno;
+        close(fd);
+        return say(out_error, r, h->conf.address);
+    }
+    return fd;
+}
+
+static void settings(struct net_http *h)
+{
+    usec_t idle = h->conf.idle_usec_max ? h->conf.idle_usec_max : IDLE_USEC_MAX;
+    struct timeval tv = {.tv_sec = (time_t)(idle / USEC_SEC),
+                         .tv_usec = (suseconds_t)(idle % USEC_SEC)};
+    evhttp_set_timeout_tv(h->server, &tv);
+    evhttp_set_max_headers_size(h->server, HEAD_BYTES_MAX);
+    evhttp_set_max_body_size(
+        h->server, (ssize_t)(h->conf.body_bytes_max ? h->conf.body_bytes_max : BODY_BYTES_MAX));
+    evhttp_set_allowed_methods(h->server, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PUT |
+                                              EVHTTP_REQ_DELETE | EVHTTP_REQ_HEAD);
+    evhttp_set_default_content_type(h->server, NULL);
+    evhttp_set_gencb(h->server, on_request, h);
+    if (h->conf.tls)
+        evhttp_set_bevcb(h->server, on_tls, h);
+}
+
+int net_http_new(struct net_loop *l, const struct net_http_conf *conf, char out_error[256],
+                 struct net_http **out_http)
+{
+    struct net_http *h = mem_new(sizeof *h);
+    h->loop = l;
+    h->conf = *conf;
+    list_init(&h->live);
+    int fd = socket_new(h, out_error);
+    if (fd < 0) {
+        mem_free(h);
+        return err_trace(fd);
+    }
+    h->server = evhttp_new(l->base);
+    must(h->server != NULL);
+    settings(h);
+    h->bound = listen(fd, BACKLOG) == 0 ? evhttp_accept_socket_with_handle(h->server, fd) : NULL;
+    if (!h->bound) {
+        int r = errno ? -errno : -ENOMEM;
+        close(fd);
+        evhttp_free(h->server);
+        mem_free(h);
+        return say(out_error, r, conf->unix_path ? conf->unix_path : conf->address);
+    }
+    h->conf.tls = conf->tls ? net_tls_ref(conf->tls) : NULL;
+    if (conf->unix_path) {
+        h->unix_path = mem_dup(conf->unix_path, strlen(conf->unix_path));
+        h->address.sa.sa_family = AF_UNIX;
+    } else {
+        socklen_t len = sizeof h->address.v6;
+        must(getsockname(fd, &h->address.sa, &len) == 0);
+    }
+    *out_http = h;
+    return 0;
+}
+
+struct net_http *net_http_free(struct net_http *h)
+{
+    if (!h)
+        return NULL;
+    for (struct list *x; (x = list_pop_front(&h->live)) != NULL;) {
+        struct net_http_request *q = container_of(x, struct net_http_request, link);
+        net_http_reply(q, 503, "text/plain", STR("stopping\n"));
+    }
+    evhttp_free(h->server);
+    net_tls_unref(h->conf.tls);
+    if (h->unix_path)
+        (void)unlink(h->unix_path);
+    mem_free(h->unix_path);
+    return mem_free(h);
+}
+
+const struct net_address *net_http_address(const struct net_http *h)
+{
+    return &h->address;
+}
+
+struct str net_http_method(const struct net_http_request *q)
+{
+    switch (q->ev ? evhttp_request_get_command(q->ev) : EVHTTP_REQ_GET) {
+    case EVHTTP_REQ_POST:
+        return STR("POST");
+    case EVHTTP_REQ_PUT:
+        return STR("PUT");
+    case EVHTTP_REQ_DELETE:
+        return STR("DELETE");
+    case EVHTTP_REQ_HEAD:
+        return STR("HEAD");
+    case EVHTTP_REQ_GET:
+    case EVHTTP_REQ_OPTIONS:
+    case EVHTTP_REQ_TRACE:
+    case EVHTTP_REQ_CONNECT:
+    case EVHTTP_REQ_PATCH:
+        break;
+    }
+    return STR("GET");
+}
+
+struct str net_http_path(const struct net_http_request *q)
+{
+    return str_of(q->path);
+}
+
+struct str net_http_header(const struct net_http_request *q, const char *name)
+{
+    return str_of(q->ev ? evhttp_find_header(evhttp_request_get_input_headers(q->ev), name) : NULL);
+}
+
+bool net_http_header_at(const struct net_http_request *q, size_t i, struct str *out_name,
+                        struct str *out_value)
+{
+    const struct evkeyval *kv = q->ev ? evhttp_request_get_input_headers(q->ev)->tqh_first : NULL;
+    for (; kv && i > 0; i--)
+        kv = kv->next.tqe_next;
+    if (!kv)
+        return false;
+    *out_name = str_of(kv->key);
+    *out_value = str_of(kv->value);
+    return true;
+}
+
+struct str net_http_query(const struct net_http_request *q, const char *key)
+{
+    return str_of(q->has_query ? evhttp_find_header(&q->query, key) : NULL);
+}
+
+struct str net_http_body(struct net_http_request *q)
+{
+    struct evbuffer *b = q->ev ? evhttp_request_get_input_buffer(q->ev) : NULL;
+    size_t n = b ? evbuffer_get_length(b) : 0;
+    return n ? str_view(evbuffer_pullup(b, -1), n) : STR("");
+}
+
+static evutil_socket_t fd_of(const struct net_http_request *q)
+{
+    struct evhttp_connection *c = q->ev ? evhttp_request_get_connection(q->ev) : NULL;
+    return c ? bufferevent_getfd(evhttp_connection_get_bufferevent(c)) : -1;
+}
+
+bool net_http_peer(const struct net_http_request *q, struct net_address *out)
+{
+    struct sockaddr_storage ss = {0};
+    socklen_t len = sizeof ss;
+    memset(out, 0, sizeof *out);
+    evutil_socket_t fd = fd_of(q);
+    if (fd < 0 || getpeername(fd, (struct sockaddr *)&ss, &len) < 0)
+        return false;
+    if (ss.ss_family == AF_UNIX)
+        out->sa.sa_family = AF_UNIX;
+    else
+        memcpy(&out->v6, &ss, sizeof out->v6);
+    return true;
+}
+
+bool net_http_peer_cred(const struct net_http_request *q, uint32_t *out_uid, uint32_t *out_gid)
+{
+    struct ucred c;
+    socklen_t len = sizeof c;
+    evutil_socket_t fd = fd_of(q);
+    if (q->http->address.sa.sa_family != AF_UNIX || fd < 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &len) < 0)
+        return false;
+    *out_uid = c.uid;
+    *out_gid = c.gid;
+    return true;
+}
+
+void net_http_reply_header(struct net_http_request *q, const char *name, struct str value)
+{
+    char z[512];
+    if (!q->ev)
+        return;
+    str_copy(z, sizeof z, value);
+    (void)evhttp_add_header(evhttp_request_get_output_headers(q->ev), name,
+                            z); /* refuses line breaks */
+}
+
+void net_http_reply(struct net_http_request *q, int status, const char *content_type,
+                    struct str body)
+{
+    struct evhttp_request *ev = q->ev;
+    if (ev) {
+        struct evbuffer *b = evbuffer_new();
+        must(b != NULL);
+        evhttp_connection_set_closecb(evhttp_request_get_connection(ev), NULL, NULL);
+        if (content_type)
+            (void)evhttp_add_header(evhttp_request_get_output_headers(ev), "Content-Type",
+                                    content_type);
+        must(evbuffer_add(b, body.p, body.n) == 0);
+        evhttp_send_reply(ev, status, NULL, b);
+        evbuffer_free(b);
+    }
+    request_free(q);
+}
