@@ -144,6 +144,8 @@ static void number_write(struct raft *r, struct raft_out *out)
     /* commit is a hint, written when something else is */
     r->hard.commit = r->log.commit;
     p->hard = r->hard;
+    if (raft_canary(RAFT_CANARY_DOUBLE_VOTE) && p->hard.vote == r->id)
+        p->hard.vote = 0;
     r->write = mem_grow(r->write, &r->write_cap, r->write_count + 1, sizeof *r->write);
     r->write[r->write_count++] = (struct raft_write){p->seq, r->log.last};
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/mem.h"
+#include "raft/canary_priv.h"
 #include "raft/raft.h"
 
 /* ---- log.c ---- */

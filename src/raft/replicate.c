@@ -279,7 +279,8 @@ void raft_recv_append_reply(struct raft *r, struct raft_out *out, const struct r
     raft_commit_advance(r, out);
     if (r->role != RAFT_LEADER || (p = raft_peer_find(r, m->from)) == NULL)
         return;
-    raft_pump(r, out, p);
+    if (!raft_canary(RAFT_CANARY_NOT_ACK_CLOCKED))
+        raft_pump(r, out, p);
     raft_transfer_push(r, out);
 }
 
@@ -291,6 +292,9 @@ static void append_entries(struct raft *r, struct raft_out *out, const struct ra
     uint32_t i = 0;
     while (i < m->entry_count && raft_log_term(l, m->entry[i].index) == m->entry[i].term)
         i++;
+    if (raft_canary(RAFT_CANARY_TRUNCATE) && i > 0 && i == m->entry_count &&
+        m->entry[i - 1].index < l->last)
+        i--;
     if (i == m->entry_count)
         return;
     uint64_t first = m->entry[i].index;
@@ -357,8 +361,11 @@ void raft_recv_append(struct raft *r, struct raft_out *out, const struct raft_me
     append_entries(r, out, m);
     uint64_t last = m->index + m->entry_count;
     raft_commit_set(r, out, m->commit < last ? m->commit : last);
+    if (raft_canary(RAFT_CANARY_OVER_COMMIT) && m->commit > l->stable)
+        raft_commit_set(r, out, l->last);
     reply.index = last;
-    raft_send(r, out, reply, RAFT_NEEDS_ALL);
+    raft_send(r, out, reply,
+              raft_canary(RAFT_CANARY_ACK_UNFLUSHED) ? RAFT_NEEDS_NOTHING : RAFT_NEEDS_ALL);
 }
 
 /* ---- heartbeats ---- */

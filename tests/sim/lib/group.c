@@ -250,12 +250,19 @@ static void carry_reads(struct group_node *n, const struct raft_out *out)
 
 /* ---- the turn ---- */
 
+usec_t group_resumes_in(struct group_node *n)
+{
+    /* what has piled up is taken in no order; now and then something comes before all else */
+    usec_t in = usec_until(n->g->w.now, n->paused_until);
+    return in + (rng_chance(&n->g->w.rng, 200000) ? 0 : rng_below(&n->g->w.rng, 2 * USEC_MSEC));
+}
+
 static void timer_fires(void *arg, struct world_event *ev)
 {
     (void)arg;
     struct group_node *n = container_of(ev, struct group_node, timer);
     if (n->is_up && n->g->w.now < n->paused_until)
-        world_plan(&n->g->w, &n->timer, n->paused_until - n->g->w.now, timer_fires);
+        world_plan(&n->g->w, &n->timer, group_resumes_in(n), timer_fires);
     else if (n->is_up)
         group_step(n, (struct raft_event){.kind = RAFT_EV_TICK});
 }
@@ -426,7 +433,7 @@ static void happen(void *arg, struct world_event *ev)
     if (l->kind == LATER_REPLY) {
         l->g->done(l->g, l->op, l->ok, l->value);
     } else if (n->is_up && l->life == n->life && l->g->w.now < n->paused_until) {
-        later_plan(l, n->paused_until - l->g->w.now); /* stopped: all waits */
+        later_plan(l, group_resumes_in(n)); /* stopped: all waits */
         return;
     } else if (!n->is_up || (l->life != n->life && l->kind != LATER_MESSAGE)) {
         if (l->kind == LATER_STREAM_HEAD || l->kind == LATER_STREAM_END)

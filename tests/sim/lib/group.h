@@ -146,6 +146,9 @@ void group_deinit(struct group *g);
 /* The one caller of raft_step.  ev->now is filled in. */
 void group_step(struct group_node *n, struct raft_event ev);
 
+/* When a stopped node will get to something that waits for it. */
+usec_t group_resumes_in(struct group_node *n);
+
 void group_crash(struct group_node *n);
 void group_start(struct group_node *n);
 /* The disk is gone: a new replica, member of nothing. */
