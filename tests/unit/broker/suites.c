@@ -1,0 +1,8 @@
+/* The suites of broker.  SPDX-License-Identifier: Apache-2.0 */
+#include "unit/broker/suites.h"
+
+Suite *unit_suites(int i)
+{
+    static Suite *(*const suite[])(void) = {suite_acl, suite_metric, suite_auth};
+    return i < (int)countof(suite) ? suite[i]() : NULL;
+}

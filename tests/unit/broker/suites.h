@@ -1,0 +1,8 @@
+/* The suites of broker.  SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "unit/unit.h"
+
+Suite *suite_acl(void);
+Suite *suite_metric(void);
+Suite *suite_auth(void);
