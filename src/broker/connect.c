@@ -189,6 +189,9 @@ static void connect_attached(void *arg, const struct stores_attached *a)
     c->inflow->mod = a->mod;
     c->inflow->next_seq = a->acked_seq + 1;
     c->inflow->known_seq = a->next_seq;
+    /* What an earlier connection sent is not recorded: DUP says "might be" [MQTT5 3.3.1.1]. */
+    if (a->is_present)
+        c->inflow->dup_seq = usec_min(a->next_seq, a->acked_seq + 1 + SESSION_WINDOW_MAX);
     c->inflow->qos0_next_seq = a->qos0_acked_seq + 1;
     c->inflow->qos0_known_seq = a->qos0_next_seq;
     c->inflow->qos0_acked_seq = c->inflow->qos0_committed_seq = a->qos0_acked_seq;
