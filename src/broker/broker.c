@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "broker/conn_priv.h"
 #include "broker/inflow_priv.h"
+#include "broker/peer_priv.h"
 #include "broker/publish_priv.h"
 #include "broker/sys_priv.h"
 #include "dist/index.h"
@@ -118,6 +119,7 @@ static void loop_turn_end(void *arg)
     struct broker_loop *l = arg;
     broker_conn_turn_end(l);
     broker_cross_flush(l);
+    broker_peer_flush(l);
 }
 
 static void loop_slow(void *arg, usec_t now)
@@ -152,6 +154,7 @@ static void loop_deinit(struct broker_loop *l)
     net_defer_del(&l->turn_end);
     broker_targets_deinit(l);
     broker_cross_deinit(l);
+    broker_peer_deinit(l);
     map_deinit(&l->by_cookie);
     map_deinit(&l->transit);
     codec_mqtt_images_deinit(&l->images);
@@ -188,6 +191,7 @@ void broker_start(struct broker *b, struct stores *s)
     for (unsigned i = 0; i < b->loop_count; i++) {
         b->loop[i].stores = stores_client_get(s, i);
         b->loop[i].routes = stores_index(s);
+        broker_peer_init(&b->loop[i]);
     }
     if (!broker_tenant_find(b, STR("default"))) {
         struct session_settings value;

@@ -18,6 +18,7 @@
 #include "net/worker.h"
 
 struct broker;
+struct cluster_seat;
 struct stores;
 struct stores_host;
 
@@ -27,6 +28,7 @@ struct broker_conf {
     struct net_loop *const *loop; /* copied */
     unsigned loop_count;          /* 1..64 */
     struct net_worker *worker;    /* for password hashing */
+    struct cluster_seat *const *seat; /* [loop_count], outlives the broker; NULL: alone */
     uint64_t seed;                /* from a random source */
     const struct log *log;
     uint64_t memory_max;     /* bytes of queued messages and buffers in all; 0: no limit */

@@ -38,6 +38,7 @@ struct broker_loop {
     uint64_t member_version; /* hub: counts changes of this loop's members */
     struct broker_target_cache targets;
     struct broker_cross cross;
+    struct broker_peer *peer;             /* batches for other nodes, of this turn */
     struct codec_mqtt_images images;           /* of the message being delivered */
     struct session_out out[BROKER_STEP_DEPTH]; /* of steps within steps */
     unsigned depth;

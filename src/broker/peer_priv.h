@@ -1,13 +1,25 @@
 /* Messages for live sessions on other nodes, one batch per node and turn.
- * SPDX-License-Identifier: Apache-2.0 */
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A batch with a message of QoS 1 or 2 is a call whose reply says that the other node has handed it to its sessions;
+ * until then the publish is not acknowledged.  A batch of QoS 0 alone is a cast. */
 #pragma once
 
 #include "broker/loop_priv.h"
 
 struct dist_node;
 
-/* To the live subscribers of the message's topic there (cookie 0), or to one session.  false: there
- * is no way; counted
- * by the caller. */
+/* How the sending of one message ended: 0, or a reason code. */
+typedef void broker_peer_done(void *arg, uint8_t reason);
+
+/* To the live subscribers of the message's topic there (cookie 0), or to one session.  done is for QoS 1 and 2 (else
+ * NULL) and comes in a later turn.  false: there is no way or too much is waiting; done will not come. */
 bool broker_peer_send(struct broker_loop *l, const struct dist_node *to,
-                      const struct broker_cross_send *send);
+                      const struct broker_cross_send *send, broker_peer_done *done, void *arg);
+
+/* Hands the batches to the link; at the end of the turn. */
+void broker_peer_flush(struct broker_loop *l);
+
+/* Begins to listen to other nodes; when there is a cluster. */
+void broker_peer_init(struct broker_loop *l);
+void broker_peer_deinit(struct broker_loop *l);

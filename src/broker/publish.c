@@ -180,6 +180,24 @@ static void fan_inboxes(struct publish *p, const struct dist_receiver *const *in
                   publish_leg_begin(p));
 }
 
+static void peer_done(void *arg, uint8_t reason)
+{
+    publish_leg(arg, reason);
+}
+
+/* A leg if the message must not be lost on the way. */
+static bool fan_peer(struct publish *p, const struct dist_node *to, const struct broker_cross_send *send)
+{
+    if (p->msg->qos == 0)
+        return broker_peer_send(p->loop, to, send, NULL, NULL);
+    struct join *j = publish_leg_begin(p);
+    if (broker_peer_send(p->loop, to, send, peer_done, j))
+        return true;
+    j->legs--;
+    p->reason = CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR;
+    return false;
+}
+
 /* A live member of a shared subscription, wherever it is. */
 static void fan_member(struct publish *p, const struct dist_receiver *r)
 {
@@ -195,7 +213,7 @@ static void fan_member(struct publish *p, const struct dist_receiver *r)
     bool is_sent;
     unsigned to = broker_cookie_loop(send.cookie);
     if (!atomic_load_explicit(&r->node->is_local, memory_order_relaxed))
-        is_sent = broker_peer_send(p->loop, r->node, &send);
+        is_sent = fan_peer(p, r->node, &send);
     else if (to == p->loop->index)
         is_sent = broker_deliver_one(p->loop, &send);
     else
@@ -247,7 +265,7 @@ static void fan_nodes(struct publish *p, const struct broker_targets *t)
     struct broker_cross_send send = {
         .tenant = p->tenant, .msg = p->msg, .from_cookie = p->from_cookie};
     for (size_t i = 0; i < t->node_count; i++) {
-        if (!broker_peer_send(p->loop, t->node[i], &send))
+        if (!fan_peer(p, t->node[i], &send))
             broker_metric_add(broker_loop_metrics(p->loop, p->tenant), BROKER_M_DROP_LINK, 1);
         p->receivers++;
     }
