@@ -189,7 +189,9 @@ static bool queue_admit(struct session *s, struct session_queue *q, const struct
                         struct session_out *out)
 {
     struct session_flow *f = s->flow;
-    int64_t count_max = s->settings->session_inbox_size;
+    /* Messages of QoS 1 and 2 were, or will be, acknowledged to their publisher, whom the host slows long before: what
+     * is under way by then must find room, so for them the bytes are the limit. */
+    int64_t count_max = o->qos == 0 ? s->settings->session_inbox_size : UINT32_MAX;
     if (cost > s->queue_bytes_max)
         return false;
     while (q->count >= count_max || f->queue_bytes + cost > s->queue_bytes_max) {
