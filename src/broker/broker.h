@@ -24,12 +24,12 @@ struct stores_host;
 
 struct broker_conf {
     struct uuid node;
-    uint64_t epoch;               /* of this process */
-    struct net_loop *const *loop; /* copied */
-    unsigned loop_count;          /* 1..64 */
-    struct net_worker *worker;    /* for password hashing */
+    uint64_t epoch;                   /* of this process */
+    struct net_loop *const *loop;     /* copied */
+    unsigned loop_count;              /* 1..64 */
+    struct net_worker *worker;        /* for password hashing */
     struct cluster_seat *const *seat; /* [loop_count], outlives the broker; NULL: alone */
-    uint64_t seed;                /* from a random source */
+    uint64_t seed;                    /* from a random source */
     const struct log *log;
     uint64_t memory_max;     /* bytes of queued messages and buffers in all; 0: no limit */
     uint64_t connection_max; /* of the process; 0: no limit */

@@ -18,6 +18,7 @@
 
 #define SLOW_USEC_MAX                                                                              \
     (100 * USEC_MSEC) /* matters: two clients that wait for each other crawl, but go on */
+#define SLOW_CROSS_USEC (2 * USEC_MSEC) /* does not matter much: a look at another loop */
 #define CLOSE_DELAY_USEC_MAX                                                                       \
     (3 * USEC_SEC) /* does not matter: spreads those who come straight back */
 
@@ -396,6 +397,8 @@ static size_t conn_read(void *arg, struct net_stream *s, const uint8_t *p, size_
     broker_deliver_resumed(c);
     if (c->inflow)
         broker_inflow_pump(c);
+    if (!list_empty(&c->loop->slow)) /* this may be the one they wait for */
+        net_loop_defer(c->loop->net, &c->loop->turn_end);
     return used;
 }
 
@@ -476,13 +479,14 @@ void broker_conn_slow(struct broker_conn *c, uint64_t to_cookie)
 {
     if (c->is_slowed || !c->is_open || !c->stream)
         return;
+    bool is_here = to_cookie && broker_cookie_loop(to_cookie) == c->loop->index;
     c->is_slowed = true;
     c->slow_cookie = to_cookie;
-    c->slow_until = net_loop_now(c->loop->net) + SLOW_USEC_MAX;
+    c->slow_until = net_loop_now(c->loop->net) + (is_here ? SLOW_USEC_MAX : SLOW_CROSS_USEC);
     list_push_back(&c->loop->slow, &c->slow);
     net_stream_pause(c->stream);
     broker_metric_add(broker_loop_metrics(c->loop, c->tenant), BROKER_M_READ_PAUSED, 1);
-    if (!net_timer_is_set(&c->loop->slow_timer))
+    if (!net_timer_is_set(&c->loop->slow_timer) || c->slow_until < c->loop->slow_timer.node.at)
         net_timer_set(c->loop->net, &c->loop->slow_timer, c->slow_until);
 }
 
@@ -492,10 +496,8 @@ void broker_conn_slow_check(struct broker_loop *l)
     list_each(&l->slow, it)
     {
         struct broker_conn *c = container_of(it, struct broker_conn, slow);
-        struct broker_conn *to = broker_cookie_loop(c->slow_cookie) == l->index
-                                     ? broker_conn_find(l, c->slow_cookie)
-                                     : NULL;
-        bool is_local = broker_cookie_loop(c->slow_cookie) == l->index;
+        bool is_local = c->slow_cookie && broker_cookie_loop(c->slow_cookie) == l->index;
+        struct broker_conn *to = is_local ? broker_conn_find(l, c->slow_cookie) : NULL;
         bool is_over = now >= c->slow_until || (is_local && (!to || !to->is_stalled));
         if (!is_over && is_local)
             is_over = session_queue_count(to->session) <

@@ -12,7 +12,8 @@
 #define COPY_MAX 4096 /* does not matter much: from here on a reference costs less than a copy */
 #define SPARE_MAX 16  /* does not matter: batches kept for reuse */
 #define BATCH_KEEP_MAX ((size_t)256 << 10) /* a larger one is freed instead of kept */
-#define MAILBOX_MAX 65536                  /* does not matter: bytes are what bounds it */
+#define TIGHT_BYTES 65536 /* matters: fewer messages than a receiver's queue may hold */
+#define MAILBOX_MAX 65536 /* does not matter: bytes are what bounds it */
 
 struct broker_batch {
     struct net_mailbox_item item;
@@ -118,6 +119,12 @@ int broker_cross_put(struct broker_loop *l, unsigned to, const struct broker_cro
         put_view(at, m->publisher);
     }
     return 0;
+}
+
+bool broker_cross_is_tight(const struct broker_loop *l, unsigned to)
+{
+    return atomic_load_explicit(&l->broker->loop[to].cross.pending[l->index],
+                                memory_order_relaxed) > TIGHT_BYTES;
 }
 
 void broker_cross_flush(struct broker_loop *l)

@@ -47,5 +47,8 @@ struct broker_cross_send {
 must_use int broker_cross_put(struct broker_loop *l, unsigned to,
                               const struct broker_cross_send *send);
 
+/* So much is under way to that loop that a publisher of QoS 1 or 2 should wait a little. */
+bool broker_cross_is_tight(const struct broker_loop *l, unsigned to);
+
 /* Hands the batches over; at the end of the turn. */
 void broker_cross_flush(struct broker_loop *l);

@@ -69,8 +69,11 @@ void broker_deliver_held(struct broker_conn *to, uint8_t qos, struct broker_conn
         broker_conn_slow(from, to->cookie);
         return;
     }
-    if (count % mark != 0) /* one mail for each further quarter is enough */
-        return;
+    struct broker_loop *l = to->loop;
+    if (l->slow_from == from_cookie && l->slow_at == broker_loop_now(l))
+        return; /* told in this turn */
+    l->slow_from = from_cookie;
+    l->slow_at = broker_loop_now(l);
     struct slow_mail *m = mem_new(sizeof(*m));
     *m = (struct slow_mail){
         .broker = to->loop->broker, .from_cookie = from_cookie, .to_cookie = to->cookie};

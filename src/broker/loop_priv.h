@@ -38,7 +38,7 @@ struct broker_loop {
     uint64_t member_version; /* hub: counts changes of this loop's members */
     struct broker_target_cache targets;
     struct broker_cross cross;
-    struct broker_peer *peer;             /* batches for other nodes, of this turn */
+    struct broker_peer *peer;                  /* batches for other nodes, of this turn */
     struct codec_mqtt_images images;           /* of the message being delivered */
     struct session_out out[BROKER_STEP_DEPTH]; /* of steps within steps */
     unsigned depth;
@@ -52,6 +52,8 @@ struct broker_loop {
     struct list dirty; /* connections with something to do at the end of the turn */
     struct net_defer turn_end;
     struct net_timer slow_timer;
+    uint64_t slow_from; /* the last publisher of another loop told to wait, and when */
+    usec_t slow_at;
     struct net_timer second; /* ticks once a second: rates, overload, stalls */
     struct budget budget;    /* parent: the process */
     bool is_draining;

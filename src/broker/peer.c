@@ -15,8 +15,9 @@
 #include "codec/cursor.h"
 #include "dist/index.h"
 
-#define BATCH_BYTES_MAX ((size_t)8 << 20) /* matters: below CLUSTER_PAYLOAD_MAX; more in one turn is refused */
-#define CALL_USEC_MAX (5 * USEC_SEC)      /* matters: then the publisher hears that it failed */
+#define BATCH_BYTES_MAX                                                                            \
+    ((size_t)8 << 20) /* matters: below CLUSTER_PAYLOAD_MAX; more in one turn is refused */
+#define CALL_USEC_MAX (5 * USEC_SEC) /* matters: then the publisher hears that it failed */
 
 struct leg {
     broker_peer_done *done;

@@ -186,7 +186,8 @@ static void peer_done(void *arg, uint8_t reason)
 }
 
 /* A leg if the message must not be lost on the way. */
-static bool fan_peer(struct publish *p, const struct dist_node *to, const struct broker_cross_send *send)
+static bool fan_peer(struct publish *p, const struct dist_node *to,
+                     const struct broker_cross_send *send)
 {
     if (p->msg->qos == 0)
         return broker_peer_send(p->loop, to, send, NULL, NULL);
@@ -256,6 +257,8 @@ static void fan_loops(struct publish *p, uint64_t loops)
             if (p->msg->qos > 0) /* not acknowledged: the client keeps it */
                 p->reason = CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR;
         }
+        if (p->msg->qos > 0 && p->conn && broker_cross_is_tight(p->loop, to))
+            broker_conn_slow(p->conn, 0);
         p->receivers++;
     }
 }

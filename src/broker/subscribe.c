@@ -69,6 +69,44 @@ static void retained_free(struct retained *r)
     broker_conn_done(c);
 }
 
+static void retained_inserted(void *arg, const struct stores_inserted *r)
+{
+    struct broker_conn *c = arg;
+    if (r->outcome != STORES_OK && c->is_open)
+        broker_conn_report(c, BROKER_EV_MATCH_RETAIN_ERROR, "");
+    broker_conn_done(c);
+}
+
+/* QoS 1 and 2 reach a persistent session through its inbox only, like all others. */
+static void retained_give(struct retained *r, const struct codec_msg *msg)
+{
+    struct broker_conn *c = r->conn;
+    uint8_t qos = r->qos < msg->qos ? r->qos : msg->qos;
+    if (qos == 0 || !session_is_persistent(c->session)) {
+        struct broker_cross_send send = {.tenant = c->tenant,
+                                         .msg = msg,
+                                         .cookie = c->cookie,
+                                         .sub_id = r->sub_id,
+                                         .qos = r->qos,
+                                         .is_retained = true};
+        (void)broker_deliver_one(c->loop, &send);
+        return;
+    }
+    struct codec_msg own;
+    memcpy(&own, msg, sizeof(own));
+    atomic_init(&own.refs, 0);
+    own.incarnation = own.exchange = 0; /* it is no repetition of the publish that retained it */
+    own.is_retain = true;
+    struct stores_receiver to = {.client = session_client_id(c->session),
+                                 .incarnation = c->inflow->incarnation,
+                                 .qos = qos,
+                                 .options = (uint8_t)(r->qos | DIST_OPTION_AS_PUBLISHED),
+                                 .sub_id_count = r->sub_id ? 1 : 0,
+                                 .sub_id = &r->sub_id};
+    broker_conn_hold(c);
+    stores_insert(c->loop->stores, c->tenant->name, &own, 0, &to, 1, retained_inserted, c);
+}
+
 static void retained_page(void *arg, const struct stores_retained *page)
 {
     struct retained *r = arg;
@@ -77,13 +115,7 @@ static void retained_page(void *arg, const struct stores_retained *page)
     if (page->outcome != STORES_OK && c->is_open)
         broker_conn_report(c, BROKER_EV_MATCH_RETAIN_ERROR, "");
     for (size_t i = 0; i < page->msg_count && c->is_open && r->left > 0; i++, r->left--) {
-        struct broker_cross_send send = {.tenant = c->tenant,
-                                         .msg = &page->msg[i],
-                                         .cookie = c->cookie,
-                                         .sub_id = r->sub_id,
-                                         .qos = r->qos,
-                                         .is_retained = true};
-        (void)broker_deliver_one(c->loop, &send);
+        retained_give(r, &page->msg[i]);
         broker_metric_bytes(m, BROKER_M_RETAIN_MATCHED,
                             page->msg[i].topic.n + page->msg[i].payload.n, 1);
     }
