@@ -55,5 +55,6 @@ bool engine_dir_is_new(const struct engine_dir *d);
  * has another. */
 must_use int engine_dir_join(struct engine_dir *d, struct str cluster);
 
-/* "<path>/<sub>" on the heap, made when missing: 0 or -errno.  Yours: mem_free. */
+/* "<path>/<sub>" on the heap, made when missing (what is above it must be there): 0 or -errno.
+ * Yours: mem_free. */
 must_use int engine_dir_sub(struct engine_dir *d, const char *sub, char **out);

@@ -1,7 +1,7 @@
 /* The few file operations this room stands on, as a seam.  SPDX-License-Identifier: Apache-2.0
  *
  * Two bodies: the real files (engine_fs_posix) and a disk in memory that forgets, tears and lies as
- * disks do (engine_fs_mem), so that every crash point of the log can be tried.  Paths are plain
+ * disks do (engine_fs_mem_fs), so that every crash point of the log can be tried.  Paths are plain
  * strings; a body never keeps one.
  *
  * All calls answer 0 (or a count) or -errno.  EINTR and short transfers never leave the body: a
@@ -65,7 +65,7 @@ struct engine_fs_mem;
 
 struct engine_fs_mem *engine_fs_mem_new(uint64_t seed);
 struct engine_fs_mem *engine_fs_mem_free(struct engine_fs_mem *m);
-struct engine_fs engine_fs_mem(struct engine_fs_mem *m);
+struct engine_fs engine_fs_mem_fs(struct engine_fs_mem *m);
 
 /* How the disk misbehaves from now on; all zero is a good disk. */
 struct engine_fs_mem_fault {
@@ -79,7 +79,7 @@ struct engine_fs_mem_fault {
     uint32_t write_error_per_million; /* pwritev answers -EIO, a part of it written */
     uint64_t space_max;               /* bytes of all files; beyond it -ENOSPC.  0: no limit */
 };
-void engine_fs_mem_fault(struct engine_fs_mem *m, const struct engine_fs_mem_fault *fault);
+void engine_fs_mem_set(struct engine_fs_mem *m, const struct engine_fs_mem_fault *fault);
 
 /* Power was lost and is back.  Of what was not synced, each 512-byte sector of each file is kept or
  * lost by chance (keep_per_million; a lost sector shows what was there before), and of the changes

@@ -447,12 +447,12 @@ static const struct engine_fs_ops disk_ops = {
     .lock = disk_lock,
 };
 
-struct engine_fs engine_fs_mem(struct engine_fs_mem *m)
+struct engine_fs engine_fs_mem_fs(struct engine_fs_mem *m)
 {
     return (struct engine_fs){&disk_ops, m};
 }
 
-void engine_fs_mem_fault(struct engine_fs_mem *m, const struct engine_fs_mem_fault *fault)
+void engine_fs_mem_set(struct engine_fs_mem *m, const struct engine_fs_mem_fault *fault)
 {
     pthread_mutex_lock(&m->mutex);
     m->fault = *fault;

@@ -1,5 +1,5 @@
-/* The log's back room: frames, the index, segments, the writer.  SPDX-License-Identifier:
- * Apache-2.0
+/* The log's back room: frames, the index, segments, the writer.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Who may touch what: `queue*` under queue_mutex; the index, the list of segments and the cache are
  * changed by the writer under index_mutex and read by it without, by all others under it;

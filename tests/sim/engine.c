@@ -310,7 +310,7 @@ static void world_init(struct world *w, uint64_t seed)
     *w = (struct world){.disk = engine_fs_mem_new(seed)};
     rng_init(&w->rng, seed);
     w->conf = (struct engine_log_conf){.dir = "/log",
-                                       .fs = engine_fs_mem(w->disk),
+                                       .fs = engine_fs_mem_fs(w->disk),
                                        .node = {{1, 2, 3}},
                                        .segment_bytes = SEGMENT_BYTES_MIN,
                                        .cache_bytes = rng_between(&w->rng, 1, 30000),
@@ -391,7 +391,7 @@ static void life(struct world *w)
         f.write_error_per_million = 20000;
     if (rng_chance(&w->rng, 150000))
         f = (struct engine_fs_mem_fault){0};
-    engine_fs_mem_fault(w->disk, &f);
+    engine_fs_mem_set(w->disk, &f);
     static const uint32_t sync[] = {20000, 300000, 800000, 1000000};
     w->sync_per_million = sync[rng_below(&w->rng, countof(sync))];
     w->is_uniform = rng_chance(&w->rng, 400000);
@@ -428,7 +428,7 @@ static void every_point(uint64_t seed)
         struct world w;
         world_init(&w, seed);
         w.conf.segment_spare_max = 1 + (uint32_t)(seed / 10 % 2);
-        engine_fs_mem_fault(w.disk, &(struct engine_fs_mem_fault){.power_off_at = at});
+        engine_fs_mem_set(w.disk, &(struct engine_fs_mem_fault){.power_off_at = at});
         bool is_open = engine_log_open(&w.conf, &w.log) == 0;
         for (int i = 0; i < 60 && is_open && engine_log_admit(w.log) >= 0; i++) {
             submit(&w);
@@ -437,7 +437,7 @@ static void every_point(uint64_t seed)
         }
         is_over = is_open && engine_log_admit(w.log) >= 0;
         world_crash(&w, 500000);
-        engine_fs_mem_fault(w.disk, &(struct engine_fs_mem_fault){.power_off_at = at % 7 + 1});
+        engine_fs_mem_set(w.disk, &(struct engine_fs_mem_fault){.power_off_at = at % 7 + 1});
         w.error = 0;
         w.done = w.submitted;
         if (engine_log_open(&w.conf, &w.log) == 0)
@@ -608,9 +608,9 @@ static void full(uint64_t seed)
     w.is_growing = true;
     for (int i = 0; i < 400; i++) {
         if (i == 50)
-            engine_fs_mem_fault(w.disk, &(struct engine_fs_mem_fault){.space_max = 1});
+            engine_fs_mem_set(w.disk, &(struct engine_fs_mem_fault){.space_max = 1});
         if (i == 300)
-            engine_fs_mem_fault(w.disk, &(struct engine_fs_mem_fault){0});
+            engine_fs_mem_set(w.disk, &(struct engine_fs_mem_fault){0});
         for (int k = 0; k < 3; k++)
             if (engine_log_admit(w.log) == 0 || i % 10 == 0)
                 submit(&w);
