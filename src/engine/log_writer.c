@@ -182,10 +182,11 @@ static bool write_some(struct engine_log *log)
         return true;
     }
     size_t n = 0;
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, frame_max = log->conf.segment_bytes / 4;
     bool is_synced = false;
+    frame_max = frame_max < FRAME_BODY_MAX ? frame_max : FRAME_BODY_MAX;
     for (const struct engine_log_batch *b = log->waiting; b != NULL; b = b->next, n++) {
-        if (n > 0 && bytes + engine_log_batch_bytes(b) > FRAME_BODY_MAX)
+        if (n > 0 && bytes + engine_log_batch_bytes(b) > frame_max)
             break;
         bytes += engine_log_batch_bytes(b);
         is_synced = is_synced || b->is_synced;

@@ -9,7 +9,8 @@ static struct engine_fs_mem *disk;
 
 static struct engine_dir_conf conf_of(const char *cluster)
 {
-    struct engine_dir_conf c = {.path = "/data", .fs = engine_fs_mem_fs(disk), .cluster = str_of(cluster)};
+    struct engine_dir_conf c = {
+        .path = "/data", .fs = engine_fs_mem_fs(disk), .cluster = str_of(cluster)};
     memset(c.random, 7, sizeof c.random);
     return c;
 }
@@ -74,8 +75,13 @@ START_TEST(test_refused)
     uint64_t before = engine_fs_mem_ops(disk);
     ck_assert_int_eq(engine_dir_open(&c, &d, NULL), ENGINE_DIR_E_NEWER);
     ck_assert_uint_le(engine_fs_mem_ops(disk), before + 1); /* mkdir, and nothing was written */
-    static const char *const bad[] = {"", "bilrost-data", "bilrost-data \n", "bilrost-data 0\n",
-                                      "bilrost-data 1x\n", "something else\n", "bilrost-data 1"};
+    static const char *const bad[] = {"",
+                                      "bilrost-data",
+                                      "bilrost-data \n",
+                                      "bilrost-data 0\n",
+                                      "bilrost-data 1x\n",
+                                      "something else\n",
+                                      "bilrost-data 1"};
     for (size_t i = 0; i < countof(bad); i++) {
         put_file("FORMAT", str_of(bad[i]));
         ck_assert_int_eq(engine_dir_open(&c, &d, NULL), ENGINE_DIR_E_DAMAGED);
@@ -98,7 +104,8 @@ START_TEST(test_node_damaged)
 }
 END_TEST
 
-/* Power is lost at every operation while it is made and opened: the same node afterwards, the epoch never falls. */
+/* Power is lost at every operation while it is made and opened: the same node afterwards, the epoch
+ * never falls. */
 START_TEST(test_crash)
 {
     for (uint64_t at = 1; at < 40; at++) {

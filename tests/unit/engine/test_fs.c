@@ -1,4 +1,5 @@
-/* Both bodies of the file seam do the same; the one in memory forgets what it may.  SPDX-License-Identifier: Apache-2.0 */
+/* Both bodies of the file seam do the same; the one in memory forgets what it may.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "engine/fs.h"
 
 #include <errno.h>
