@@ -81,6 +81,10 @@ struct engine_fs_mem_fault {
 };
 void engine_fs_mem_set(struct engine_fs_mem *m, const struct engine_fs_mem_fault *fault);
 
+/* Power fails now: every call answers -EIO until engine_fs_mem_crash.  Close what is open before
+ * that, or a program that should be dead goes on writing. */
+void engine_fs_mem_off(struct engine_fs_mem *m);
+
 /* Power was lost and is back.  Of what was not synced, each 512-byte sector of each file is kept or
  * lost by chance (keep_per_million; a lost sector shows what was there before), and of the changes
  * of names a first few are kept.  Open files are stale: they answer -EIO, close them. */

@@ -481,6 +481,13 @@ static void node_crash(struct engine_fs_mem *m, struct node *n, uint32_t keep)
     n->is_locked = false;
 }
 
+void engine_fs_mem_off(struct engine_fs_mem *m)
+{
+    pthread_mutex_lock(&m->mutex);
+    m->is_off = true;
+    pthread_mutex_unlock(&m->mutex);
+}
+
 void engine_fs_mem_crash(struct engine_fs_mem *m, uint32_t keep_per_million)
 {
     pthread_mutex_lock(&m->mutex);

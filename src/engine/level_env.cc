@@ -1,9 +1,9 @@
 /* LevelDB's environment over the file seam.  SPDX-License-Identifier: Apache-2.0
  *
  * E1 a log file is synced, and its name is durable, before it is closed; so when a younger log has
- * content, an older one is whole.  E2 the reader of a log gets its whole records up to the first
- * that is not, and nothing behind.  E3 a failed sync at close, which LevelDB ignores, is kept in
- * error(). */
+ * content, an older one is whole.  E2 the reader of a log or manifest gets its whole records up to
+ * the first that is not, and nothing behind.  E3 a failed sync at close, which LevelDB ignores, is
+ * kept in error(). */
 #include "engine/level_env.hh"
 
 #include <cerrno>
@@ -49,10 +49,30 @@ bool is_manifest(const std::string &path)
     return name_of(path).compare(0, 8, "MANIFEST") == 0;
 }
 
+/* One part of a record at `at`: its length and type (1 all of it, 2 first, 3 middle, 4 last part);
+ * false when it is not sound. */
+bool log_part(const std::string &log, size_t at, size_t *out_len, unsigned *out_type)
+{
+    size_t left = LOG_BLOCK - at % LOG_BLOCK;
+    if (left < LOG_HEADER || at + LOG_HEADER > log.size())
+        return false;
+    const auto *p = reinterpret_cast<const uint8_t *>(log.data()) + at;
+    uint32_t crc =
+        uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
+    size_t n = size_t{p[4]} | size_t{p[5]} << 8;
+    *out_len = LOG_HEADER + n;
+    *out_type = p[6];
+    if (p[6] < 1 || p[6] > 4 || *out_len > left || at + *out_len > log.size())
+        return false;
+    uint32_t real = crc_update(0, p + 6, n + 1);
+    return ((real >> 15) | (real << 17)) + LOG_MASK == crc;
+}
+
 /* How many bytes of a log file are whole records. */
 size_t log_prefix(const std::string &log)
 {
-    size_t at = 0, whole = 0;
+    size_t at = 0, whole = 0, n = 0;
+    unsigned type = 0;
     bool in_record = false;
     while (at + LOG_HEADER <= log.size()) {
         size_t left = LOG_BLOCK - at % LOG_BLOCK;
@@ -60,23 +80,26 @@ size_t log_prefix(const std::string &log)
             at += left;
             continue;
         }
-        const auto *p = reinterpret_cast<const uint8_t *>(log.data()) + at;
-        uint32_t crc =
-            uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
-        size_t n = size_t{p[4]} | size_t{p[5]} << 8;
-        unsigned type = p[6]; /* 1 all of a record, 2 first, 3 middle, 4 last part */
-        if (type < 1 || type > 4 || n + LOG_HEADER > left || at + LOG_HEADER + n > log.size())
-            break;
-        uint32_t real = crc_update(0, p + 6, n + 1);
-        if (((real >> 15) | (real << 17)) + LOG_MASK != crc)
+        if (!log_part(log, at, &n, &type))
             break;
         if ((type == 1 || type == 2) == in_record)
             break;
         in_record = type == 2 || type == 3;
-        at += LOG_HEADER + n;
+        at += n;
         whole = in_record ? whole : at;
     }
     return whole;
+}
+
+/* Is there a sound part right behind the one that is not?  A manifest is synced after every record,
+ * so that is damage. */
+bool is_sound_behind(const std::string &log, size_t whole)
+{
+    size_t n = 0;
+    unsigned type = 0;
+    if (log_part(log, whole, &n, &type) || n == 0)
+        return false; /* only unfinished */
+    return log_part(log, whole + n, &n, &type);
 }
 
 Status slurp(struct engine_fs fs, const std::string &path, std::string *out)
@@ -265,9 +288,11 @@ Status engine_level_env::NewSequentialFile(const std::string &path, leveldb::Seq
     Status s = slurp(fs, path, &content);
     if (!s.ok())
         return s;
-    if (is_log(path) && !is_unordered) { /* E2 */
+    if ((is_log(path) || is_manifest(path)) && !is_unordered) { /* E2 */
         size_t whole = log_prefix(content);
-        if (whole < content.size() && has_younger_log(this, path))
+        if (is_manifest(path) && is_sound_behind(content, whole))
+            return Status::Corruption(path, "a record is damaged");
+        if (is_log(path) && whole < content.size() && has_younger_log(this, path))
             return Status::Corruption(path, "a closed log is not whole");
         content.resize(whole);
     }

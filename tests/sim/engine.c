@@ -370,8 +370,9 @@ static void world_reopen(struct world *w)
 
 static void world_crash(struct world *w, uint32_t keep_per_million)
 {
+    engine_fs_mem_off(w->disk);
+    w->log = engine_log_close(w->log);
     engine_fs_mem_crash(w->disk, keep_per_million);
-    w->log = engine_log_close(w->log); /* a dead log: its files are stale */
 }
 
 static void steps(struct world *w)

@@ -47,6 +47,15 @@ static void wait_done(struct engine_state *s, bool is_inline, uint64_t n)
 
 static struct engine_fs_mem *disk;
 
+static void say(void *arg, enum log_level level, const char *event, struct str text,
+                const struct log_field *field, size_t field_count)
+{
+    (void)arg, (void)level, (void)event, (void)field, (void)field_count;
+    fprintf(stderr, "%.*s\n", STR_ARG(text));
+}
+
+static const struct log sink = {LOG_LEVEL_ERROR, say, NULL};
+
 static void setup(void)
 {
     disk = engine_fs_mem_new(3);
@@ -67,6 +76,7 @@ static struct engine_state_conf conf_of(bool is_level)
                                       .write_buffer_bytes = 64 << 10,
                                       .drop_bytes_per_sec = 1 << 30,
                                       .is_inline = !is_level,
+                                      .log = &sink,
                                       .done = on_done};
 }
 
@@ -261,8 +271,9 @@ static bool power_loss(uint64_t seed, bool is_unordered)
     }
     if (rng_chance(&rng, 500000))
         wait_done(s, false, 400);
-    engine_fs_mem_crash(disk, seed % 3 == 0 ? 0 : 700000);
+    engine_fs_mem_off(disk);
     engine_state_close(s);
+    engine_fs_mem_crash(disk, seed % 3 == 0 ? 0 : 700000);
     uint64_t kept = 0, last_sync = synced;
     int r = engine_state_open(&c, &s);
     if (r < 0) {
@@ -277,6 +288,10 @@ static bool power_loss(uint64_t seed, bool is_unordered)
     buf_deinit(&b);
     size_t rows = scan(s, NULL, (struct engine_scan){.space = 1}, 0).n / (6 + 2 + sizeof value);
     bool is_prefix = rows == kept && kept >= last_sync;
+    if (!is_prefix && !is_unordered)
+        fprintf(stderr, "seed %llu: %zu rows, counter %llu, synced %llu\n",
+                (unsigned long long)seed, rows, (unsigned long long)kept,
+                (unsigned long long)last_sync);
     engine_state_close(s);
     teardown();
     return is_prefix;
