@@ -33,7 +33,7 @@ struct led {
     uint64_t dist_at;             /* where collecting goes on; 0: from the start */
 };
 
-static bool is_dead(const struct stores_client *c, const struct uuid *node, uint64_t epoch)
+bool stores_orphans_is_dead(const struct stores_client *c, const struct uuid *node, uint64_t epoch)
 {
     const struct stores_conf *conf = &c->stores->conf;
     if (uuid_eq(node, &conf->node))
@@ -103,7 +103,7 @@ static void look_inbox(struct led *l, struct buf *request, struct buf *reply)
     struct buf dead = {0};
     struct str rest = buf_str(reply);
     while (!l->is_busy && inbox_reply_owner(&rest, &owner, &sessions)) {
-        if (sessions == 0 || !is_dead(l->client, &owner.node, owner.epoch))
+        if (sessions == 0 || !stores_orphans_is_dead(l->client, &owner.node, owner.epoch))
             continue;
         request->n = 0;
         inbox_query_dead(request, &owner, SESSIONS_MAX);
@@ -121,7 +121,7 @@ static bool dist_find_dead(struct led *l)
         return true;
     for (const struct dist_node *n;
          (n = dist_index_node_next(l->client->stores->index, &at)) != NULL;) {
-        if (n->route_count == 0 || !is_dead(l->client, &n->uuid, n->epoch))
+        if (n->route_count == 0 || !stores_orphans_is_dead(l->client, &n->uuid, n->epoch))
             continue;
         l->dist_dead = (struct inbox_owner){n->uuid, n->epoch, 0};
         return true;

@@ -26,3 +26,6 @@ void stores_orphans_leader(struct stores_client *c, enum stores_table table,
 
 /* A member came or went: look again soon. */
 void stores_orphans_look(struct stores_client *c);
+
+/* Has this process ended, as far as this node knows? */
+bool stores_orphans_is_dead(const struct stores_client *c, const struct uuid *node, uint64_t epoch);

@@ -39,13 +39,28 @@ static void reclaimed(struct net_reclaim *item, void *arg)
     mem_free(u);
 }
 
+/* The writer is the loop that has the table's range, or whoever assembles the node before the loops
+ * run. */
+static struct net_loop *loop_here(const struct stores *s)
+{
+    for (unsigned i = 0; i < s->conf.loop_count; i++)
+        if (net_loop_is_here(s->conf.loop[i]))
+            return s->conf.loop[i];
+    return NULL;
+}
+
 static void reclaim(void *arg, void *ptr, void (*fn)(void *ptr))
 {
     struct stores *s = arg;
+    struct net_loop *here = loop_here(s);
+    if (here == NULL) { /* no loop runs yet or any more: nobody reads */
+        fn(ptr);
+        return;
+    }
     struct unlinked *u = mem_new(sizeof *u);
     u->ptr = ptr;
     u->fn = fn;
-    net_loop_reclaim(s->conf.loop[0], &u->item, reclaimed, NULL);
+    net_loop_reclaim(here, &u->item, reclaimed, NULL);
 }
 
 /* ---- the cluster ----------------------------------------------------------------------------- */
@@ -72,7 +87,7 @@ static void member_event(void *arg, struct cluster_seat *seat, const struct clus
     (void)seat;
     if (ev->kind != CLUSTER_EV_UP && ev->kind != CLUSTER_EV_DOWN)
         return;
-    if (c->loop == 0)
+    if (c->loop == atomic_load_explicit(&c->stores->dist_loop, memory_order_relaxed))
         dist_index_node_mark(c->stores->index, &ev->member->uuid, ev->member->epoch,
                              ev->kind == CLUSTER_EV_DOWN);
     stores_dict_members_changed(c);
@@ -97,6 +112,20 @@ static void client_leave(struct stores_client *c)
 }
 
 /* ---- who leads ------------------------------------------------------------------------------- */
+
+/* The table of routes is complete on this loop, which from now on is the index's writer: what it
+ * says of dead processes is marked before anybody matches them. */
+static void dist_ready(void *arg, const struct kv_range_view *r, bool is_ready)
+{
+    struct stores *s = arg;
+    if (!is_ready)
+        return;
+    atomic_store_explicit(&s->dist_loop, r->loop, memory_order_relaxed);
+    size_t at = 0;
+    for (const struct dist_node *n; (n = dist_index_node_next(s->index, &at)) != NULL;)
+        if (stores_orphans_is_dead(&s->client[r->loop], &n->uuid, n->epoch))
+            dist_index_node_mark(s->index, &n->uuid, n->epoch, true);
+}
 
 static void dist_leader(void *arg, const struct kv_range_view *r, bool is_leader)
 {
@@ -140,7 +169,7 @@ static int tables_open(struct stores *s)
         [STORES_TABLE_DIST] = {.name = "dist.worker",
                                .ops = dist_machine(),
                                .machine_conf = &s->dist,
-                               .host = {.arg = s, .leader = dist_leader},
+                               .host = {.arg = s, .leader = dist_leader, .ready = dist_ready},
                                .voter_count = c->dist_voter_count,
                                .learner_count = -1},
         [STORES_TABLE_INBOX] = {.name = "inbox.store",

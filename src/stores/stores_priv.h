@@ -42,8 +42,9 @@ struct stores {
     struct stores_solo *solo[STORES_TABLE_COUNT]; /* without kv */
     struct kv_store *store[STORES_TABLE_COUNT];   /* with kv */
     struct dist_index *index;
-    struct dist_conf dist; /* of the dist machines: outlives them */
-    _Atomic uint64_t hlc;  /* the last incarnation given, by any loop */
+    _Atomic unsigned dist_loop; /* the index's writer */
+    struct dist_conf dist;      /* of the dist machines: outlives them */
+    _Atomic uint64_t hlc;       /* the last incarnation given, by any loop */
 };
 
 /* A time that is later than every one given before on this node, whatever the loop. */
