@@ -99,7 +99,7 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 FORCE:
 
 
-.PHONY: install dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
+.PHONY: torture install dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -152,6 +152,8 @@ deb: ## Debian packages into build/deb
 	scripts/build-deb
 rpm: dist ## RPM packages into build/rpm
 	scripts/build-rpm $(VERSION)
+torture: all ## three nodes, load, kills: nothing acknowledged may be lost (KILLS=10)
+	@scripts/torture $${KILLS:-10}
 bench-peers: all ## bilrostd beside the distribution's mosquitto, in one run
 	@scripts/bench-peers
 help: ## this list
