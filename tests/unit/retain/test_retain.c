@@ -30,7 +30,7 @@ static struct model *model_new(void)
 {
     struct model *m = mem_new(sizeof *m);
     struct range_bounds all = {.start = STR(""), .end = STR(""), .is_open = true};
-    m->machine = retain_machine()->new(NULL);
+    m->machine = retain_machine()->new (NULL);
     retain_machine()->reset(m->machine, &all);
     retain_machine()->loaded(m->machine);
     m->hlc = hlc_of_ms(1000000);
@@ -80,7 +80,8 @@ static uint8_t apply(struct model *m, struct buf *command)
     return first;
 }
 
-static uint8_t set(struct model *m, struct str topic, struct str payload, uint32_t expiry_sec, uint64_t topic_max)
+static uint8_t set(struct model *m, struct str topic, struct str payload, uint32_t expiry_sec,
+                   uint64_t topic_max)
 {
     struct buf b = {0};
     struct retain_message msg = {.topic = topic,
@@ -131,7 +132,8 @@ static size_t match_all(struct model *m, struct str filter, uint32_t page_max)
         struct retain_reply r;
         struct retain_message msg;
         retain_query_match(&q, T, filter, str_of(after), page_max, 1 << 20);
-        ck_assert_int_eq(retain_machine()->query(m->machine, m->hlc, buf_str(&q), &reply, &scan), 0);
+        ck_assert_int_eq(retain_machine()->query(m->machine, m->hlc, buf_str(&q), &reply, &scan),
+                         0);
         ck_assert(retain_reply_begin(buf_str(&reply), &r));
         while (retain_reply_next(&r, &msg)) {
             size_t i = 0;
@@ -184,7 +186,9 @@ START_TEST(random_sets_and_matches)
     memset(payload, 'p', sizeof payload);
     for (int step = 0; step < 4000; step++) {
         random_topic(&r, topic, sizeof topic, false);
-        size_t n = rng_chance(&r, 250000) ? 0 : rng_chance(&r, 200000) ? 1000 + rng_below(&r, 200) : rng_below(&r, 40) + 1;
+        size_t n = rng_chance(&r, 250000)   ? 0
+                   : rng_chance(&r, 200000) ? 1000 + rng_below(&r, 200)
+                                            : rng_below(&r, 40) + 1;
         uint32_t expiry = rng_chance(&r, 200000) ? (uint32_t)rng_below(&r, 20) : UINT32_MAX;
         if (m->count + 2 < ROWS || n == 0) {
             ck_assert_uint_eq(set(m, str_of(topic), str_view(payload, n), expiry, 0), 0);
@@ -222,7 +226,7 @@ START_TEST(rows_make_the_same_machine)
         buf_deinit(&command);
     }
     qsort(m->row, m->row_count, sizeof m->row[0], row_cmp);
-    void *copy = retain_machine()->new(NULL);
+    void *copy = retain_machine()->new (NULL);
     struct range_bounds all = {.start = STR(""), .end = STR(""), .is_open = true};
     retain_machine()->reset(copy, &all);
     for (size_t i = 0; i < m->row_count; i++)
@@ -245,7 +249,8 @@ START_TEST(large_messages_are_read_from_their_row)
     struct range_scan scan;
     struct buf q = {0}, reply = {0};
     retain_query_get(&q, T, STR("a/b"));
-    ck_assert_int_eq(retain_machine()->query(m->machine, m->hlc, buf_str(&q), &reply, &scan), RANGE_QUERY_E_SCAN);
+    ck_assert_int_eq(retain_machine()->query(m->machine, m->hlc, buf_str(&q), &reply, &scan),
+                     RANGE_QUERY_E_SCAN);
     ck_str(scan.from, m->row[0].key);
     ck_assert_int_lt(str_cmp(scan.from, scan.to), 0);
     buf_put_varint(&reply, m->row[0].key.n);
@@ -280,7 +285,8 @@ START_TEST(limits_order_and_bounds)
     ck_assert_uint_eq(set(m, STR("c"), STR("1"), UINT32_MAX, 2), RETAIN_E_FULL);
     ck_assert_uint_eq(set(m, STR("b"), STR("2"), UINT32_MAX, 2), 0); /* replacing is no new topic */
     struct buf b = {0};
-    struct retain_message old = {.topic = STR("b"), .payload = STR("0"), .hlc = 5, .expiry_sec = UINT32_MAX};
+    struct retain_message old = {
+        .topic = STR("b"), .payload = STR("0"), .hlc = 5, .expiry_sec = UINT32_MAX};
     retain_command_begin(&b);
     retain_command_set(&b, T, &old, 0, 0);
     ck_assert_uint_eq(apply(m, &b), RETAIN_E_OLD);
