@@ -111,8 +111,10 @@ void session_incoming_restore(struct session *s, const uint16_t *id, size_t coun
 bool session_incoming_is_full(const struct session *s)
 {
     const struct session_in *in = s->in;
-    return in->paused_until != 0 || in->sub_pending_count == SUBS_PENDING_MAX ||
-           in->next - in->head >= (uint64_t)s->settings->receiving_maximum;
+    if (in->paused_until != 0 || in->sub_pending_count == SUBS_PENDING_MAX)
+        return true;
+    /* 5.0 clients keep to our Receive Maximum or lose their connection; the others are slowed. */
+    return s->version != CODEC_MQTT_V5 && in->next - in->head >= (uint64_t)s->settings->receiving_maximum;
 }
 
 void session_incoming_check(const struct session *s)
@@ -300,7 +302,8 @@ static bool topic_of(struct session *s, const struct codec_mqtt_publish *p, stru
         return false;
     }
     if (unlikely(r != 0)) {
-        session_note(out, SESSION_NOTE_INVALID_TOPIC, p->topic);
+        if (p->qos > 0 && s->version == CODEC_MQTT_V5)
+            session_note(out, SESSION_NOTE_INVALID_TOPIC, p->topic);
         refuse(s, p, SESSION_END_INVALID_TOPIC, RC(TOPIC_NAME_INVALID), "MQTT-3.3.2-2: topic", out);
         return false;
     }
