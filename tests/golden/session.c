@@ -403,8 +403,10 @@ static void cmd_set(struct world *w, struct str line)
     size_t n;
     const struct session_setting *row = session_settings_table(&n);
     for (size_t i = 0; i < n; i++)
-        if (story_has(line, row[i].name))
-            must(session_settings_set(&w->settings, str_of(row[i].name), (int64_t)story_num(line, row[i].name, 0)) == 0);
+        if (story_has(line, row[i].name)) {
+            int64_t value = (int64_t)story_num(line, row[i].name, 0);
+            must(session_settings_set(&w->settings, str_of(row[i].name), value) == 0);
+        }
 }
 
 static enum session_end_cause cause_of(struct str s)
@@ -479,7 +481,8 @@ static void cmd_deliver(struct world *w, struct str line, struct buf *t)
     struct codec_mqtt_images images = {0};
     struct codec_msg m = {
         .topic = story_str(line, "topic", "t"), .payload = story_str(line, "payload", "hi"),
-        .qos = (uint8_t)story_num(line, "pub", story_num(line, "qos", 0)), .is_retain = story_num(line, "retain", 0) != 0,
+        .qos = (uint8_t)story_num(line, "pub", story_num(line, "qos", 0)),
+        .is_retain = story_num(line, "retain", 0) != 0,
         .has_expiry = story_has(line, "expiry"), .expiry_sec = (uint32_t)story_num(line, "expiry", 0),
         .hlc = hlc_of_ms(w->out.wall_ms - story_num(line, "age_ms", 0)), .props = user_of(w, line)};
     struct session_delivery d = {
@@ -524,7 +527,8 @@ static void cmd_state(struct world *w, struct buf *t)
                 c->dropped_budget[q] + c->dropped_closed[q] > 0)
             buf_printf(t, "= qos%u sent=%u overflow=%u expired=%u oversize=%u budget=%u closed=%u\n", q,
                        (unsigned)c->sent[q], (unsigned)c->dropped_overflow[q], (unsigned)c->dropped_expired[q],
-                       (unsigned)c->dropped_oversize[q], (unsigned)c->dropped_budget[q], (unsigned)c->dropped_closed[q]);
+                       (unsigned)c->dropped_oversize[q], (unsigned)c->dropped_budget[q],
+                       (unsigned)c->dropped_closed[q]);
 }
 
 static void cmd_deadline(struct world *w, struct buf *t)
