@@ -223,7 +223,8 @@ struct inbox_effect {
     struct str client; /* all but PUSH */
     uint64_t incarnation;
     uint64_t mod;
-    uint64_t next;      /* MORE */
+    uint64_t next; /* MORE */
+    uint64_t hlc;  /* GONE: when it ended, by the clock that gave its routes their incarnations */
     uint64_t will_id;   /* WILL: with incarnation, its exchange number for duplicates */
     struct str message; /* PUSH, WILL */
     struct str rest;    /* PUSH: inbox_effect_push; GONE: inbox_effect_filter */

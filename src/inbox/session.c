@@ -378,6 +378,7 @@ static void effect_gone(struct inbox_step *st, const struct inbox_session *s)
     inbox_put_str(v, INBOX_T_CLIENT, inbox_session_client(s));
     inbox_put_u64(v, INBOX_T_INCARNATION, s->incarnation);
     inbox_put_u64(v, INBOX_T_MOD, s->mod);
+    inbox_put_u64(v, INBOX_T_HLC, st->in->hlc);
     inbox_put_str(v, INBOX_T_LIST, str_view(s->subs, s->subs_len));
     range_out_effect(st->out, buf_str(v));
 }

@@ -397,6 +397,7 @@ bool inbox_effect_decode(struct str bytes, struct inbox_effect *out)
     out->mod = f.u[INBOX_T_MOD];
     out->next = f.u[INBOX_T_NEXT];
     out->will_id = f.u[INBOX_T_WILL_ID];
+    out->hlc = f.u[INBOX_T_HLC];
     out->message = f.s[INBOX_T_MESSAGE];
     out->rest = f.s[INBOX_T_LIST];
     return true;

@@ -62,7 +62,7 @@ static void will_due(struct stores *s, unsigned loop, const struct inbox_effect 
     s->conf.host.will(s->conf.host.arg, loop, &session, &will, e->will_id);
 }
 
-/* A session ended: its routes go, with an incarnation later than any of theirs. */
+/* A session ended: its routes go; it ended later, by the same clock, than any of them was put. */
 static void session_gone(struct stores *s, unsigned loop, const struct inbox_effect *e)
 {
     struct stores_client *c = &s->client[loop];
@@ -80,7 +80,7 @@ static void session_gone(struct stores *s, unsigned loop, const struct inbox_eff
             .kind = DIST_KIND_INBOX,
             .client = e->client,
             .session = e->incarnation,
-            .incarnation = stores_hlc(c),
+            .incarnation = e->hlc,
         };
         stores_route_drop(c, &route, NULL, NULL);
     }
