@@ -6,8 +6,9 @@
 
 #include "base/mem.h"
 
-#define STALL_MIN (1 * USEC_SEC) /* our own timer is later than this: it is our fault, not theirs  \
-                                  */
+#define STALL_MIN                                                                                  \
+    (1 * USEC_SEC) /* our own timer is later than this: it is our fault, not theirs                \
+                    */
 #define EXPIRE_EVERY (60 * USEC_SEC)
 #define TELL_SILENT_EVERY (1 * USEC_SEC) /* to one that we think silent and that speaks */
 #define GREET_EVERY (200 * USEC_MSEC)    /* exchanges with strangers that speak to us */

@@ -88,6 +88,16 @@ const struct gossip_row *gossip_table_next(const struct gossip_table *t, uint8_t
     return NULL;
 }
 
+const struct gossip_row *gossip_table_next_shared(const struct gossip_table *t, size_t *at)
+{
+    while (*at < t->count) {
+        const struct gossip_row *r = &t->row[(*at)++]->pub;
+        if (r->space >= GOSSIP_SPACE_SHARED)
+            return r;
+    }
+    return NULL;
+}
+
 uint64_t gossip_table_hash(const struct gossip_table *t)
 {
     return t->hash;

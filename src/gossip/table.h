@@ -51,6 +51,9 @@ const struct gossip_row *gossip_table_find(const struct gossip_table *t, uint8_t
 const struct gossip_row *gossip_table_next(const struct gossip_table *t, uint8_t space,
                                            struct str prefix, size_t *at);
 
+/* Walks all shared rows, deleted ones too: what must survive a restart. */
+const struct gossip_row *gossip_table_next_shared(const struct gossip_table *t, size_t *at);
+
 /* Sum over all rows of live owners and shared rows; equal on two nodes that know the same. */
 uint64_t gossip_table_hash(const struct gossip_table *t);
 

@@ -1,0 +1,82 @@
+/* Starting and stopping this node's part of the cluster; for the one who assembles a node.
+ * SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "cluster/cluster.h"
+
+struct net_tls;
+struct net_worker;
+
+#define CLUSTER_HOST_ERROR_MAX 320
+
+struct cluster_host_key {
+    uint8_t id; /* 1..254, the same on all nodes */
+    uint8_t bytes[32];
+};
+
+struct cluster_host_conf {
+    struct net_loop *const *loop; /* of this node; [0] is where membership lives; copied */
+    unsigned loop_count;
+    struct net_worker *worker; /* for small files; NULL: written on loop 0 (tests) */
+    const char *data_path;     /* a directory that is there; NULL: nothing is kept (tests) */
+    const char *env;           /* the cluster's name, 1..63 bytes */
+    const char *host; /* numeric address; gossip listens there, UDP and TCP, and is reached there */
+    uint16_t port;    /* 0: any */
+    const char *advertise_host; /* numeric, when others reach us at another address; NULL: host */
+    uint16_t advertise_port;    /* 0: port */
+    const char *domain_name;    /* its A and AAAA are seeds, with our port; may be NULL */
+    const char *const *seed;    /* "host:port" */
+    size_t seed_count;
+    const char *rpc_host;                    /* numeric; NULL: host */
+    uint16_t rpc_port;                       /* 0: any */
+    struct net_tls *tls_server, *tls_client; /* of the link; both or none; refs are taken */
+    const struct cluster_host_key *key;      /* first: seals; the others open too */
+    size_t key_count;                        /* 0: packets are not protected */
+    bool is_insecure;    /* an unprotected address that is not loopback was asked for, in writing */
+    const char *api;     /* told to the others: "host:port" of the admin API, may be NULL */
+    const char *release; /* program version */
+    const struct log *log;
+    /* Cannot go on: our identity runs elsewhere.  On loop 0. */
+    void (*fatal)(void *arg, const char *why);
+    void *arg;
+};
+
+/* Takes the data directory, binds the sockets.  Joining begins with the first turn of loop 0.  Call
+ * before the loops run.  0, or -errno with one plain sentence (-EBUSY the directory is in use,
+ * -EADDRINUSE, -EINVAL, -EACCES). */
+must_use int cluster_new(const struct cluster_host_conf *conf, char error[CLUSTER_HOST_ERROR_MAX],
+                         struct cluster **out);
+
+/* The loops have stopped. */
+struct cluster *cluster_free(struct cluster *c);
+
+/* Says good-bye to the others, then calls done, within 2 s.  On loop 0.  Set DRAINING first and
+ * give work away. */
+void cluster_leave(struct cluster *c, void (*done)(void *arg), void *arg);
+
+struct cluster_seat *cluster_seat(struct cluster *c, unsigned loop);
+const struct uuid *cluster_uuid(const struct cluster *c);
+
+/* What others are told: where gossip and link really listen (port 0 was chosen). */
+uint16_t cluster_port(const struct cluster *c);
+uint16_t cluster_rpc_port(const struct cluster *c);
+
+/* Other keys from now on: install the new one behind the old on all nodes, then use it (first),
+ * then remove the old. On loop 0. */
+void cluster_keys_set(struct cluster *c, const struct cluster_host_key *key, size_t key_count);
+
+/* An operator says that this dead node never comes back.  On loop 0. */
+void cluster_forget(struct cluster *c, const struct uuid *uuid);
+
+struct cluster_host_stats {
+    uint64_t packets_in, packets_out, bytes_in, bytes_out;
+    uint64_t junk, foreign, unkeyed, forged, replayed, flooded,
+        malformed; /* packets that were dropped, by why */
+    uint64_t probes, probes_failed, suspicions, refutes, false_deaths, syncs;
+    unsigned score;   /* Lifeguard's local health, 0 healthy .. 7 */
+    size_t queue_len; /* rumours waiting */
+    size_t rows;      /* of the table */
+};
+
+/* On loop 0. */
+void cluster_host_stats_get(const struct cluster *c, struct cluster_host_stats *out);

@@ -1,0 +1,220 @@
+/* What survives a restart: the shared rows, and who the others were.  SPDX-License-Identifier:
+ * Apache-2.0
+ *
+ * shared.rows: "BLNKROW1", then per row u32 length and a record, then the CRC-32C of all before it.
+ * peers: a line "address:port" per member that was not dead.
+ * Written whole, by the worker, at most one write of each at a time; shared rows on every change,
+ * peers at most every 10 s. Never: refuses to start over a damaged file: it says so and goes on
+ * without. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/crc.h"
+#include "base/mem.h"
+#include "cluster/cluster_priv.h"
+#include "codec/record.h"
+
+#define SHARED 0
+#define PEERS 1
+#define PEERS_EVERY (10 * USEC_SEC)
+#define FILE_MAX ((size_t)64 << 20)
+#define MAGIC "BLNKROW1"
+#define PEERS_MAX 256
+
+enum { ROW_WRITER = 1, ROW_SPACE, ROW_KEY, ROW_VALUE, ROW_VERSION, ROW_TOMBSTONE };
+
+/* --- encoding --- */
+
+static void put_row(struct buf *b, const struct gossip_row *r)
+{
+    size_t at = b->n;
+    buf_put_u32(b, 0);
+    codec_record_begin(b, 1, 1);
+    codec_record_bytes(b, ROW_WRITER, str_view(r->owner.b, sizeof r->owner.b));
+    codec_record_u64(b, ROW_SPACE, r->space);
+    codec_record_bytes(b, ROW_KEY, r->key);
+    codec_record_bytes(b, ROW_VALUE, r->value);
+    codec_record_u64(b, ROW_VERSION, r->version);
+    codec_record_u64(b, ROW_TOMBSTONE, r->is_tombstone);
+    uint32_t n = (uint32_t)(b->n - at - 4);
+    for (unsigned i = 0; i < 4; i++)
+        b->p[at + i] = (uint8_t)(n >> (8 * (3 - i)));
+}
+
+static bool get_row(struct str s, struct gossip_event *ev)
+{
+    struct codec_cursor c = codec_cursor_of(s);
+    struct codec_field f;
+    uint8_t kind, version;
+    *ev = (struct gossip_event){.kind = GOSSIP_EV_ROW_LOAD, .key = STR(""), .bytes = STR("")};
+    codec_record_head(&c, &kind, &version);
+    while (codec_record_next(&c, &f)) {
+        if (f.tag == ROW_WRITER && f.bytes.n == sizeof ev->uuid.b)
+            memcpy(ev->uuid.b, f.bytes.p, sizeof ev->uuid.b);
+        else if (f.tag == ROW_SPACE)
+            ev->space = (uint8_t)f.u64;
+        else if (f.tag == ROW_KEY)
+            ev->key = f.bytes;
+        else if (f.tag == ROW_VALUE)
+            ev->bytes = f.bytes;
+        else if (f.tag == ROW_VERSION)
+            ev->version = f.u64;
+        else if (f.tag == ROW_TOMBSTONE)
+            ev->flags = f.u64 != 0;
+    }
+    return !c.bad && ev->key.n > 0;
+}
+
+static void fill_shared(struct cluster *c, struct buf *b)
+{
+    const struct gossip_table *t = gossip_table_of(c->gossip);
+    buf_put(b, MAGIC, 8);
+    size_t at = 0;
+    for (const struct gossip_row *r; (r = gossip_table_next_shared(t, &at)) != NULL;)
+        put_row(b, r);
+    buf_put_u32(b, crc_update(0, b->p, b->n));
+}
+
+static void fill_peers(struct cluster *c, struct buf *b)
+{
+    size_t at = 0;
+    unsigned count = 0;
+    for (const struct gossip_member *m; (m = gossip_member_next(c->gossip, &at)) != NULL;) {
+        struct net_address a;
+        char text[NET_ADDRESS_TEXT];
+        if (m == gossip_self(c->gossip) || m->state == GOSSIP_ST_LEFT || ++count > PEERS_MAX)
+            continue;
+        cluster_addr_to(&m->addr, &a);
+        (void)net_address_format(&a, text);
+        buf_printf(b, "%s\n", text);
+    }
+}
+
+/* --- writing --- */
+
+static void work(struct net_worker_job *job)
+{
+    struct keep *k = container_of(job, struct keep, job);
+    k->result = cluster_file_write(k->c->data_path, k->name, buf_str(&k->content));
+}
+
+static void begin(struct keep *k);
+
+static void done(struct net_worker_job *job)
+{
+    struct keep *k = container_of(job, struct keep, job);
+    k->is_busy = false;
+    if (!job->is_cancelled && k->result != 0)
+        log_line(k->c->log, LOG_LEVEL_ERROR, "cluster.file.failed", "%s/%s cannot be written: %s",
+                 k->c->data_path, k->name, strerrordesc_np(-k->result));
+    if (k->is_dirty && !job->is_cancelled)
+        begin(k);
+}
+
+static void begin(struct keep *k)
+{
+    struct cluster *c = k->c;
+    if (c->data_path == NULL || k->is_busy)
+        return;
+    k->is_dirty = false;
+    k->content.n = 0;
+    if (k == &c->keep[SHARED])
+        fill_shared(c, &k->content);
+    else
+        fill_peers(c, &k->content);
+    if (c->worker != NULL) {
+        k->is_busy = net_worker_push(c->worker, c->home, &k->job, work, done) == 0;
+        k->is_dirty = !k->is_busy; /* a full pool: with the next timer */
+        return;
+    }
+    work(&k->job);
+    done(&k->job);
+}
+
+static void on_timer(void *arg, usec_t now)
+{
+    struct cluster *c = arg;
+    for (unsigned i = 0; i < 2; i++)
+        if (c->keep[i].is_dirty)
+            begin(&c->keep[i]);
+    net_timer_set(c->home, &c->keep_timer, now + PEERS_EVERY);
+}
+
+void cluster_keep_shared(struct cluster *c)
+{
+    c->keep[SHARED].is_dirty = true;
+    begin(&c->keep[SHARED]);
+}
+
+void cluster_keep_peers(struct cluster *c)
+{
+    c->keep[PEERS].is_dirty = true; /* written by the timer */
+}
+
+/* --- reading --- */
+
+static bool check_shared(struct buf *b)
+{
+    if (b->n < 12 || memcmp(b->p, MAGIC, 8) != 0)
+        return false;
+    struct codec_cursor c = codec_cursor_of(str_view(b->p + b->n - 4, 4));
+    b->n -= 4;
+    return codec_cursor_u32(&c) == crc_update(0, b->p, b->n);
+}
+
+static void load_shared(struct cluster *c)
+{
+    struct buf b = {0};
+    int r = cluster_file_read(c->data_path, c->keep[SHARED].name, FILE_MAX, &b);
+    if (r == 0 && !check_shared(&b))
+        r = -EINVAL;
+    if (r != 0 && r != -ENOENT)
+        log_line(c->log, LOG_LEVEL_ERROR, "cluster.file.damaged", "%s/%s is not used: %s",
+                 c->data_path, c->keep[SHARED].name,
+                 r == -EINVAL ? "it is damaged" : strerrordesc_np(-r));
+    struct codec_cursor in = codec_cursor_of(r == 0 ? str_view(b.p + 8, b.n - 8) : STR(""));
+    while (codec_cursor_left(&in) > 0) {
+        struct gossip_event ev;
+        struct str row = codec_cursor_bytes(&in, codec_cursor_u32(&in));
+        if (!in.bad && get_row(row, &ev))
+            cluster_step(c, &ev);
+    }
+    buf_deinit(&b);
+}
+
+static void load_peers(struct cluster *c)
+{
+    struct buf b = {0};
+    struct str line;
+    if (cluster_file_read(c->data_path, c->keep[PEERS].name, 1 << 20, &b) == 0) {
+        struct str text = buf_str(&b);
+        c->seeds.cached = mem_new(PEERS_MAX * sizeof *c->seeds.cached);
+        while (str_next(&text, '\n', &line) && c->seeds.cached_count < PEERS_MAX) {
+            struct net_address a;
+            if (line.n > 0 && net_address_parse(line, &a) == 0)
+                cluster_addr_of(&a, &c->seeds.cached[c->seeds.cached_count++]);
+        }
+    }
+    buf_deinit(&b);
+}
+
+void cluster_keep_load(struct cluster *c)
+{
+    c->keep[SHARED].name = "shared.rows";
+    c->keep[PEERS].name = "peers";
+    c->keep[SHARED].c = c->keep[PEERS].c = c;
+    net_timer_init(&c->keep_timer, on_timer, c);
+    if (c->data_path == NULL)
+        return;
+    net_timer_set(c->home, &c->keep_timer, net_loop_now(c->home) + PEERS_EVERY);
+    load_peers(c);
+    load_shared(c);
+    c->keep[SHARED].is_dirty = false;
+}
+
+void cluster_keep_deinit(struct cluster *c)
+{
+    net_timer_del(c->home, &c->keep_timer);
+    for (unsigned i = 0; i < 2; i++)
+        buf_deinit(&c->keep[i].content);
+}
