@@ -1,7 +1,146 @@
-/* What the balancers decide, carried out.  SPDX-License-Identifier: Apache-2.0 */
+/* What the balancers decide, carried out.  SPDX-License-Identifier: Apache-2.0
+ *
+ * 1. One command of a loop is under way at a time; the version in it makes an old view harmless.
+ * 2. Views are taken from the gossiped landscape; of our own ranges we know better and say so. */
+#include "balance/balance.h"
 #include "kv/kv_priv.h"
+
+#define BALANCE_USEC (2 * USEC_SEC)
+#define BALANCE_RETRY_USEC (5 * USEC_SEC)
+
+struct view {
+    struct balance_node *node;
+    size_t node_count, node_cap;
+    struct range_descriptor *range;
+    size_t range_count, range_cap;
+    struct buf *fact; /* scratch of our own descriptors */
+};
+
+static void take_nodes(struct kv_loop *l, struct view *v)
+{
+    const struct cluster_member *m;
+    usec_t now = kv_loop_now(l);
+    for (size_t i = 0; (m = cluster_member_at(l->seat, i)); i++) {
+        v->node = mem_grow(v->node, &v->node_cap, v->node_count + 1, sizeof *v->node);
+        bool is_live = m->state == CLUSTER_ST_ALIVE || m->state == CLUSTER_ST_SUSPECT;
+        v->node[v->node_count++] = (struct balance_node){
+            .node = m->uuid,
+            .is_live = is_live,
+            .is_left = m->state == CLUSTER_ST_LEFT,
+            .is_draining = m->flags & (CLUSTER_FLAG_DRAINING | CLUSTER_FLAG_STORAGE_FAILED),
+            .dead_usec = !is_live && now > m->since ? now - m->since : 0,
+        };
+    }
+}
+
+/* One leader per range: the one of the highest term. */
+static void take_range(struct view *v, const struct range_descriptor *d)
+{
+    if (d->role != RANGE_ROLE_LEADER)
+        return;
+    for (size_t i = 0; i < v->range_count; i++)
+        if (range_id_eq(v->range[i].id, d->id)) {
+            if (d->term > v->range[i].term)
+                v->range[i] = *d;
+            return;
+        }
+    v->range = mem_grow(v->range, &v->range_cap, v->range_count + 1, sizeof *v->range);
+    v->range[v->range_count++] = *d;
+}
+
+static void take_ranges(struct kv_loop *l, struct kv_store *s, struct view *v)
+{
+    char prefix[KV_STORE_NAME_MAX + 2];
+    const struct cluster_row *row;
+    size_t at = 0;
+    list_each(&l->replicas, x) {
+        struct kv_replica *r = container_of(x, struct kv_replica, link);
+        struct range_descriptor d;
+        if (r->home->store != s || !r->is_leader_told || r->is_closed || r->command)
+            continue;
+        kv_landscape_describe(r, &d, v->fact);
+        d.fact = STR("");
+        take_range(v, &d);
+    }
+    if (v->range_count == 0)
+        return; /* nothing here to act on */
+    snprintf(prefix, sizeof prefix, "%s/", s->name);
+    while ((row = cluster_row_next(l->seat, CLUSTER_SPACE_LANDSCAPE, str_of(prefix), &at))) {
+        struct range_descriptor d;
+        if (range_descriptor_decode(row->value, &d) != 0)
+            continue;
+        if (uuid_eq(&row->owner, &l->kv->conf.node) && kv_replica_find(l, kv_tag(s, d.id)))
+            continue; /* our own, known better */
+        take_range(v, &d);
+    }
+}
+
+static void on_done(void *arg, const struct kv_reply *reply)
+{
+    struct kv_loop *l = arg;
+    l->is_balancing = false;
+    if (reply->outcome == KV_OK)
+        l->balance_at = kv_loop_now(l);
+    else
+        l->balance_at = kv_loop_now(l) + BALANCE_RETRY_USEC / 2 + rng_below(&l->rng, BALANCE_RETRY_USEC);
+}
+
+static void run(struct kv_loop *l, struct kv_store *s, const struct balance_step *step)
+{
+    static const enum kv_command_kind kind[] = {
+        [BALANCE_DO_CONFIG] = KV_CMD_CONFIG,
+        [BALANCE_DO_TRANSFER] = KV_CMD_TRANSFER,
+        [BALANCE_DO_SPLIT] = KV_CMD_SPLIT,
+    };
+    char id[RANGE_ID_TEXT];
+    struct kv_command cmd = {
+        .kind = kind[step->action],
+        .id = {step->id.epoch, step->id.id},
+        .version = range_version_pack(step->version),
+        .node_count = step->node_count,
+        .voter_count = step->voter_count,
+        .deadline = kv_loop_now(l) + 30 * USEC_SEC,
+        .key = STR(""),
+    };
+    memcpy(cmd.node, step->node, sizeof cmd.node);
+    range_id_format(step->id, id);
+    log_line(l->kv->conf.log, LOG_LEVEL_INFO, "kv.balance", "%s %s: %s (%u members, %u of them vote): %s", s->name,
+             id, balance_name(step->kind), step->node_count, step->voter_count, step->why);
+    l->is_balancing = true;
+    kv_run(&s->client[l->index], &cmd, on_done, l);
+}
 
 void kv_balance_turn(struct kv_loop *l)
 {
-    (void)l;
+    usec_t now = kv_loop_now(l);
+    struct buf fact = {0};
+    if (!l->seat || l->is_balancing || now < l->balance_at || !cluster_is_joined(l->seat))
+        return;
+    l->balance_at = now + BALANCE_USEC;
+    for (unsigned i = 0; i < l->kv->store_count && !l->is_balancing; i++) {
+        struct kv_store *s = l->kv->store[i];
+        struct view v = {.fact = &fact};
+        struct balance_step step = {.action = BALANCE_DO_NOTHING};
+        take_ranges(l, s, &v);
+        if (v.range_count > 0) {
+            take_nodes(l, &v);
+            struct balance_view view = {
+                .self = l->kv->conf.node,
+                .node = v.node,
+                .node_count = v.node_count,
+                .range = v.range,
+                .range_count = v.range_count,
+                .rule = {.voter_count = s->conf.voter_count,
+                         .learner_count = s->conf.learner_count,
+                         .dead_usec = l->kv->conf.dead_usec,
+                         .split_bytes = s->conf.split_bytes},
+            };
+            balance_next(&view, &step);
+        }
+        if (step.action != BALANCE_DO_NOTHING)
+            run(l, s, &step);
+        mem_free(v.node);
+        mem_free(v.range);
+    }
+    buf_deinit(&fact);
 }

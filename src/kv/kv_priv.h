@@ -144,7 +144,9 @@ struct kv_loop {
 
     struct list peers;
     struct net_timer boss_timer;
-    usec_t joined_at, transfer_at;
+    usec_t joined_at;
+    usec_t balance_at; /* not before */
+    bool is_balancing;
     bool is_drained;
     _Atomic bool is_seen_ready; /* every store known here has all its ranges led */
 };
