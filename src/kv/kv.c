@@ -115,6 +115,7 @@ static int open_log(struct kv *kv)
         .dir = kv->conf.log_path,
         .fs = kv->conf.fs ? *kv->conf.fs : engine_fs_posix(),
         .node = kv->conf.node,
+        .segment_bytes = kv->conf.limits.log_segment_bytes,
         .is_inline = kv->conf.is_inline,
         .log = kv->conf.log,
         .done = kv_log_done,

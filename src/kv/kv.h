@@ -66,6 +66,7 @@ struct kv_limits {
     size_t pending_count_max;  /* default 1,000,000 */
     size_t log_bytes_max;      /* log of one range kept for slow followers; default 64 MiB */
     size_t ship_bytes_per_sec; /* snapshots sent by this node, all ranges; default 128 MiB */
+    uint64_t log_segment_bytes; /* a file of the Raft log; default 64 MiB */
     unsigned range_count_max;  /* replicas on this node, per store; default 1024 */
 };
 

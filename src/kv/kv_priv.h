@@ -86,7 +86,8 @@ struct kv {
     struct kv_loop *loop; /* loop_count of them */
     unsigned loop_count;
     _Atomic uint64_t group_last; /* the largest group number in use or given */
-    bool is_started, is_stopping;
+    bool is_started;
+    _Atomic bool is_stopping;
     struct kv_counters gone; /* of loops freed */
 };
 

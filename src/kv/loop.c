@@ -116,7 +116,7 @@ void kv_log_done(void *arg, const struct engine_log_done *done, size_t count)
 {
     struct kv *kv = arg;
     for (size_t i = 0; i < count; i++) {
-        if (done[i].result < 0) {
+        if (done[i].result < 0 && !kv->is_stopping) {
             log_line(kv->conf.log, LOG_LEVEL_ERROR, "kv.log.failed",
                      "the Raft log cannot be written (error %d): this node stops, the others go on",
                      -done[i].result);
