@@ -53,7 +53,8 @@ static void take_ranges(struct kv_loop *l, struct kv_store *s, struct view *v)
     char prefix[KV_STORE_NAME_MAX + 2];
     const struct cluster_row *row;
     size_t at = 0;
-    list_each(&l->replicas, x) {
+    list_each(&l->replicas, x)
+    {
         struct kv_replica *r = container_of(x, struct kv_replica, link);
         struct range_descriptor d;
         if (r->home->store != s || !r->is_leader_told || r->is_closed || r->command)
@@ -82,7 +83,8 @@ static void on_done(void *arg, const struct kv_reply *reply)
     if (reply->outcome == KV_OK)
         l->balance_at = kv_loop_now(l);
     else
-        l->balance_at = kv_loop_now(l) + BALANCE_RETRY_USEC / 2 + rng_below(&l->rng, BALANCE_RETRY_USEC);
+        l->balance_at =
+            kv_loop_now(l) + BALANCE_RETRY_USEC / 2 + rng_below(&l->rng, BALANCE_RETRY_USEC);
 }
 
 static void run(struct kv_loop *l, struct kv_store *s, const struct balance_step *step)
@@ -104,8 +106,9 @@ static void run(struct kv_loop *l, struct kv_store *s, const struct balance_step
     };
     memcpy(cmd.node, step->node, sizeof cmd.node);
     range_id_format(step->id, id);
-    log_line(l->kv->conf.log, LOG_LEVEL_INFO, "kv.balance", "%s %s: %s (%u members, %u of them vote): %s", s->name,
-             id, balance_name(step->kind), step->node_count, step->voter_count, step->why);
+    log_line(l->kv->conf.log, LOG_LEVEL_INFO, "kv.balance",
+             "%s %s: %s (%u members, %u of them vote): %s", s->name, id, balance_name(step->kind),
+             step->node_count, step->voter_count, step->why);
     l->is_balancing = true;
     kv_run(&s->client[l->index], &cmd, on_done, l);
 }

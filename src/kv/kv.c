@@ -45,6 +45,8 @@ static void defaults(struct kv_conf *c)
     l->range_count_max = l->range_count_max ? l->range_count_max : 1024;
     c->election_usec = c->election_usec ? c->election_usec : USEC_SEC;
     c->heartbeat_usec = c->heartbeat_usec ? c->heartbeat_usec : 100 * USEC_MSEC;
+    if (c->heartbeat_usec >= c->election_usec)
+        c->heartbeat_usec = c->election_usec / 5 + 1;
     c->dead_usec = c->dead_usec ? c->dead_usec : 300 * USEC_SEC;
 }
 

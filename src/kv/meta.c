@@ -401,7 +401,8 @@ static int open_replica(struct kv_client *c, struct kv_birth *b, const struct en
 }
 
 /* The replica cannot go on: what is left of it goes, its id is marked. */
-static void destroy_rest(struct kv_client *c, const struct kv_birth *b, const char *why)
+static void destroy_rest(struct kv_client *c, const struct kv_birth *b, bool has_group,
+                         const char *why)
 {
     struct kv *kv = c->store->kv;
     struct engine_log_batch *log = engine_log_batch_new();
@@ -420,7 +421,8 @@ static void destroy_rest(struct kv_client *c, const struct kv_birth *b, const ch
         c->store->name, why);
     kv_meta_del(&r, rows);
     engine_state_write(c->store->state, rows, NULL, 0);
-    engine_log_put_destroy(log, b->group);
+    if (has_group)
+        engine_log_put_destroy(log, b->group);
     engine_log_submit(kv->log, log, true, NULL, 0);
 }
 
@@ -470,7 +472,7 @@ static int open_group(struct kv_store *s, struct engine_log_group *g,
     } else if (b.applied > g->last_index)
         why = "its log has lost its end";
     if (why)
-        destroy_rest(c, &b, why);
+        destroy_rest(c, &b, true, why);
     else
         e = open_replica(c, &b, g);
     if (has_row)
@@ -503,7 +505,7 @@ static int open_row(struct kv_store *s, struct found_row *row)
         kv_meta_create_group(r, false);
         e = load_now(r);
     } else
-        destroy_rest(c, &b, "its log is missing");
+        destroy_rest(c, &b, false, "its log is missing");
     range_deinit(&range);
     mem_free(config);
     return e;

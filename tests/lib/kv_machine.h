@@ -101,7 +101,8 @@ static inline void test_machine_loaded(void *arg)
     (void)arg;
 }
 
-static inline void test_machine_apply(void *arg, const struct range_apply *in, struct range_out *out)
+static inline void test_machine_apply(void *arg, const struct range_apply *in,
+                                      struct range_out *out)
 {
     struct test_machine *m = arg;
     struct codec_cursor c = codec_cursor_of(in->command);
@@ -128,7 +129,8 @@ static inline void test_machine_apply(void *arg, const struct range_apply *in, s
     else if (op == 'k' && cell->value.n == 0)
         buf_put_str(&cell->value, value);
     else if (op == 'c') {
-        struct codec_cursor old = codec_cursor_of(buf_str(&cell->value)), more = codec_cursor_of(value);
+        struct codec_cursor old = codec_cursor_of(buf_str(&cell->value)),
+                            more = codec_cursor_of(value);
         uint64_t sum = (cell->value.n == 8 ? codec_cursor_u64(&old) : 0) + codec_cursor_u64(&more);
         cell->value.n = 0;
         buf_put_u64(&cell->value, sum);

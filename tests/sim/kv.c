@@ -84,7 +84,8 @@ static void fail(struct world *w, const char *why)
 
 /* ---- the world ------------------------------------------------------------------------------- */
 
-static struct world_event *world_at(struct world *w, usec_t at, void (*fn)(struct world_event *), void *a, void *b)
+static struct world_event *world_at(struct world *w, usec_t at, void (*fn)(struct world_event *),
+                                    void *a, void *b)
 {
     struct world_event *ev = mem_new(sizeof *ev);
     *ev = (struct world_event){.fn = fn, .a = a, .b = b};
@@ -164,11 +165,13 @@ static void spread_arrives(struct world_event *ev)
     mem_free(s);
 }
 
-static void world_row_put(struct world *w, unsigned node, uint8_t space, struct str key, const struct str *value)
+static void world_row_put(struct world *w, unsigned node, uint8_t space, struct str key,
+                          const struct str *value)
 {
     for (unsigned i = 0; i < w->node_count; i++) {
         struct spread *s = mem_new(sizeof *s);
-        *s = (struct spread){.from = node, .to = i, .life = w->node[node].life, .space = space, .is_gone = !value};
+        *s = (struct spread){
+            .from = node, .to = i, .life = w->node[node].life, .space = space, .is_gone = !value};
         buf_put_str(&s->key, key);
         if (value)
             buf_put_str(&s->value, *value);
@@ -195,7 +198,8 @@ static void members_tick(struct world_event *ev)
             bool is_live = m->state == CLUSTER_ST_ALIVE;
             if (reach && (!is_live || m->epoch != w->node[k].life)) {
                 if (is_live)
-                    seat_event(&n->seat, &(struct cluster_event){.kind = CLUSTER_EV_DOWN, .member = m});
+                    seat_event(&n->seat,
+                               &(struct cluster_event){.kind = CLUSTER_EV_DOWN, .member = m});
                 m->state = CLUSTER_ST_ALIVE;
                 m->epoch = w->node[k].life;
                 m->since = w->now;
@@ -277,13 +281,14 @@ static struct engine_mem *node_mem(void *arg, const char *store)
     return ((struct sim_node *)arg)->mem;
 }
 
-static void on_log(void *arg, enum log_level level, const char *event, struct str text, const struct log_field *field,
-                   size_t count)
+static void on_log(void *arg, enum log_level level, const char *event, struct str text,
+                   const struct log_field *field, size_t count)
 {
     struct sim_node *n = arg;
     (void)level, (void)field, (void)count;
     if (n->seat.world->is_verbose)
-        printf("%10.3f node %u %s: %.*s\n", (double)n->seat.world->now / 1e6, n->seat.node, event, STR_ARG(text));
+        printf("%10.3f node %u %s: %.*s\n", (double)n->seat.world->now / 1e6, n->seat.node, event,
+               STR_ARG(text));
 }
 
 static void disk_turn(struct world_event *ev)
@@ -309,10 +314,12 @@ static void node_up(struct world *w, unsigned i)
     n->link = (struct cluster_link){.world = w, .node = i, .life = n->life};
     list_init(&n->link.calls);
     list_init(&n->link.streams);
-    n->seat = (struct cluster_seat){.world = w, .node = i, .loop = n->loop, .link = &n->link, .member_count = w->node_count};
+    n->seat = (struct cluster_seat){
+        .world = w, .node = i, .loop = n->loop, .link = &n->link, .member_count = w->node_count};
     list_init(&n->seat.watches);
     for (unsigned k = 0; k < w->node_count; k++)
-        n->seat.member[k] = (struct cluster_member){.uuid = world_uuid(k), .state = CLUSTER_ST_DEAD, .loops = 1, .since = w->now};
+        n->seat.member[k] = (struct cluster_member){
+            .uuid = world_uuid(k), .state = CLUSTER_ST_DEAD, .loops = 1, .since = w->now};
     n->seat.member[i].state = CLUSTER_ST_ALIVE;
     n->seat.member[i].epoch = n->life;
     n->seats[0] = &n->seat;
@@ -333,9 +340,12 @@ static void node_up(struct world *w, unsigned i)
         .mem = node_mem,
         .mem_arg = n,
         .dead_usec = 20 * USEC_SEC,
-        .limits = {.log_bytes_max = 64 << 10, .batch_bytes_max = 4096, .log_segment_bytes = 64 << 10},
+        .limits = {.log_bytes_max = 64 << 10,
+                   .batch_bytes_max = 4096,
+                   .log_segment_bytes = 64 << 10},
     };
-    struct kv_store_conf store = {.name = "s", .ops = test_machine_ops(), .voter_count = 3, .learner_count = 0};
+    struct kv_store_conf store = {
+        .name = "s", .ops = test_machine_ops(), .voter_count = 3, .learner_count = 0};
     int e = kv_new(&conf, &n->kv);
     must(e == 0);
     e = kv_store_add(n->kv, &store, &n->store);
@@ -447,7 +457,9 @@ static void op_start(struct world *w, struct sim_node *n, struct op *o, usec_t p
         kv_propose(c, str_of(key), buf_str(&cmd), w->now + patience, on_reply, o);
     } else {
         buf_printf(&cmd, "g%s", key);
-        kv_query(c, &(struct kv_query){str_of(key), buf_str(&cmd), KV_READ_LINEAR, w->now + patience}, on_reply, o);
+        kv_query(c,
+                 &(struct kv_query){str_of(key), buf_str(&cmd), KV_READ_LINEAR, w->now + patience},
+                 on_reply, o);
     }
     buf_deinit(&cmd);
     buf_deinit(&id);
@@ -461,7 +473,8 @@ static void load(struct world_event *ev)
         return;
     if (n->is_up) {
         n->loop->now = w->now;
-        op_start(w, n, op_new(w, (unsigned)rng_below(&w->rng, KEYS), rng_chance(&w->rng, 700000)), 2 * USEC_SEC);
+        op_start(w, n, op_new(w, (unsigned)rng_below(&w->rng, KEYS), rng_chance(&w->rng, 700000)),
+                 2 * USEC_SEC);
     }
     world_at(w, w->now + rng_below(&w->rng, 20 * USEC_MSEC), load, NULL, w);
 }
@@ -471,7 +484,8 @@ static void load(struct world_event *ev)
 static void trouble(struct world_event *ev)
 {
     struct world *w = ev->b;
-    unsigned i = (unsigned)rng_below(&w->rng, w->node_count), k = (unsigned)rng_below(&w->rng, w->node_count);
+    unsigned i = (unsigned)rng_below(&w->rng, w->node_count),
+             k = (unsigned)rng_below(&w->rng, w->node_count);
     if (!w->is_chaos)
         return;
     switch (rng_below(&w->rng, 6)) {
@@ -479,12 +493,20 @@ static void trouble(struct world_event *ev)
     case 1:
         if (w->node[i].is_up) {
             node_down(w, i, rng_chance(&w->rng, 200000));
-            world_at(w, w->now + 200 * USEC_MSEC + rng_below(&w->rng, 4 * USEC_SEC), restart, NULL, w)->u = i;
+            world_at(w, w->now + 200 * USEC_MSEC + rng_below(&w->rng, 4 * USEC_SEC), restart, NULL,
+                     w)
+                ->u = i;
         }
         break;
-    case 2: w->cut[i][k] = i != k; break;
-    case 3: w->cut[i][k] = w->cut[k][i] = i != k; break;
-    default: memset(w->cut, 0, sizeof w->cut); break;
+    case 2:
+        w->cut[i][k] = i != k;
+        break;
+    case 3:
+        w->cut[i][k] = w->cut[k][i] = i != k;
+        break;
+    default:
+        memset(w->cut, 0, sizeof w->cut);
+        break;
     }
     world_at(w, w->now + 100 * USEC_MSEC + rng_below(&w->rng, 4 * USEC_SEC), trouble, NULL, w);
 }
@@ -512,7 +534,8 @@ static bool is_settled(struct world *w)
         unsigned members = 0;
         if (!n->is_up || !kv_is_ready(n->kv))
             return false;
-        list_each(&n->kv->loop[0].replicas, x) {
+        list_each(&n->kv->loop[0].replicas, x)
+        {
             struct kv_replica *r = container_of(x, struct kv_replica, link);
             const struct raft_config *c = raft_config_get(&r->raft);
             if (!r->is_ready || c->is_joint)
@@ -556,7 +579,8 @@ static uint64_t id_at(struct str list, size_t i)
 static void check_key(struct world *w, unsigned key, struct str list)
 {
     unsigned *times = mem_new((w->next_id + 1) * sizeof *times);
-    struct op **of = mem_new(w->op_count * sizeof(struct op *)), **started = mem_new(w->op_count * sizeof(struct op *));
+    struct op **of = mem_new(w->op_count * sizeof(struct op *)),
+              **started = mem_new(w->op_count * sizeof(struct op *));
     size_t n = 0, at = 0, floor_len = 0;
     for (size_t i = 0; i < list.n / 8; i++)
         if (id_at(list, i) <= w->next_id)
@@ -566,7 +590,8 @@ static void check_key(struct world *w, unsigned key, struct str list)
         if (o->key != key || !o->is_done)
             continue;
         if (o->id && o->outcome == KV_OK && times[o->id] != 1)
-            fail(w, times[o->id] ? "an append that was acknowledged is there twice" : "an append that was acknowledged is lost");
+            fail(w, times[o->id] ? "an append that was acknowledged is there twice"
+                                 : "an append that was acknowledged is lost");
         if (o->id && times[o->id] > 1)
             fail(w, "an append is there twice");
         if (o->id && kv_is_not_executed(o->outcome) && times[o->id] != 0)
@@ -597,7 +622,8 @@ static void check_key(struct world *w, unsigned key, struct str list)
 
 static void check_history(struct world *w)
 {
-    struct kv_replica *r = container_of(w->node[0].kv->loop[0].replicas.next, struct kv_replica, link);
+    struct kv_replica *r =
+        container_of(w->node[0].kv->loop[0].replicas.next, struct kv_replica, link);
     for (unsigned k = 0; k < KEYS && !w->failed; k++) {
         char key[8];
         snprintf(key, sizeof key, "key%u", k);
@@ -636,7 +662,8 @@ static void world_end(struct world *w)
     while (heap_top(&w->events)) { /* what is still on its way */
         struct world_event *ev = container_of(heap_top(&w->events), struct world_event, node);
         heap_del(&w->events, &ev->node);
-        if (ev->fn == packet_arrives || ev->fn == reply_arrives || ev->fn == stream_arrives || ev->fn == spread_arrives)
+        if (ev->fn == packet_arrives || ev->fn == reply_arrives || ev->fn == stream_arrives ||
+            ev->fn == spread_arrives)
             ev->fn(ev);
         mem_free(ev);
     }
@@ -681,8 +708,9 @@ static bool play(uint64_t seed, bool is_verbose, uint64_t *out_trace)
         check_history(w);
     w->is_over = true;
     if (is_verbose)
-        printf("seed %llu: %u acked, %u unknown, %u refused, %u crashes, trace %016llx\n", (unsigned long long)seed, w->acked,
-               w->unknown, w->refused, w->crashes, (unsigned long long)w->trace);
+        printf("seed %llu: %u acked, %u unknown, %u refused, %u crashes, trace %016llx\n",
+               (unsigned long long)seed, w->acked, w->unknown, w->refused, w->crashes,
+               (unsigned long long)w->trace);
     if (!w->failed && w->acked < 100)
         fail(w, "hardly anything was acknowledged");
     *out_trace = w->trace;
@@ -695,6 +723,7 @@ static bool play(uint64_t seed, bool is_verbose, uint64_t *out_trace)
 int main(int argc, char **argv)
 {
     uint64_t from = 1, count = 10, trace, again;
+    setvbuf(stdout, NULL, _IOLBF, 0);
     unsigned passed = 0, failed = 0;
     bool is_one = false;
     for (int i = 1; i < argc; i++)

@@ -49,20 +49,23 @@ struct cluster_link {
 };
 
 /* Of the world. */
-static struct cluster_link *world_link(struct world *w, unsigned node, uint32_t shard); /* NULL: it is down */
+static struct cluster_link *world_link(struct world *w, unsigned node,
+                                       uint32_t shard); /* NULL: it is down */
 static unsigned world_node_of(struct world *w, const struct uuid *u);
 static struct uuid world_uuid(unsigned node);
 /* When something sent now arrives; USEC_NEVER: never. */
 static usec_t world_arrival(struct world *w, unsigned from, unsigned to, bool is_ordered);
 static bool world_is_doubled(struct world *w);
-static void world_row_put(struct world *w, unsigned node, uint8_t space, struct str key, const struct str *value);
+static void world_row_put(struct world *w, unsigned node, uint8_t space, struct str key,
+                          const struct str *value);
 
 const struct uuid *cluster_self(const struct cluster_seat *s)
 {
     return &s->member[s->node].uuid;
 }
 
-const struct cluster_member *cluster_member_find(const struct cluster_seat *s, const struct uuid *uuid)
+const struct cluster_member *cluster_member_find(const struct cluster_seat *s,
+                                                 const struct uuid *uuid)
 {
     for (unsigned i = 0; i < s->member_count; i++)
         if (uuid_eq(&s->member[i].uuid, uuid))
@@ -80,7 +83,8 @@ bool cluster_is_joined(const struct cluster_seat *s)
     return s->is_joined;
 }
 
-const struct cluster_row *cluster_row_next(const struct cluster_seat *s, uint8_t space, struct str prefix, size_t *at)
+const struct cluster_row *cluster_row_next(const struct cluster_seat *s, uint8_t space,
+                                           struct str prefix, size_t *at)
 {
     while (*at < s->row_count) {
         const struct cluster_row *r = &s->row[(*at)++]->row;
@@ -90,8 +94,8 @@ const struct cluster_row *cluster_row_next(const struct cluster_seat *s, uint8_t
     return NULL;
 }
 
-const struct cluster_row *cluster_row_find(const struct cluster_seat *s, uint8_t space, struct str key,
-                                           const struct uuid *owner)
+const struct cluster_row *cluster_row_find(const struct cluster_seat *s, uint8_t space,
+                                           struct str key, const struct uuid *owner)
 {
     for (size_t i = 0; i < s->row_count; i++)
         if (s->row[i]->row.space == space && str_eq(s->row[i]->row.key, key) &&
@@ -111,7 +115,8 @@ void cluster_row_del(struct cluster_seat *s, uint8_t space, struct str key)
     world_row_put(s->world, s->node, space, key, NULL);
 }
 
-struct cluster_watch *cluster_watch_new(struct cluster_seat *s, uint64_t space_mask, cluster_watch_cb *cb, void *arg)
+struct cluster_watch *cluster_watch_new(struct cluster_seat *s, uint64_t space_mask,
+                                        cluster_watch_cb *cb, void *arg)
 {
     struct cluster_watch *w = mem_new(sizeof *w);
     *w = (struct cluster_watch){.seat = s, .mask = space_mask, .cb = cb, .arg = arg};
@@ -133,14 +138,16 @@ struct cluster_link *cluster_seat_link(struct cluster_seat *s)
 
 static void seat_event(struct cluster_seat *s, const struct cluster_event *ev)
 {
-    list_each(&s->watches, x) {
+    list_each(&s->watches, x)
+    {
         struct cluster_watch *w = container_of(x, struct cluster_watch, link);
         w->cb(w->arg, s, ev);
     }
 }
 
 /* value NULL: gone */
-static void seat_row(struct cluster_seat *s, unsigned owner, uint8_t space, struct str key, const struct str *value)
+static void seat_row(struct cluster_seat *s, unsigned owner, uint8_t space, struct str key,
+                     const struct str *value)
 {
     struct uuid who = world_uuid(owner);
     for (size_t i = 0; i < s->row_count; i++) {
@@ -166,7 +173,8 @@ static void seat_row(struct cluster_seat *s, unsigned owner, uint8_t space, stru
     struct sim_row *r = mem_new(sizeof *r);
     buf_put_str(&r->key, key);
     buf_put_str(&r->value, *value);
-    r->row = (struct cluster_row){.owner = who, .space = space, .key = buf_str(&r->key), .value = buf_str(&r->value)};
+    r->row = (struct cluster_row){
+        .owner = who, .space = space, .key = buf_str(&r->key), .value = buf_str(&r->value)};
     s->row = mem_grow(s->row, &s->row_cap, s->row_count + 1, sizeof *s->row);
     s->row[s->row_count++] = r;
     seat_event(s, &(struct cluster_event){.kind = CLUSTER_EV_ROW, .row = &r->row});
@@ -218,13 +226,15 @@ struct cluster_request {
     uint64_t call, life;
 };
 
-void cluster_link_serve(struct cluster_link *l, uint16_t service, cluster_link_handler *handler, void *arg)
+void cluster_link_serve(struct cluster_link *l, uint16_t service, cluster_link_handler *handler,
+                        void *arg)
 {
     l->handler[service] = handler;
     l->handler_arg[service] = arg;
 }
 
-void cluster_link_serve_stream(struct cluster_link *l, uint16_t service, cluster_link_accept *accept, void *arg)
+void cluster_link_serve_stream(struct cluster_link *l, uint16_t service,
+                               cluster_link_accept *accept, void *arg)
 {
     l->accept[service] = accept;
     l->accept_arg[service] = arg;
@@ -250,7 +260,8 @@ static void reply_arrives(struct world_event *ev)
     struct world *w = ev->b;
     struct cluster_link *l = world_link(w, p->to, p->loop);
     if (l && l->life == p->life)
-        list_each(&l->calls, x) {
+        list_each(&l->calls, x)
+        {
             struct sim_call *c = container_of(x, struct sim_call, link);
             if (c->id != p->call)
                 continue;
@@ -267,7 +278,8 @@ static void packet_arrives(struct world_event *ev)
     struct cluster_link *l = world_link(w, p->to, p->shard);
     if (l && l->handler[p->service]) {
         struct cluster_request *rq = NULL;
-        struct cluster_from from = {.peer = world_uuid(p->from), .shard = p->shard, .deadline = USEC_NEVER};
+        struct cluster_from from = {
+            .peer = world_uuid(p->from), .shard = p->shard, .deadline = USEC_NEVER};
         if (p->call) {
             rq = mem_new(sizeof *rq);
             *rq = (struct cluster_request){w, p->to, p->from, p->loop, p->call, p->life};
@@ -282,7 +294,12 @@ static void request_end(struct cluster_request *rq, int outcome, struct str payl
     usec_t at = world_arrival(rq->world, rq->from, rq->to, false);
     if (at != USEC_NEVER) {
         struct sim_packet *p = mem_new(sizeof *p);
-        *p = (struct sim_packet){.from = rq->from, .to = rq->to, .call = rq->call, .life = rq->life, .loop = rq->loop, .outcome = outcome};
+        *p = (struct sim_packet){.from = rq->from,
+                                 .to = rq->to,
+                                 .call = rq->call,
+                                 .life = rq->life,
+                                 .loop = rq->loop,
+                                 .outcome = outcome};
         buf_put_str(&p->payload, payload);
         world_at(rq->world, at, reply_arrives, p, rq->world);
     }
@@ -307,7 +324,13 @@ static void send_packet(struct cluster_link *l, const struct cluster_call *c, ui
         if (at == USEC_NEVER)
             return;
         struct sim_packet *p = mem_new(sizeof *p);
-        *p = (struct sim_packet){.from = l->node, .to = to, .shard = c->shard, .service = c->service, .call = call, .life = l->life, .loop = l->index};
+        *p = (struct sim_packet){.from = l->node,
+                                 .to = to,
+                                 .shard = c->shard,
+                                 .service = c->service,
+                                 .call = call,
+                                 .life = l->life,
+                                 .loop = l->index};
         buf_put_str(&p->payload, c->payload);
         world_at(l->world, at, packet_arrives, p, l->world);
         at += rng_below(world_rng(l->world), 5000);
@@ -326,10 +349,11 @@ static void call_timeout(struct world_event *ev)
         call_end(ev->a, CLUSTER_LINK_E_TIMEOUT, STR(""));
 }
 
-int cluster_link_call(struct cluster_link *l, const struct cluster_call *c, cluster_link_reply_cb *cb, void *arg,
-                      uint64_t *out_id)
+int cluster_link_call(struct cluster_link *l, const struct cluster_call *c,
+                      cluster_link_reply_cb *cb, void *arg, uint64_t *out_id)
 {
-    static uint64_t id; /* the simulator is one thread and every run begins at any number: only equality counts */
+    static uint64_t
+        id; /* the simulator is one thread and every run begins at any number: only equality counts */
     struct sim_call *call = mem_new(sizeof *call);
     (void)out_id;
     *call = (struct sim_call){.from = l, .cb = cb, .arg = arg, .id = ++id};
@@ -354,7 +378,15 @@ struct cluster_stream {
     bool is_writer, is_open, is_ended;
 };
 
-enum stream_word { WORD_OPEN, WORD_ACCEPT, WORD_DATA, WORD_CREDIT, WORD_END, WORD_FINISH, WORD_ABORT };
+enum stream_word {
+    WORD_OPEN,
+    WORD_ACCEPT,
+    WORD_DATA,
+    WORD_CREDIT,
+    WORD_END,
+    WORD_FINISH,
+    WORD_ABORT
+};
 
 struct stream_packet {
     uint64_t id, life, to_life;
@@ -369,14 +401,25 @@ struct stream_packet {
 
 static void stream_arrives(struct world_event *ev);
 
-static void stream_send(struct cluster_stream *s, enum stream_word word, struct str payload, size_t n, uint16_t service)
+static void stream_send(struct cluster_stream *s, enum stream_word word, struct str payload,
+                        size_t n, uint16_t service)
 {
     struct world *w = s->owner->world;
     usec_t at = world_arrival(w, s->node, s->peer, true);
     if (at == USEC_NEVER)
         return;
     struct stream_packet *p = mem_new(sizeof *p);
-    *p = (struct stream_packet){.id = s->id, .life = s->life, .to_life = s->peer_life, .from = s->node, .to = s->peer, .loop = s->peer_loop, .from_loop = s->loop, .service = service, .word = word, .n = n, .timeout = s->timeout};
+    *p = (struct stream_packet){.id = s->id,
+                                .life = s->life,
+                                .to_life = s->peer_life,
+                                .from = s->node,
+                                .to = s->peer,
+                                .loop = s->peer_loop,
+                                .from_loop = s->loop,
+                                .service = service,
+                                .word = word,
+                                .n = n,
+                                .timeout = s->timeout};
     buf_put_str(&p->payload, payload);
     world_at(w, at, stream_arrives, p, w);
 }
@@ -392,7 +435,8 @@ static void stream_watch(struct world_event *ev)
     struct cluster_link *l = ev->a;
     if (!l)
         return;
-    list_each(&l->streams, x) {
+    list_each(&l->streams, x)
+    {
         struct cluster_stream *s = container_of(x, struct cluster_stream, link);
         if (s->is_ended && !s->is_writer)
             continue;
@@ -405,7 +449,8 @@ static void stream_watch(struct world_event *ev)
     world_at(l->world, world_now(l->world) + USEC_SEC, stream_watch, l, NULL);
 }
 
-static struct cluster_stream *stream_new(struct cluster_link *l, uint64_t id, unsigned peer, usec_t timeout)
+static struct cluster_stream *stream_new(struct cluster_link *l, uint64_t id, unsigned peer,
+                                         usec_t timeout)
 {
     struct cluster_stream *s = mem_new(sizeof *s);
     s->owner = l;
@@ -426,7 +471,8 @@ static void stream_opened(struct cluster_link *l, struct stream_packet *p)
     struct cluster_from from = {.peer = world_uuid(p->from), .deadline = USEC_NEVER};
     s->peer_life = p->life;
     s->peer_loop = p->from_loop;
-    if (!l->accept[p->service] || !l->accept[p->service](l->accept_arg[p->service], s, &from, buf_str(&p->payload), &s->ops, &s->arg)) {
+    if (!l->accept[p->service] || !l->accept[p->service](l->accept_arg[p->service], s, &from,
+                                                         buf_str(&p->payload), &s->ops, &s->arg)) {
         stream_send(s, WORD_ABORT, STR(""), 0, 0);
         stream_gone(s);
         return;
@@ -438,14 +484,17 @@ static void stream_take(struct cluster_stream *s, struct stream_packet *p)
 {
     s->heard = world_now(s->owner->world);
     switch (p->word) {
-    case WORD_OPEN: break;
+    case WORD_OPEN:
+        break;
     case WORD_ACCEPT:
         s->peer_life = p->life;
         s->is_open = true;
         s->credit = CLUSTER_STREAM_WINDOW;
         s->ops->writable(s->arg, s);
         break;
-    case WORD_DATA: s->ops->data(s->arg, s, buf_str(&p->payload)); break;
+    case WORD_DATA:
+        s->ops->data(s->arg, s, buf_str(&p->payload));
+        break;
     case WORD_CREDIT:
         s->credit += p->n;
         s->ops->writable(s->arg, s);
@@ -456,7 +505,8 @@ static void stream_take(struct cluster_stream *s, struct stream_packet *p)
         break;
     case WORD_FINISH:
     case WORD_ABORT:
-        s->ops->closed(s->arg, s, p->word == WORD_FINISH ? 0 : CLUSTER_LINK_E_CANCELLED, buf_str(&p->payload));
+        s->ops->closed(s->arg, s, p->word == WORD_FINISH ? 0 : CLUSTER_LINK_E_CANCELLED,
+                       buf_str(&p->payload));
         stream_gone(s);
         break;
     }
@@ -469,7 +519,8 @@ static void stream_arrives(struct world_event *ev)
     if (l && p->word == WORD_OPEN)
         stream_opened(l, p);
     else if (l)
-        list_each(&l->streams, x) {
+        list_each(&l->streams, x)
+        {
             struct cluster_stream *s = container_of(x, struct cluster_stream, link);
             if (s->id != p->id || s->peer != p->from)
                 continue;
@@ -481,7 +532,8 @@ static void stream_arrives(struct world_event *ev)
 }
 
 struct cluster_stream *cluster_stream_open(struct cluster_link *l, const struct cluster_call *c,
-                                           const struct cluster_stream_ops *ops, void *arg, int *out_outcome)
+                                           const struct cluster_stream_ops *ops, void *arg,
+                                           int *out_outcome)
 {
     static uint64_t id;
     struct cluster_stream *s = stream_new(l, ++id, world_node_of(l->world, &c->peer), c->timeout);

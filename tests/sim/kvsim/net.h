@@ -18,7 +18,8 @@ struct world_event {
 };
 
 /* Of the world, for the rooms. */
-static struct world_event *world_at(struct world *w, usec_t at, void (*fn)(struct world_event *), void *a, void *b);
+static struct world_event *world_at(struct world *w, usec_t at, void (*fn)(struct world_event *),
+                                    void *a, void *b);
 static usec_t world_now(const struct world *w);
 static struct rng *world_rng(struct world *w);
 
@@ -199,7 +200,8 @@ static void job_run(struct world_event *ev)
 }
 
 int net_worker_push(struct net_worker *w, struct net_loop *here, struct net_worker_job *job,
-                    void (*work)(struct net_worker_job *job), void (*done)(struct net_worker_job *job))
+                    void (*work)(struct net_worker_job *job),
+                    void (*done)(struct net_worker_job *job))
 {
     struct sim_job *j = mem_new(sizeof *j);
     job->loop = here;
@@ -207,7 +209,8 @@ int net_worker_push(struct net_worker *w, struct net_loop *here, struct net_work
     job->done = done;
     j->job = job;
     list_push_back(&w->jobs, &j->link);
-    j->ev = world_at(w->world, world_now(w->world) + 20 + rng_below(world_rng(w->world), 2000), job_run, j, NULL);
+    j->ev = world_at(w->world, world_now(w->world) + 20 + rng_below(world_rng(w->world), 2000),
+                     job_run, j, NULL);
     return 0;
 }
 

@@ -1,0 +1,285 @@
+/* What is where, for people and tools; and handing leaderships away.  SPDX-License-Identifier: Apache-2.0
+ *
+ * 1. A status walks from loop to loop, each adds what it hosts, the last one what only the
+ *    landscape knows; the answer
+ *    comes on the loop that asked, whole.
+ * 2. Of a range that has a replica here the replica speaks; of others the leader's descriptor, as
+ *    old as gossip is. */
+#include "kv/kv_priv.h"
+
+struct item {
+    struct kv_range_status s;
+    struct kv_store *store;
+    struct buf start, end, reason;
+};
+
+struct walk {
+    struct net_mail mail;
+    struct kv *kv;
+    struct kv_client *client;
+    kv_status_cb *cb;
+    void *arg;
+    unsigned next;
+    struct item **item;
+    size_t count, cap;
+};
+
+static bool is_node_live(struct kv_loop *l, const struct uuid *node)
+{
+    if (!l->seat)
+        return uuid_eq(node, &l->kv->conf.node);
+    const struct cluster_member *m = cluster_member_find(l->seat, node);
+    return m && (m->state == CLUSTER_ST_ALIVE || m->state == CLUSTER_ST_SUSPECT);
+}
+
+static void explain(struct item *it)
+{
+    unsigned voters = 0, live = 0, behind = 0;
+    for (unsigned i = 0; i < it->s.member_count; i++) {
+        voters += it->s.member[i].is_voter;
+        live += it->s.member[i].is_voter && it->s.member[i].is_live;
+        behind += it->s.member[i].is_live && it->s.member[i].lag > 10000;
+    }
+    if (voters > 0 && live * 2 <= voters)
+        buf_printf(&it->reason, "no quorum: %u of %u voters are alive", live, voters);
+    else if (!it->s.has_leader)
+        buf_printf(&it->reason, "no leader is known");
+    else if (live < voters)
+        buf_printf(&it->reason, "%u of %u voters are alive", live, voters);
+    else if (behind > 0)
+        buf_printf(&it->reason, "%u members are more than 10,000 entries behind", behind);
+}
+
+static struct item *item_of(struct walk *w, struct kv_loop *l, struct kv_store *s,
+                            const struct range_descriptor *d)
+{
+    struct item *it = mem_new(sizeof *it);
+    w->item = mem_grow(w->item, &w->cap, w->count + 1, sizeof(struct item *));
+    w->item[w->count++] = it;
+    it->store = s;
+    buf_put_str(&it->start, d->bounds.start);
+    if (!d->bounds.is_open)
+        buf_put_str(&it->end, d->bounds.end);
+    it->s = (struct kv_range_status){
+        .store = s->name,
+        .id = {d->id.epoch, d->id.id},
+        .is_open = d->bounds.is_open,
+        .boundary_version = d->version.boundary,
+        .config_version = d->version.config,
+        .role = (enum kv_role)d->role,
+        .has_leader = !uuid_is_zero(&d->leader),
+        .leader = d->leader,
+        .term = d->term,
+        .commit = d->commit,
+        .applied = d->applied,
+        .bytes = d->bytes,
+        .log_bytes = d->log_bytes,
+        .member_count = d->member_count,
+    };
+    for (unsigned i = 0; i < d->member_count; i++)
+        it->s.member[i] = (struct kv_member){
+            .node = d->member[i].node,
+            .replica = d->member[i].replica,
+            .is_voter = d->member[i].is_voter,
+            .is_next_voter = d->is_joint ? d->member[i].is_next_voter : d->member[i].is_voter,
+            .is_live = is_node_live(l, &d->member[i].node),
+            .lag = d->member[i].lag,
+        };
+    return it;
+}
+
+/* The members as the replica's own configuration names them, for one that does not lead. */
+static void members_of(struct item *it, struct kv_loop *l, const struct kv_replica *r)
+{
+    const struct raft_config *c = raft_config_get(&r->raft);
+    for (size_t i = 0; i < c->count && it->s.member_count < KV_MEMBER_MAX; i++)
+        it->s.member[it->s.member_count++] = (struct kv_member){
+            .node = c->member[i].store,
+            .replica = c->member[i].id,
+            .is_voter = c->member[i].role & RAFT_VOTER,
+            .is_next_voter = c->member[i].role & (c->is_joint ? RAFT_NEXT_VOTER : RAFT_VOTER),
+            .is_live = is_node_live(l, &c->member[i].store),
+        };
+}
+
+static void add_local(struct walk *w, struct kv_loop *l)
+{
+    struct buf fact = {0};
+    list_each(&l->replicas, x)
+    {
+        struct kv_replica *r = container_of(x, struct kv_replica, link);
+        struct range_descriptor d;
+        if (r->is_closed)
+            continue;
+        kv_landscape_describe(r, &d, &fact);
+        struct item *it = item_of(w, l, r->home->store, &d);
+        it->s.is_local = true;
+        if (it->s.member_count == 0)
+            members_of(it, l, r);
+        if (r->reason)
+            buf_printf(&it->reason, "%s", r->reason);
+        else
+            explain(it);
+    }
+    buf_deinit(&fact);
+}
+
+static bool is_known(const struct walk *w, const struct kv_store *s, struct range_id id)
+{
+    for (size_t i = 0; i < w->count; i++)
+        if (w->item[i]->store == s && w->item[i]->s.id.epoch == id.epoch &&
+            w->item[i]->s.id.id == id.id)
+            return true;
+    return false;
+}
+
+static void add_remote(struct walk *w)
+{
+    struct kv_loop *l = w->client->loop;
+    for (unsigned i = 0; i < w->kv->store_count && l->seat; i++) {
+        char prefix[KV_STORE_NAME_MAX + 2];
+        const struct cluster_row *row;
+        size_t at = 0;
+        snprintf(prefix, sizeof prefix, "%s/", w->kv->store[i]->name);
+        while ((row = cluster_row_next(l->seat, CLUSTER_SPACE_LANDSCAPE, str_of(prefix), &at))) {
+            struct range_descriptor d;
+            if (range_descriptor_decode(row->value, &d) != 0 || d.role != RANGE_ROLE_LEADER ||
+                is_known(w, w->kv->store[i], d.id))
+                continue;
+            d.role = RANGE_ROLE_NONE;
+            explain(item_of(w, l, w->kv->store[i], &d));
+        }
+    }
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct item *x = *(struct item *const *)a, *y = *(struct item *const *)b;
+    if (x->store->index != y->store->index)
+        return x->store->index < y->store->index ? -1 : 1;
+    return str_cmp(buf_str(&x->start), buf_str(&y->start));
+}
+
+static void walk_end(struct walk *w)
+{
+    add_remote(w);
+    if (w->count > 0)
+        qsort(w->item, w->count, sizeof(struct item *), by_place);
+    for (size_t i = 0; i < w->count; i++) {
+        struct item *it = w->item[i];
+        it->s.start = buf_str(&it->start);
+        it->s.end = buf_str(&it->end);
+        it->s.reason = buf_str(&it->reason);
+        w->cb(w->arg, &it->s);
+        buf_deinit(&it->start);
+        buf_deinit(&it->end);
+        buf_deinit(&it->reason);
+        mem_free(it);
+    }
+    w->cb(w->arg, NULL);
+    mem_free(w->item);
+    mem_free(w);
+}
+
+static void walk_on(struct net_loop *here, struct net_mail *mail)
+{
+    struct walk *w = container_of(mail, struct walk, mail);
+    if (w->next < w->kv->loop_count) {
+        add_local(w, &w->kv->loop[w->next]);
+        w->next++;
+        struct kv_loop *to = w->next < w->kv->loop_count ? &w->kv->loop[w->next] : w->client->loop;
+        net_loop_post(here, to->loop, &w->mail, walk_on);
+    } else
+        walk_end(w);
+}
+
+void kv_status(struct kv_client *c, kv_status_cb *cb, void *arg)
+{
+    struct walk *w = mem_new(sizeof *w);
+    w->kv = c->store->kv;
+    w->client = c;
+    w->cb = cb;
+    w->arg = arg;
+    net_loop_post(c->loop->loop, w->kv->loop[0].loop, &w->mail, walk_on);
+}
+
+/* ---- draining -------------------------------------------------------------------------------- */
+
+#define DRAIN_LOOK_USEC (50 * USEC_MSEC)
+
+struct drain {
+    struct net_mail mail;
+    struct net_timer timer;
+    struct kv *kv;
+    usec_t deadline;
+    void (*done)(void *arg);
+    void *arg;
+    unsigned next;
+};
+
+/* A voter that has all, on a live node. */
+static uint64_t heir(const struct kv_replica *r)
+{
+    const struct raft_config *c = raft_config_get(&r->raft);
+    uint64_t best = 0, best_match = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        struct raft_peer p;
+        if (c->member[i].id == r->id || !(c->member[i].role & RAFT_VOTER) ||
+            !is_node_live(r->loop, &c->member[i].store) ||
+            !raft_peer_get(&r->raft, c->member[i].id, &p) || p.state != RAFT_PEER_REPLICATE ||
+            p.match < best_match)
+            continue;
+        best = p.id;
+        best_match = p.match;
+    }
+    return best;
+}
+
+static void drain_on(struct net_loop *here, struct net_mail *mail)
+{
+    struct drain *d = container_of(mail, struct drain, mail);
+    if (d->next < d->kv->loop_count) {
+        list_each(&d->kv->loop[d->next].replicas, x)
+        {
+            struct kv_replica *r = container_of(x, struct kv_replica, link);
+            uint64_t to = !r->is_closed && kv_replica_is_leader(r) ? heir(r) : 0;
+            if (to && raft_status_get(&r->raft).transfer == 0)
+                kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_TRANSFER, .peer = to});
+        }
+        d->next++;
+    }
+    if (d->next < d->kv->loop_count) {
+        net_loop_post(here, d->kv->loop[d->next].loop, &d->mail, drain_on);
+        return;
+    }
+    if (here != d->kv->loop[0].loop) {
+        net_loop_post(here, d->kv->loop[0].loop, &d->mail, drain_on);
+        return;
+    }
+    net_timer_set(here, &d->timer, net_loop_now(here) + DRAIN_LOOK_USEC);
+}
+
+static void drain_look(void *arg, usec_t now)
+{
+    struct drain *d = arg;
+    struct kv_stats st;
+    kv_stats_get(d->kv, &st);
+    if (st.leader_count > 0 && now < d->deadline && d->kv->loop[0].seat) {
+        d->next = 0;
+        net_loop_post(d->kv->loop[0].loop, d->kv->loop[0].loop, &d->mail, drain_on);
+        return;
+    }
+    d->done(d->arg);
+    mem_free(d);
+}
+
+void kv_drain(struct kv *kv, usec_t deadline, void (*done)(void *arg), void *arg)
+{
+    struct drain *d = mem_new(sizeof *d);
+    d->kv = kv;
+    d->deadline = deadline;
+    d->done = done;
+    d->arg = arg;
+    net_timer_init(&d->timer, drain_look, d);
+    net_loop_post(NULL, kv->loop[0].loop, &d->mail, drain_on);
+}

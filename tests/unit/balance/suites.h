@@ -1,0 +1,5 @@
+/* The suites of balance.  SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+#include "unit/unit.h"
+
+Suite *suite_balance(void);

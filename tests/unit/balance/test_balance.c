@@ -1,0 +1,284 @@
+/* Balancers over chosen and random landscapes: they reach a fixed point and never break a quorum.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The world here is a model: a command is carried out at once and whole, learners catch up by the next round. */
+#include "balance/balance.h"
+#include "base/rng.h"
+#include "unit/balance/suites.h"
+
+#define NODES 7
+#define RANGES 12
+
+struct model {
+    struct balance_node node[NODES];
+    size_t nodes;
+    struct range_descriptor range[RANGES];
+    size_t ranges;
+    struct balance_rule rule;
+    unsigned steps;
+};
+
+static struct uuid name(size_t i)
+{
+    return (struct uuid){{(uint8_t)(i + 1)}};
+}
+
+static bool is_live(const struct model *m, const struct uuid *u)
+{
+    return m->node[u->b[0] - 1].is_live;
+}
+
+static void member_put(struct range_descriptor *d, struct uuid node, bool is_voter)
+{
+    d->member[d->member_count++] = (struct range_member){.node = node,
+                                                         .replica = d->member_count + 1,
+                                                         .is_voter = is_voter,
+                                                         .is_learner = !is_voter,
+                                                         .is_current = true};
+}
+
+static void model_init(struct model *m, size_t nodes, size_t ranges)
+{
+    *m = (struct model){
+        .nodes = nodes, .ranges = ranges, .rule = {.voter_count = 3, .dead_usec = 60 * USEC_SEC}};
+    for (size_t i = 0; i < nodes; i++)
+        m->node[i] = (struct balance_node){.node = name(i), .is_live = true};
+    for (size_t i = 0; i < ranges; i++) {
+        m->range[i] = (struct range_descriptor){.id = {1, i},
+                                                .version = {1, 1},
+                                                .bounds = range_bounds_all(),
+                                                .role = RANGE_ROLE_LEADER,
+                                                .leader = name(0)};
+        member_put(&m->range[i], name(0), true);
+    }
+}
+
+static void carry_out(struct model *m, const struct balance_step *s)
+{
+    struct range_descriptor *d = &m->range[s->id.id];
+    ck_assert(range_id_eq(d->id, s->id) && d->version.config == s->version.config);
+    d->version.config++;
+    m->steps++;
+    if (s->action == BALANCE_DO_TRANSFER) {
+        ck_assert(is_live(m, &s->node[0]));
+        d->leader = s->node[0];
+        return;
+    }
+    ck_assert_int_eq(s->action, BALANCE_DO_CONFIG);
+    struct range_descriptor old = *d;
+    unsigned live = 0, old_live = 0, old_voters = 0;
+    bool has_leader = false;
+    d->member_count = 0;
+    for (unsigned i = 0; i < s->node_count; i++) {
+        bool was = false;
+        for (unsigned k = 0; k < old.member_count; k++)
+            was = was || uuid_eq(&old.member[k].node, &s->node[i]);
+        if (i < s->voter_count)
+            ck_assert(was); /* nobody votes who has not learnt */
+        member_put(d, s->node[i], i < s->voter_count);
+        live += i < s->voter_count && is_live(m, &s->node[i]);
+        has_leader = has_leader || (i < s->voter_count && uuid_eq(&s->node[i], &old.leader));
+        for (unsigned k = 0; k < i; k++)
+            ck_assert(!uuid_eq(&s->node[i], &s->node[k]));
+    }
+    for (unsigned k = 0; k < old.member_count; k++) {
+        old_voters += old.member[k].is_voter;
+        old_live += old.member[k].is_voter && is_live(m, &old.member[k].node);
+    }
+    ck_assert(has_leader);
+    ck_assert_uint_gt(live * 2, s->voter_count);
+    ck_assert_uint_gt(old_live * 2, old_voters); /* else it could not have led */
+}
+
+/* Every live node asks in turn until nobody wants anything: the fixed point. */
+static void play(struct model *m, unsigned steps_max)
+{
+    m->steps = 0;
+    for (;;) {
+        bool is_quiet = true;
+        for (size_t i = 0; i < m->nodes; i++) {
+            struct balance_view v = {name(i), m->node, m->nodes, m->range, m->ranges, m->rule};
+            struct balance_step s;
+            if (!m->node[i].is_live)
+                continue;
+            balance_next(&v, &s);
+            if (s.action == BALANCE_DO_NOTHING)
+                continue;
+            is_quiet = false;
+            carry_out(m, &s);
+        }
+        if (is_quiet)
+            return;
+        ck_assert_uint_le(m->steps, steps_max);
+    }
+}
+
+static unsigned voters(const struct range_descriptor *d)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < d->member_count; i++)
+        n += d->member[i].is_voter;
+    return n;
+}
+
+static void elect(struct model *m)
+{
+    for (size_t i = 0; i < m->ranges; i++) {
+        struct range_descriptor *d = &m->range[i];
+        for (unsigned k = 0; !is_live(m, &d->leader) && k < d->member_count; k++)
+            if (d->member[k].is_voter && is_live(m, &d->member[k].node))
+                d->leader = d->member[k].node;
+        for (unsigned k = 0; k < d->member_count; k++)
+            d->member[k].is_current = is_live(m, &d->member[k].node);
+    }
+}
+
+START_TEST(grows_from_one_to_three)
+{
+    struct model m;
+    model_init(&m, 1, 4);
+    play(&m, 0);
+    model_init(&m, 2, 4);
+    play(&m, 0); /* two nodes are no better than one */
+    model_init(&m, 3, 4);
+    play(&m, 4 * 2 + 4);
+    unsigned leads[3] = {0};
+    for (size_t i = 0; i < m.ranges; i++) {
+        ck_assert_uint_eq(voters(&m.range[i]), 3);
+        leads[m.range[i].leader.b[0] - 1]++;
+    }
+    for (int i = 0; i < 3; i++)
+        ck_assert(leads[i] >= 1 && leads[i] <= 2);
+}
+END_TEST
+
+START_TEST(the_dead_have_a_grace)
+{
+    struct model m;
+    model_init(&m, 4, 3);
+    play(&m, 100);
+    m.node[1].is_live = false;
+    m.node[1].dead_usec = 59 * USEC_SEC;
+    elect(&m);
+    struct model before = m;
+    play(&m, 20);
+    for (size_t i = 0; i < m.ranges; i++) /* leaders may move, members not */
+        ck_assert_uint_eq(voters(&m.range[i]), voters(&before.range[i]));
+    m.node[1].dead_usec = 61 * USEC_SEC;
+    play(&m, 20);
+    for (size_t i = 0; i < m.ranges; i++) {
+        ck_assert_uint_eq(voters(&m.range[i]), 3);
+        for (unsigned k = 0; k < m.range[i].member_count; k++)
+            ck_assert(is_live(&m, &m.range[i].member[k].node));
+    }
+}
+END_TEST
+
+START_TEST(three_with_one_dead_stay_three)
+{
+    struct model m;
+    model_init(&m, 3, 2);
+    play(&m, 100);
+    m.node[2].is_live = false;
+    m.node[2].dead_usec = 10 * USEC_SEC;
+    elect(&m);
+    play(&m, 10);
+    for (size_t i = 0; i < m.ranges; i++)
+        ck_assert_uint_eq(voters(&m.range[i]), 3);
+}
+END_TEST
+
+START_TEST(learners_everywhere_else)
+{
+    struct model m;
+    model_init(&m, 5, 2);
+    m.rule.learner_count = -1;
+    play(&m, 100);
+    for (size_t i = 0; i < m.ranges; i++) {
+        ck_assert_uint_eq(voters(&m.range[i]), 3);
+        ck_assert_uint_eq(m.range[i].member_count, 5);
+    }
+}
+END_TEST
+
+START_TEST(a_silent_member_on_a_live_node_goes)
+{
+    struct model m;
+    model_init(&m, 3, 1);
+    play(&m, 100);
+    struct range_descriptor *d = &m.range[0];
+    for (unsigned k = 0; k < d->member_count; k++)
+        if (!uuid_eq(&d->member[k].node, &d->leader)) {
+            d->member[k].is_current = false;
+            d->member[k].silent_ms = 16000;
+            break;
+        }
+    play(&m, 10); /* removed, learnt anew, voting again */
+    ck_assert_uint_eq(voters(d), 3);
+}
+END_TEST
+
+START_TEST(a_draining_node_gives_its_leaders_away)
+{
+    struct model m;
+    model_init(&m, 3, 6);
+    play(&m, 100);
+    m.node[0].is_draining = true;
+    play(&m, 20);
+    for (size_t i = 0; i < m.ranges; i++)
+        ck_assert(!uuid_eq(&m.range[i].leader, &m.node[0].node));
+}
+END_TEST
+
+/* Random landscapes: nodes come, die, are forgotten, drain; after each change there is a fixed point. */
+START_TEST(random_landscapes_settle)
+{
+    struct rng rng;
+    struct model m;
+    rng_init(&rng, (uint64_t)_i);
+    model_init(&m, 1 + rng_below(&rng, NODES), 1 + rng_below(&rng, RANGES));
+    m.rule.voter_count = 1 + 2 * (unsigned)rng_below(&rng, 3);
+    m.rule.learner_count = (int)rng_below(&rng, 3) - 1;
+    play(&m, 1000);
+    for (int round = 0; round < 10; round++) {
+        size_t i = rng_below(&rng, m.nodes), dead = 0, voters_max = 0;
+        for (size_t k = 0; k < m.nodes; k++)
+            dead += !m.node[k].is_live;
+        for (size_t k = 0; k < m.ranges; k++)
+            voters_max = voters(&m.range[k]) > voters_max ? voters(&m.range[k]) : voters_max;
+        m.node[i].is_draining = rng_chance(&rng, 200000) && m.nodes > 1;
+        if (m.node[i].is_live && dead == 0 && voters_max >= 3) {
+            m.node[i].is_live = false;
+            m.node[i].dead_usec = rng_chance(&rng, 500000) ? USEC_SEC : 100 * USEC_SEC;
+        } else if (!m.node[i].is_live) {
+            m.node[i].is_live = true;
+            m.node[i].dead_usec = 0;
+        }
+        bool has_quorum = true;
+        elect(&m);
+        for (size_t k = 0; k < m.ranges; k++) {
+            unsigned live = 0;
+            for (unsigned j = 0; j < m.range[k].member_count; j++)
+                live += m.range[k].member[j].is_voter && is_live(&m, &m.range[k].member[j].node);
+            has_quorum = has_quorum && live * 2 > voters(&m.range[k]);
+        }
+        if (has_quorum)
+            play(&m, 1000);
+    }
+}
+END_TEST
+
+Suite *suite_balance(void)
+{
+    Suite *s = suite_create("balance");
+    TCase *t = tcase_create("balancers");
+    tcase_add_test(t, grows_from_one_to_three);
+    tcase_add_test(t, the_dead_have_a_grace);
+    tcase_add_test(t, three_with_one_dead_stay_three);
+    tcase_add_test(t, learners_everywhere_else);
+    tcase_add_test(t, a_silent_member_on_a_live_node_goes);
+    tcase_add_test(t, a_draining_node_gives_its_leaders_away);
+    tcase_add_loop_test(t, random_landscapes_settle, 0, 300);
+    suite_add_tcase(s, t);
+    return s;
+}
