@@ -1,10 +1,12 @@
 /* A small state machine for tests: registers, counters and append-lists.  SPDX-License-Identifier: Apache-2.0
  *
- * command = op u8, u16 key length, key, value:   's' set   'a' append (u64, kept as a list)   'c' add (u64) to a counter
+ * command = op u8, u16 key length, key, value:   's' set   'a' append (u64, kept as a list)   'c'
+ * add (u64) to a counter
  *           'e' effect of value   'k' set value, only if absent (reply 1 or 0)
  * reply   = the new value of the key
  * query   = 'g' key: the value;   'r' from NUL to: rows, read by the host
- * Each row is one key.  The state's hash is a sum over the rows, so that it does not depend on order. */
+ * Each row is one key.  The state's hash is a sum over the rows, so that it does not depend on
+ * order. */
 #pragma once
 
 #include "base/hash.h"

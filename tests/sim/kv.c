@@ -1,12 +1,18 @@
 /* Whole kv stores in one process and one virtual time: crashes, torn disks, partitions, lost and doubled frames.
  * SPDX-License-Identifier: Apache-2.0
  *
- * kv, raft, range, balance and the engine's log and state are the real ones; net and cluster have the bodies of kvsim/.
- * Checked after every turn: one leader per range and term, equal state at equal index, raft's and range's own
- * invariants, logs never cut beyond what the rows have for good.  At the end, after everything was healed: every range
- * has its leader and three voters again, all replicas are equal, and the history is linearizable: each key is an
- * append-list whose replies show the whole list, so every observation must be a prefix of the last one, in an order that
- * respects real time, with every acknowledged append once, every refused one never, every unknown one at most once. */
+ * kv, raft, range, balance and the engine's log and state are the real ones; net and cluster have
+ * the bodies of kvsim/.
+ * Checked after every turn: one leader per range and term, equal state at equal index, raft's and
+ * range's own
+ * invariants, logs never cut beyond what the rows have for good.  At the end, after everything was
+ * healed: every range
+ * has its leader and three voters again, all replicas are equal, and the history is linearizable:
+ * each key is an
+ * append-list whose replies show the whole list, so every observation must be a prefix of the last
+ * one, in an order that
+ * respects real time, with every acknowledged append once, every refused one never, every unknown
+ * one at most once. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,7 +1,8 @@
 /* Balancers over chosen and random landscapes: they reach a fixed point and never break a quorum.
  * SPDX-License-Identifier: Apache-2.0
  *
- * The world here is a model: a command is carried out at once and whole, learners catch up by the next round. */
+ * The world here is a model: a command is carried out at once and whole, learners catch up by the
+ * next round. */
 #include "balance/balance.h"
 #include "base/rng.h"
 #include "unit/balance/suites.h"
