@@ -72,6 +72,21 @@ static void say_farewell(struct raft *r, struct raft_out *out, const struct raft
     }
 }
 
+/* A leader that has removed itself asks the voter that has most to stand at once, so that
+ * nobody waits in vain. */
+static void hand_over(struct raft *r, struct raft_out *out)
+{
+    const struct raft_peer *best = NULL;
+    for (size_t i = 0; i < r->peer_count; i++)
+        if (raft_config_is_voter(raft_config_get(r), r->peer[i].id) &&
+            (best == NULL || r->peer[i].match > best->match))
+            best = &r->peer[i];
+    if (best == NULL)
+        return;
+    struct raft_message m = {.to = best->id, .type = RAFT_MSG_TIMEOUT_NOW, .epoch = r->epoch};
+    raft_send(r, out, m, RAFT_NEEDS_NOTHING);
+}
+
 void raft_config_committed(struct raft *r, struct raft_out *out)
 {
     size_t drop = 0;
@@ -94,6 +109,7 @@ void raft_config_committed(struct raft *r, struct raft_out *out)
     }
     if (r->role == RAFT_LEADER && !raft_config_is_voter(c, r->id)) {
         raft_commit_broadcast(r, out);
+        hand_over(r, out);
         raft_become_follower(r, out, r->hard.term, 0);
     }
     if (raft_config_find(c, r->id) == NULL && r->id <= c->id_max && !r->is_removed) {

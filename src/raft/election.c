@@ -246,7 +246,8 @@ void raft_recv_vote_reply(struct raft *r, struct raft_out *out, const struct raf
 
 void raft_recv_timeout_now(struct raft *r, struct raft_out *out, const struct raft_message *m)
 {
-    if (m->term == r->hard.term && m->from == r->leader && r->role == RAFT_FOLLOWER)
+    bool is_over = r->epoch_term == m->term && m->epoch < r->epoch; /* given up since */
+    if (m->term == r->hard.term && m->from == r->leader && r->role == RAFT_FOLLOWER && !is_over)
         raft_campaign(r, out, m->epoch);
 }
 

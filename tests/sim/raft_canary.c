@@ -10,7 +10,7 @@
 #include "raft/canary_priv.h"
 #include "sim/lib/group_play.h"
 
-#define SEEDS_MAX 400 /* within these each fault must be seen */
+#define SEEDS_MAX 3000 /* within these each fault must be seen */
 #define SEEDS_SOUND 20
 
 static enum raft_canary_fault planted;

@@ -31,10 +31,10 @@ static void field_STR(struct buf *t, struct str s)
 static void props_text(struct buf *t, const struct codec_mqtt_props *p)
 {
     struct str rest = p->user, name, value;
-#define X(NAME, field, id, KIND, packets)      \
-    if (CODEC_MQTT_HAS(p, NAME)) {             \
-        buf_printf(t, " " #field "=");         \
-        field_##KIND(t, p->field);             \
+#define X(NAME, field, id, KIND, packets)                                                          \
+    if (CODEC_MQTT_HAS(p, NAME)) {                                                                 \
+        buf_printf(t, " " #field "=");                                                             \
+        field_##KIND(t, p->field);                                                                 \
     }
 #include "codec/prop.def"
 #undef X

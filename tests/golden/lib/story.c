@@ -9,7 +9,8 @@ static bool find(struct str line, const char *key, size_t *at, struct str *out)
 {
     size_t n = strlen(key);
     for (size_t i = *at; i + n < line.n; i++) {
-        if ((i == 0 || line.p[i - 1] == ' ') && memcmp(line.p + i, key, n) == 0 && line.p[i + n] == '=') {
+        if ((i == 0 || line.p[i - 1] == ' ') && memcmp(line.p + i, key, n) == 0 &&
+            line.p[i + n] == '=') {
             size_t from = i + n + 1, to = from;
             while (to < line.n && line.p[to] != ' ')
                 to++;
@@ -75,8 +76,8 @@ static void first_difference(const char *path, struct str want, struct str got)
         bool has_a = str_next(&a, '\n', &x), has_b = str_next(&b, '\n', &y);
         if (has_a && has_b && str_eq(x, y))
             continue;
-        printf("%s:%u:\n  expected: %.*s\n  happened: %.*s\n", path, line, STR_ARG(has_a ? x : STR("(end)")),
-               STR_ARG(has_b ? y : STR("(end)")));
+        printf("%s:%u:\n  expected: %.*s\n  happened: %.*s\n", path, line,
+               STR_ARG(has_a ? x : STR("(end)")), STR_ARG(has_b ? y : STR("(end)")));
         return;
     }
 }
@@ -89,7 +90,8 @@ static bool play(const char *path, story_begin *begin, story_command *command, s
     struct str rest = buf_str(&want), line;
     void *world = begin();
     while (str_next(&rest, '\n', &line)) {
-        bool is_command = str_has_prefix(line, STR("> ")), is_comment = line.n > 0 && line.p[0] == '#';
+        bool is_command = str_has_prefix(line, STR("> ")),
+             is_comment = line.n > 0 && line.p[0] == '#';
         if (!is_command && !is_comment && line.n > 0)
             continue;
         if (line.n == 0 && rest.p == NULL)
