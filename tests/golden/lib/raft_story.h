@@ -1,4 +1,5 @@
-/* The world of a Raft story: replicas, lines and disks that move only when told.  SPDX-License-Identifier: Apache-2.0 */
+/* The world of a Raft story: replicas, lines and disks that move only when told.  SPDX-License-
+ * Identifier: Apache-2.0 */
 #pragma once
 
 #include "base/list.h"
