@@ -27,7 +27,7 @@ struct node_conf_listener {
 struct node_conf_tenant {
     char *name;
     char *origin;
-    struct session_settings *settings; /* owned */
+    struct session_settings *settings;   /* owned */
     bool is_set[NODE_CONF_SETTINGS_MAX]; /* by row of settings.def; what is not set is that of
                                             "default" */
 #define X(field, path, KIND, def, min, max, unit, meaning) NODE_CONF_TYPE_##KIND field;

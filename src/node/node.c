@@ -69,25 +69,7 @@ static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
         .sys_interval_usec = (usec_t)c->sys_interval_seconds * USEC_SEC,
     };
     n->broker = broker_new(&conf);
-    struct stores_conf sc = {
-        .node = n->uuid,
-        .epoch = n->epoch,
-        .loop = n->loop,
-        .loop_count = n->loop_count,
-        .host = *broker_stores_host(n->broker),
-        .seed = net_random_u64(),
-        .log = n->log,
-        .dist_voter_count = (unsigned)c->dist_voters,
-        .inbox_voter_count = (unsigned)c->inbox_voters,
-        .retain_voter_count = (unsigned)c->retain_voters,
-        .timeout_usec = (usec_t)c->data_plane_latency_ms * USEC_MSEC,
-    };
-    int r = stores_new(&sc, &n->stores);
-    if (r)
-        return say(error, r, "cannot open the stores");
-    node_tenants_put(n, c);
-    broker_start(n->broker, n->stores);
-    return 0;
+    return node_stores_open(n, error);
 }
 
 static void on_status(void *arg, usec_t now)
@@ -111,12 +93,12 @@ int node_new(const struct node_conf_run *run, char out_error[NODE_ERROR_MAX],
     n->events = run->events;
     n->version = run->version;
     n->began = net_clock_now();
-    n->uuid = net_random_uuid();
-    n->epoch = 1;
     net_timer_init(&n->status, on_status, n);
     int r = node_tls_open(n, out_error);
     if (r == 0)
         r = node_auth_open(n->conf, out_error, &n->auth);
+    if (r == 0)
+        r = node_data_open(n, out_error);
     if (r == 0)
         r = threads_new(n, out_error);
     if (r == 0)
@@ -137,6 +119,7 @@ struct node *node_free(struct node *n)
         return NULL;
     if (n->loop_count)
         net_timer_del(n->loop[0], &n->status);
+    n->kv = kv_free(n->kv); /* what is under way ends, and tells the broker */
     broker_free(n->broker);
     stores_free(n->stores);
     net_worker_free(n->worker);
@@ -151,6 +134,7 @@ struct node *node_free(struct node *n)
         net_loop_free(n->loop[i]);
     mem_free(n->loop);
     net_grace_free(n->grace);
+    node_data_close(n);
     node_conf_free(n->conf);
     return mem_free(n);
 }
@@ -182,10 +166,20 @@ void node_run(struct node *n)
         net_loop_join(n->loop[i]);
 }
 
-static void on_drained(void *arg)
+static void on_given_away(void *arg)
 {
     struct node *n = arg;
     net_loop_stop(n->loop[0]);
+}
+
+/* The clients have gone; now leaderships are given away. */
+static void on_drained(void *arg)
+{
+    struct node *n = arg;
+    if (n->kv)
+        kv_drain(n->kv, n->drain_until, on_given_away, n);
+    else
+        on_given_away(n);
 }
 
 void node_stop(struct node *n)
@@ -200,8 +194,8 @@ void node_stop(struct node *n)
              (long long)n->conf->drain_seconds);
     usec_t now = net_loop_now(n->loop[0]);
     net_timer_set(n->loop[0], &n->status, now);
-    broker_drain(n->broker, (unsigned)n->conf->mqtt_disconn_per_sec,
-                 usec_add(now, (usec_t)n->conf->drain_seconds * USEC_SEC), on_drained, n);
+    n->drain_until = usec_add(now, (usec_t)n->conf->drain_seconds * USEC_SEC);
+    broker_drain(n->broker, (unsigned)n->conf->mqtt_disconn_per_sec, n->drain_until, on_drained, n);
 }
 
 /* Names what differs but waits for a restart. */

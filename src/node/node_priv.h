@@ -2,6 +2,7 @@
 #pragma once
 
 #include "broker/broker.h"
+#include "kv/kv.h"
 #include "net/loop.h"
 #include "net/tls.h"
 #include "node/node.h"
@@ -18,6 +19,11 @@ struct node {
     struct broker_auth_files *auth;
     struct broker *broker;
     struct stores *stores;
+    struct engine_dir *dir; /* NULL: nothing is kept */
+    char *log_path, *state_path;
+    struct kv *kv;              /* NULL: the tables are in this process */
+    struct cluster_seat **seat; /* by loop; NULL: alone */
+    usec_t drain_until;
     struct net_tls **tls; /* by listener; NULL: none */
     struct net_timer status;
     struct uuid uuid;
@@ -36,6 +42,11 @@ must_use int node_listen(struct node *n, const struct node_conf_run *run,
 must_use int node_auth_open(const struct node_conf *c, char error[NODE_ERROR_MAX],
                             struct broker_auth_files **out_files);
 void node_tenants_put(struct node *n, const struct node_conf *c);
+
+/* data.c: the data directory, the tables, the stores (which start the broker). */
+must_use int node_data_open(struct node *n, char error[NODE_ERROR_MAX]);
+must_use int node_stores_open(struct node *n, char error[NODE_ERROR_MAX]);
+void node_data_close(struct node *n);
 
 /* -errno to an outcome. */
 int node_outcome_of(int r);

@@ -1,0 +1,111 @@
+/* What a node keeps: its data directory, the replicated tables, the stores.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * 1. The directory is locked before anything in it is touched and until nothing of it is used any
+ * more.
+ * 2. The node's uuid is the directory's; without a directory it is a new one at each start.
+ *
+ * Never: makes up for damage; a directory that is not understood is refused as it is. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "engine/dir.h"
+#include "net/random.h"
+#include "node/node_priv.h"
+#include "stores/stores.h"
+
+static int say(char error[NODE_ERROR_MAX], int r, const char *what)
+{
+    snprintf(error, NODE_ERROR_MAX, "%s: %s", what, r < 0 ? strerrordesc_np(-r) : "refused");
+    return r < 0 ? node_outcome_of(r) : NODE_E_DATA;
+}
+
+int node_data_open(struct node *n, char error[NODE_ERROR_MAX])
+{
+    n->uuid = net_random_uuid();
+    n->epoch = 1;
+    if (!n->conf->data_dir[0])
+        return 0;
+    struct engine_dir_conf conf = {
+        .path = n->conf->data_dir,
+        .fs = engine_fs_posix(),
+        .cluster = str_of(n->conf->cluster_enable ? n->conf->cluster_env : ""),
+        .log = n->log,
+    };
+    net_random_bytes(conf.random, sizeof conf.random);
+    struct buf why = {0};
+    int r = engine_dir_open(&conf, &n->dir, &why);
+    if (r) {
+        snprintf(error, NODE_ERROR_MAX, "data_dir \"%s\": %.*s", n->conf->data_dir,
+                 (int)(why.n ? why.n : 0), why.n ? (const char *)why.p : "");
+        if (!why.n)
+            snprintf(error, NODE_ERROR_MAX, "data_dir \"%s\": %s", n->conf->data_dir,
+                     r < 0 ? strerrordesc_np(-r) : "not a data directory");
+        buf_deinit(&why);
+        return r > 0 ? NODE_E_DATA : node_outcome_of(r);
+    }
+    n->uuid = engine_dir_node(n->dir);
+    n->epoch = engine_dir_epoch(n->dir);
+    r = engine_dir_sub(n->dir, "log", &n->log_path);
+    if (r == 0)
+        r = engine_dir_sub(n->dir, "state", &n->state_path);
+    return r ? say(error, r, n->conf->data_dir) : 0;
+}
+
+static int tables_open(struct node *n, char error[NODE_ERROR_MAX])
+{
+    const struct node_conf *c = n->conf;
+    bool is_memory = strcmp(c->durability, "memory") == 0;
+    struct kv_conf conf = {
+        .node = n->uuid,
+        .loop = n->loop,
+        .loop_count = n->loop_count,
+        .seat = n->seat,
+        .worker = n->worker,
+        .log_path = is_memory ? NULL : n->log_path,
+        .state_path = is_memory ? NULL : n->state_path,
+        .is_founder = !c->cluster_enable || (!c->cluster_seeds[0] && !c->cluster_domain[0]),
+        .seed = net_random_u64(),
+        .log = n->log,
+    };
+    int r = kv_new(&conf, &n->kv);
+    return r ? say(error, r, "cannot open the replicated tables") : 0;
+}
+
+int node_stores_open(struct node *n, char error[NODE_ERROR_MAX])
+{
+    const struct node_conf *c = n->conf;
+    int r = n->dir || n->seat ? tables_open(n, error) : 0;
+    if (r)
+        return r;
+    struct stores_conf conf = {
+        .node = n->uuid,
+        .epoch = n->epoch,
+        .loop = n->loop,
+        .loop_count = n->loop_count,
+        .kv = n->kv,
+        .seat = n->seat,
+        .host = *broker_stores_host(n->broker),
+        .seed = net_random_u64(),
+        .log = n->log,
+        .dist_voter_count = (unsigned)c->dist_voters,
+        .inbox_voter_count = (unsigned)c->inbox_voters,
+        .retain_voter_count = (unsigned)c->retain_voters,
+        .timeout_usec = (usec_t)c->data_plane_latency_ms * USEC_MSEC,
+    };
+    r = stores_new(&conf, &n->stores);
+    if (r)
+        return say(error, r, "cannot open the stores");
+    node_tenants_put(n, c);
+    broker_start(n->broker, n->stores);
+    r = n->kv ? kv_start(n->kv) : 0;
+    return r ? say(error, r, "cannot start the replicated tables") : 0;
+}
+
+void node_data_close(struct node *n)
+{
+    n->log_path = mem_free(n->log_path);
+    n->state_path = mem_free(n->state_path);
+    n->dir = engine_dir_close(n->dir);
+}
