@@ -141,14 +141,20 @@ static bool is_over_limits(const struct retain_machine *m, const struct set *s,
     return s->byte_max != 0 && used - (old != NULL ? old->bytes : 0) + bytes > s->byte_max;
 }
 
+/* A name that a message can have: a wildcard in it would be matched by filters that do not mean it.
+ */
+static bool is_topic(struct str t)
+{
+    return t.n > 0 && t.n <= UINT16_MAX && memchr(t.p, 0, t.n) == NULL &&
+           memchr(t.p, '+', t.n) == NULL && memchr(t.p, '#', t.n) == NULL;
+}
+
 static uint8_t apply_set(struct retain_machine *m, const struct set *s, uint64_t hlc,
                          struct range_out *out)
 {
     struct retain_message msg;
-    bool has_nul = (s->tenant.n > 0 && memchr(s->tenant.p, 0, s->tenant.n) != NULL) ||
-                   (s->topic.n > 0 && memchr(s->topic.p, 0, s->topic.n) != NULL);
-    if (s->topic.n == 0 || s->topic.n > UINT16_MAX || has_nul ||
-        !retain_value_decode(s->value, &msg))
+    bool has_nul = s->tenant.n > 0 && memchr(s->tenant.p, 0, s->tenant.n) != NULL;
+    if (!is_topic(s->topic) || has_nul || !retain_value_decode(s->value, &msg))
         return RETAIN_E_INVALID;
     struct buf key = {0};
     uint8_t result = 0;
@@ -343,7 +349,7 @@ static int machine_query(void *arg, uint64_t hlc, struct str request, struct buf
         else if (f.tag == RETAIN_TAG_MAX && f.u64 > 0)
             p.message_max = f.u64 < UINT32_MAX ? (uint32_t)f.u64 : UINT32_MAX;
         else if (f.tag == RETAIN_TAG_BYTE_MAX)
-            p.byte_max = f.u64 < UINT32_MAX ? (uint32_t)f.u64 : UINT32_MAX;
+            p.byte_max = f.u64 > 0 && f.u64 < UINT32_MAX ? (uint32_t)f.u64 : UINT32_MAX;
     }
     if (c.bad || version != RETAIN_VERSION)
         return RANGE_QUERY_E_INVALID;

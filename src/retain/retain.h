@@ -13,7 +13,7 @@
 
 #define RETAIN_INLINE_MAX 512 /* bytes; larger ones stay on disk only */
 #define RETAIN_LEVEL_MAX 256
-#define RETAIN_PAGE_STEPS 4096 /* topics and branches that one page of a match may look at */
+#define RETAIN_PAGE_STEPS 1024 /* topics and branches that one page may look at: below 1 ms */
 
 enum retain_outcome {
     RETAIN_E_FULL = 1, /* the tenant has topic_max topics, or byte_max bytes */

@@ -304,10 +304,12 @@ START_TEST(limits_order_and_bounds)
 }
 END_TEST
 
+Suite *match_suite(void);
+
 Suite *unit_suites(int i)
 {
     if (i > 0)
-        return NULL;
+        return i == 1 ? match_suite() : NULL;
     Suite *s = suite_create("retain");
     TCase *t = tcase_create("all");
     tcase_set_timeout(t, 120);
