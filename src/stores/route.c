@@ -175,12 +175,12 @@ enum dist_share stores_route_share(const struct codec_topic_filter *f)
 /* ---- the door: routes of live sessions ------------------------------------------------------- */
 
 static struct dist_route live_route(struct stores_client *c, const struct stores_route *r,
-                                    uint8_t cookie[8])
+                                    char cookie[16])
 {
     const struct stores_conf *conf = &c->stores->conf;
     bool is_member = r->group.n > 0;
-    for (unsigned i = 0; i < 8; i++)
-        cookie[i] = (uint8_t)(r->cookie >> (56 - 8 * i));
+    for (unsigned i = 0; i < 16; i++) /* in hexadecimal: a client's name has no NUL in it */
+        cookie[i] = "0123456789abcdef"[r->cookie >> (60 - 4 * i) & 15];
     return (struct dist_route){
         .tenant = r->tenant,
         .filter = r->filter,
@@ -191,7 +191,7 @@ static struct dist_route live_route(struct stores_client *c, const struct stores
         .kind = is_member ? DIST_KIND_MEMBER : DIST_KIND_NODE,
         .node = conf->node,
         .epoch = conf->epoch,
-        .client = is_member ? str_view(cookie, 8) : STR(""),
+        .client = is_member ? str_view(cookie, 16) : STR(""),
         .incarnation = stores_hlc(c),
         .options = is_member ? r->options : 0,
         .sub_id = is_member ? r->sub_id : 0,
@@ -201,7 +201,7 @@ static struct dist_route live_route(struct stores_client *c, const struct stores
 void stores_route_add(struct stores_client *c, const struct stores_route *r, stores_done *done,
                       void *arg)
 {
-    uint8_t cookie[8];
+    char cookie[16];
     struct dist_route route = live_route(c, r, cookie);
     stores_route_put(c, &route, r->member_max, done, arg);
 }
@@ -209,7 +209,7 @@ void stores_route_add(struct stores_client *c, const struct stores_route *r, sto
 void stores_route_del(struct stores_client *c, const struct stores_route *r, stores_done *done,
                       void *arg)
 {
-    uint8_t cookie[8];
+    char cookie[16];
     struct dist_route route = live_route(c, r, cookie);
     stores_route_drop(c, &route, done, arg);
 }

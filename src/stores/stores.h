@@ -132,8 +132,8 @@ void stores_dict_find(struct stores_client *c, struct str tenant, struct str cli
 struct dist_index *stores_index(struct stores *s);
 
 /* A route to live sessions of this node: with group empty, one per filter however many sessions
- * (the hub fans out); else one per member, named by its cookie (8 bytes, big endian, as dist's
- * client). */
+ * (the hub fans out); else one per member, named by its cookie (16 lower-case hexadecimal
+ * digits, as dist's client). */
 struct stores_route {
     struct str tenant;
     struct str filter;   /* without $share/group/ */
