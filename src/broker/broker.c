@@ -162,6 +162,7 @@ static void loop_deinit(struct broker_loop *l)
         session_out_deinit(&l->out[i]);
     session_out_deinit(&l->deliver_out);
     buf_deinit(&l->scratch);
+    mem_free(l->seen);
     broker_auth_files_unref(l->auth_files);
 }
 

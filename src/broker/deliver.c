@@ -117,11 +117,26 @@ static void delivered(struct broker_conn *to, const struct session_delivery *d, 
     broker_deliver_held(to, d->msg->qos < d->qos ? d->msg->qos : d->qos, from, from_cookie);
 }
 
+/* A persistent publisher that comes back may send a QoS 2 message again that was routed, but not yet acknowledged.
+ * Inboxes know it by its exchange; for live sessions each loop remembers the latest.  which: 0, or a cookie. */
+static bool is_repeat(struct broker_loop *l, const struct codec_msg *msg, uint64_t which)
+{
+    if (likely(msg->exchange == 0))
+        return false;
+    if (!l->seen)
+        l->seen = mem_new(BROKER_SEEN_MAX * sizeof(*l->seen));
+    uint64_t h = hash_u64(hash_u64(hash_u64(msg->incarnation) + msg->exchange) + which) | 1;
+    uint64_t *slot = &l->seen[(h >> 1) % BROKER_SEEN_MAX];
+    bool is_seen = *slot == h;
+    *slot = h;
+    return is_seen;
+}
+
 void broker_deliver_local(struct broker_loop *l, const struct broker_targets *t,
                           const struct codec_msg *msg, struct broker_conn *from,
                           uint64_t from_cookie)
 {
-    if (t->local_count == 0)
+    if (t->local_count == 0 || is_repeat(l, msg, 0))
         return;
     struct session_delivery d = {.msg = msg, .images = &l->images};
     codec_mqtt_images_begin(&l->images, msg, broker_loop_wall_ms(l));
@@ -156,6 +171,8 @@ bool broker_deliver_one(struct broker_loop *l, const struct broker_cross_send *s
     if (!to)
         return false;
     if ((send->flags & BROKER_TARGET_NO_LOCAL) && send->from_cookie == send->cookie)
+        return true;
+    if (!send->is_retained && is_repeat(l, send->msg, send->cookie))
         return true;
     struct session_delivery d = {
         .msg = send->msg,

@@ -20,7 +20,8 @@
 
 #define BROKER_STEP_DEPTH                                                                          \
     8 /* matters: completions that come at once nest; more would be a loop of ours */
-#define BROKER_LOOP_MAX 64 /* matters: masks of loops are 64 bits */
+#define BROKER_SEEN_MAX 8192 /* matters little: a repeat is told if fewer came between */
+#define BROKER_LOOP_MAX 64   /* matters: masks of loops are 64 bits */
 
 struct broker_conn;
 struct dist_index;
@@ -52,6 +53,7 @@ struct broker_loop {
     struct list dirty; /* connections with something to do at the end of the turn */
     struct net_defer turn_end;
     struct net_timer slow_timer;
+    uint64_t *seen;     /* [BROKER_SEEN_MAX]: QoS 2 exchanges delivered to live sessions here */
     uint64_t slow_from; /* the last publisher of another loop told to wait, and when */
     usec_t slow_at;
     struct net_timer second; /* ticks once a second: rates, overload, stalls */

@@ -14,7 +14,9 @@ const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struc
 static inline uint64_t broker_share_cookie(const struct dist_receiver *r)
 {
     uint64_t v = 0;
-    for (uint16_t i = 0; i < r->client_len && i < 8; i++)
-        v = v << 8 | (uint8_t)r->client[i];
+    for (uint16_t i = 0; i < r->client_len && i < 16; i++) {
+        uint8_t x = (uint8_t)r->client[i];
+        v = v << 4 | (uint64_t)(x <= '9' ? x - '0' : x - 'a' + 10);
+    }
     return v;
 }

@@ -22,8 +22,8 @@ def test_mosquitto_pub_and_sub(w):
     for v in ("mqttv31", "mqttv311", "mqttv5"):
         for q in "012":
             t = topic("mosq")
-            sub = w.spawn("mosquitto_sub", "-p", "@PORT@", "-V", v, "-q", q, "-t", t, "-C", "3", "-d", "-W", "10")
-            while True:  # -d tells when the subscription stands
+            sub = w.spawn("stdbuf", "-oL", "mosquitto_sub", "-p", "@PORT@", "-V", v, "-q", q, "-t", t, "-C", "3", "-d", "-W", "10")
+            while True:  # -d tells (line by line thanks to stdbuf) when the subscription stands
                 line = sub.stdout.readline()
                 assert line, "mosquitto_sub ended"
                 if line.startswith("Subscribed"):

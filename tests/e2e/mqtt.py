@@ -111,6 +111,20 @@ class Packet:
         return next((v for k, v in self.props if k == key), None)
 
 
+def gather(clients, count, within=DEADLINE):
+    """Waits until these clients have got so many messages in all; each keeps its own in .inbox."""
+    end = time.monotonic() + within
+    while sum(len(c.inbox) for c in clients) < count:
+        assert time.monotonic() < end, "%d of %d messages" % (sum(len(c.inbox) for c in clients), count)
+        for c in clients:
+            p = c.recv(0.02)
+            if p is not None:
+                assert p.kind == PUBLISH and p.qos < 2, "packet of kind %d" % p.kind
+                c.inbox.append(p)
+                if p.qos == 1:
+                    c.send(PUBACK, 0, struct.pack(">H", p.pid))
+
+
 class Closed(Exception):
     pass
 
