@@ -54,7 +54,7 @@ START_TEST(events_are_counted_and_logged)
     struct log log = {LOG_LEVEL_NOTICE, keep_event, &line};
     struct broker_events e = {.log = &log};
     struct broker_event_who who = {.tenant = STR("t"), .client_id = STR("c")};
-    broker_event_report(&e, BROKER_EV_BY_CLIENT, &who, ""); /* info: counted, below the level */
+    broker_event_report(&e, BROKER_EV_BY_CLIENT, &who, "%s", ""); /* info: counted, below the level */
     ck_assert_uint_eq(line.n, 0);
     broker_event_report(&e, BROKER_EV_QOS1_DROPPED, &who, "%s", "Overflow");
     ck_str(buf_str(&line), STR("5 QOS1_DROPPED [QoS 1 message dropped: Overflow] tenant=t client_id=c"));
