@@ -93,6 +93,9 @@ int node_stores_open(struct node *n, char error[NODE_ERROR_MAX])
         .inbox_voter_count = (unsigned)c->inbox_voters,
         .retain_voter_count = (unsigned)c->retain_voters,
         .timeout_usec = (usec_t)c->data_plane_latency_ms * USEC_MSEC,
+        .durability = strcmp(c->durability, "memory") == 0   ? KV_DURABILITY_MEMORY
+                      : strcmp(c->durability, "quorum") == 0 ? KV_DURABILITY_QUORUM
+                                                             : KV_DURABILITY_QUORUM_FSYNC,
     };
     r = stores_new(&conf, &n->stores);
     if (r)

@@ -185,6 +185,7 @@ static int tables_open(struct stores *s)
                                  .learner_count = -1},
     };
     for (enum stores_table t = 0; t < STORES_TABLE_COUNT; t++) {
+        conf[t].durability = (enum kv_durability)c->durability;
         int r = table_open(s, t, &conf[t]);
         if (r != 0)
             return err_trace(r);

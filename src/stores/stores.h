@@ -88,6 +88,7 @@ struct stores_conf {
     const struct log *log;
     unsigned dist_voter_count, inbox_voter_count, retain_voter_count; /* 0: 3 */
     usec_t timeout_usec; /* of one store operation; 0: 5 s */
+    unsigned durability; /* with kv: enum kv_durability of all three stores */
 };
 
 /* 0 or -errno.  With kv: before kv_start. */
