@@ -94,8 +94,9 @@ $(B)/bench/%: $(B)/t/bench/%.o $(LIBS)
 	@mkdir -p $(@D) && $(CXX) $(LDFLAGS) -o $@ $(filter %.o,$^) $(ALLLIBS) $(JEMALLOC)
 build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 	@mkdir -p $(@D) && $(MAKE) -s SAN=fuzzer-no-link,address,undefined CC=clang CXX=clang++ libs
-	clang $(filter-out -Wmissing-prototypes,$(CFLAGS)) -Isrc -Itests -fsanitize=fuzzer,address,undefined $< -o $@ \
-	  -Wl,--start-group build/san-fuzzer-no-link-address-undefined/lib*.a -Wl,--end-group $(SYSLIBS) -lstdc++ -pthread
+	clang $(filter-out -Wmissing-prototypes,$(CFLAGS)) -Isrc -Itests -fsanitize=fuzzer,address,undefined -c $< -o $@.o
+	clang++ -fsanitize=fuzzer,address,undefined $@.o -o $@ \
+	  -Wl,--start-group build/san-fuzzer-no-link-address-undefined/lib*.a -Wl,--end-group $(SYSLIBS) -pthread
 FORCE:
 
 
