@@ -560,7 +560,12 @@ int cluster_new(const struct cluster_host_conf *conf, char error[CLUSTER_HOST_ER
         return r;
     struct cluster *c = cluster_alloc(conf);
     c->addr = at;
-    r = cluster_identity_open(conf->data_path, net_loop_wall(c->home) / USEC_MSEC, &c->id, error);
+    if (conf->identity != NULL) {
+        c->id = *conf->identity;
+        c->id.lock = -1; /* stays the caller's */
+    } else {
+        r = cluster_identity_open(conf->data_path, net_loop_wall(c->home) / USEC_MSEC, &c->id, error);
+    }
     if (r == 0)
         r = cluster_wire_open(c, conf, error);
     if (r == 0)

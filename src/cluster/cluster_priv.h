@@ -5,7 +5,7 @@
 
 #include "cluster/acceptor_priv.h"
 #include "cluster/host.h"
-#include "cluster/identity_priv.h"
+#include "cluster/identity.h"
 #include "cluster/link_priv.h"
 #include "cluster/seal_priv.h"
 #include "gossip/gossip.h"

@@ -3,7 +3,7 @@
  * node.id: two lines, "uuid ..." and "epoch ...".  The epoch on disk is the one in use, written and
  * synced before any packet leaves, so that a restarted node is always newer than every rumour about
  * its past. Never: starts with an identity that another process on this machine holds. */
-#include "cluster/identity_priv.h"
+#include "cluster/identity.h"
 
 #include <errno.h>
 #include <fcntl.h>
