@@ -564,7 +564,8 @@ int cluster_new(const struct cluster_host_conf *conf, char error[CLUSTER_HOST_ER
         c->id = *conf->identity;
         c->id.lock = -1; /* stays the caller's */
     } else {
-        r = cluster_identity_open(conf->data_path, net_loop_wall(c->home) / USEC_MSEC, &c->id, error);
+        r = cluster_identity_open(conf->data_path, net_loop_wall(c->home) / USEC_MSEC, &c->id,
+                                  error);
     }
     if (r == 0)
         r = cluster_wire_open(c, conf, error);

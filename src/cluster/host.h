@@ -20,8 +20,9 @@ struct cluster_host_conf {
     unsigned loop_count;
     struct net_worker *worker; /* for small files; NULL: written on loop 0 (tests) */
     const char *data_path;     /* a directory that is there; NULL: nothing is kept (tests) */
-    const struct cluster_identity *identity; /* opened by the caller, who closes it; NULL: from data_path */
-    const char *env;           /* the cluster's name, 1..63 bytes */
+    const struct cluster_identity
+        *identity;    /* opened by the caller, who closes it; NULL: from data_path */
+    const char *env;  /* the cluster's name, 1..63 bytes */
     const char *host; /* numeric address; gossip listens there, UDP and TCP, and is reached there */
     uint16_t port;    /* 0: any */
     const char *advertise_host; /* numeric, when others reach us at another address; NULL: host */

@@ -102,6 +102,8 @@ int node_new(const struct node_conf_run *run, char out_error[NODE_ERROR_MAX],
     if (r == 0)
         r = threads_new(n, out_error);
     if (r == 0)
+        r = node_cluster_open(n, out_error);
+    if (r == 0)
         r = broker_make(n, out_error);
     if (r == 0)
         r = node_listen(n, run, out_error);
@@ -126,6 +128,7 @@ struct node *node_free(struct node *n)
     /* What came back from the threads is received, so that nothing is left behind. */
     for (unsigned i = 0; i < n->loop_count; i++)
         net_loop_turn(n->loop[i], 0);
+    node_cluster_free(n);
     for (size_t i = 0; n->tls && i < n->conf->listener_count; i++)
         net_tls_unref(n->tls[i]);
     mem_free(n->tls);
@@ -154,6 +157,7 @@ void node_run(struct node *n)
     snprintf(text, sizeof text, "serving on %zu listener%s with %u loop%s", n->conf->listener_count,
              n->conf->listener_count == 1 ? "" : "s", n->loop_count, n->loop_count == 1 ? "" : "s");
     if (n->running_count == n->loop_count) {
+        node_cluster_ready(n);
         if (n->events.ready)
             n->events.ready(n->events.arg, text);
         net_timer_set(n->loop[0], &n->status, usec_add(net_clock_now(), STATUS_USEC));
@@ -166,10 +170,17 @@ void node_run(struct node *n)
         net_loop_join(n->loop[i]);
 }
 
-static void on_given_away(void *arg)
+static void on_left(void *arg)
 {
     struct node *n = arg;
     net_loop_stop(n->loop[0]);
+}
+
+/* Last, the good-bye. */
+static void on_given_away(void *arg)
+{
+    struct node *n = arg;
+    node_cluster_leave(n, on_left, n);
 }
 
 /* The clients have gone; now leaderships are given away. */
@@ -194,6 +205,7 @@ void node_stop(struct node *n)
              (long long)n->conf->drain_seconds);
     usec_t now = net_loop_now(n->loop[0]);
     net_timer_set(n->loop[0], &n->status, now);
+    node_cluster_drain(n);
     n->drain_until = usec_add(now, (usec_t)n->conf->drain_seconds * USEC_SEC);
     broker_drain(n->broker, (unsigned)n->conf->mqtt_disconn_per_sec, n->drain_until, on_drained, n);
 }

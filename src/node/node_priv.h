@@ -22,6 +22,7 @@ struct node {
     struct engine_dir *dir; /* NULL: nothing is kept */
     char *log_path, *state_path;
     struct kv *kv;              /* NULL: the tables are in this process */
+    struct cluster *cluster;    /* NULL: alone */
     struct cluster_seat **seat; /* by loop; NULL: alone */
     usec_t drain_until;
     struct net_tls **tls; /* by listener; NULL: none */
@@ -47,6 +48,13 @@ void node_tenants_put(struct node *n, const struct node_conf *c);
 must_use int node_data_open(struct node *n, char error[NODE_ERROR_MAX]);
 must_use int node_stores_open(struct node *n, char error[NODE_ERROR_MAX]);
 void node_data_close(struct node *n);
+
+/* cluster.c: membership, table and links; before the stores. */
+must_use int node_cluster_open(struct node *n, char error[NODE_ERROR_MAX]);
+void node_cluster_ready(struct node *n); /* we serve */
+void node_cluster_drain(struct node *n); /* no new work, please */
+void node_cluster_leave(struct node *n, void (*done)(void *arg), void *arg);
+void node_cluster_free(struct node *n);
 
 /* -errno to an outcome. */
 int node_outcome_of(int r);

@@ -1,0 +1,230 @@
+/* This node's part of the cluster.  SPDX-License-Identifier: Apache-2.0
+ *
+ * With clusterConfig.enable the node has a seat on every loop; what the cluster keeps lies in the
+ * data directory under "cluster".
+ *
+ * Never: decides anything about members. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/crc.h"
+#include "base/mem.h"
+#include "cluster/host.h"
+#include "engine/dir.h"
+#include "node/node_priv.h"
+
+#define KEYS_MAX 8
+#define SEEDS_MAX 64
+#define KEY_FILE_MAX 4096
+
+static const char *given(const char *text)
+{
+    return text[0] ? text : NULL;
+}
+
+static int outcome_of_start(int r)
+{
+    switch (-r) {
+    case EADDRINUSE:
+    case EADDRNOTAVAIL:
+        return NODE_E_ADDRESS;
+    case EINVAL:
+    case EACCES:
+        return NODE_E_CONFIG;
+    default:
+        return NODE_E_SYSTEM;
+    }
+}
+
+/* --- keys and certificates --- */
+
+static int nibble(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool key_of(struct str line, struct cluster_host_key *out)
+{
+    if (line.n != 2 * sizeof out->bytes)
+        return false;
+    for (size_t i = 0; i < sizeof out->bytes; i++) {
+        int hi = nibble(line.p[2 * i]), lo = nibble(line.p[2 * i + 1]);
+        if (hi < 0 || lo < 0)
+            return false;
+        out->bytes[i] = (uint8_t)(hi << 4 | lo);
+    }
+    out->id = (uint8_t)(1 + crc_update(0, out->bytes, sizeof out->bytes) % 254);
+    return true;
+}
+
+static int keys_read(const char *path, struct cluster_host_key key[KEYS_MAX], size_t *count,
+                     char error[NODE_ERROR_MAX])
+{
+    char text[KEY_FILE_MAX];
+    FILE *f = fopen(path, "re");
+    if (f == NULL) {
+        snprintf(error, NODE_ERROR_MAX, "%.200s: %s", path, strerrordesc_np(errno));
+        return NODE_E_CONFIG;
+    }
+    struct str left = {text, fread(text, 1, sizeof text, f)}, line;
+    fclose(f);
+    *count = 0;
+    while (str_next(&left, '\n', &line)) {
+        if (line.n == 0 || line.p[0] == '#')
+            continue;
+        if (*count == KEYS_MAX || !key_of(line, &key[*count])) {
+            snprintf(error, NODE_ERROR_MAX, "%.200s: at most %d keys, 64 hexadecimal digits a line",
+                     path, KEYS_MAX);
+            return NODE_E_CONFIG;
+        }
+        ++*count;
+    }
+    return 0;
+}
+
+static int tls_make(const struct node_conf *c, bool is_server, char error[NODE_ERROR_MAX],
+                    struct net_tls **out)
+{
+    char why[NET_TLS_ERROR_MAX];
+    struct net_tls_conf conf = {
+        .is_server = is_server,
+        .cert_file = given(c->rpc_cert),
+        .key_file = given(c->rpc_key),
+        .ca_file = given(c->rpc_ca),
+        .verify = NET_TLS_VERIFY_REQUIRED,
+        .version_min = "1.3",
+    };
+    *out = NULL;
+    if (!c->rpc_ssl || net_tls_new(&conf, why, out) == 0)
+        return 0;
+    snprintf(error, NODE_ERROR_MAX, "rpcConfig.sslConfig: %s", why);
+    return NODE_E_CONFIG;
+}
+
+/* --- the cluster --- */
+
+static void on_fatal(void *arg, const char *why)
+{
+    struct node *n = arg;
+    if (n->events.failed)
+        n->events.failed(n->events.arg, why);
+}
+
+/* The parts of a comma separated list, in place. */
+static size_t list_split(char *text, const char **out, size_t max)
+{
+    size_t count = 0;
+    for (char *at = text; at != NULL && count < max;) {
+        char *next = strchr(at, ',');
+        if (next != NULL)
+            *next++ = 0;
+        while (*at == ' ')
+            at++;
+        if (*at)
+            out[count++] = at;
+        at = next;
+    }
+    return count;
+}
+
+static int cluster_make(struct node *n, const struct cluster_host_conf *conf,
+                        char error[NODE_ERROR_MAX])
+{
+    char why[CLUSTER_HOST_ERROR_MAX] = "";
+    int r = cluster_new(conf, why, &n->cluster);
+    if (r) {
+        snprintf(error, NODE_ERROR_MAX, "%s", why);
+        return outcome_of_start(r);
+    }
+    n->seat = mem_new(n->loop_count * sizeof(struct cluster_seat *));
+    for (unsigned i = 0; i < n->loop_count; i++)
+        n->seat[i] = cluster_seat(n->cluster, i);
+    return 0;
+}
+
+int node_cluster_open(struct node *n, char error[NODE_ERROR_MAX])
+{
+    const struct node_conf *c = n->conf;
+    struct cluster_host_key key[KEYS_MAX];
+    const char *seed[SEEDS_MAX];
+    char api[160];
+    char *path = NULL;
+    size_t key_count = 0;
+    struct net_tls *server = NULL, *client = NULL;
+    struct cluster_identity identity = {.uuid = n->uuid, .epoch = n->epoch, .lock = -1};
+    if (!c->cluster_enable)
+        return 0;
+    if (n->dir != NULL && engine_dir_sub(n->dir, "cluster", &path) != 0) {
+        snprintf(error, NODE_ERROR_MAX, "%.200s/cluster: cannot be made", c->data_dir);
+        return NODE_E_DATA;
+    }
+    int r = c->cluster_key_file[0] ? keys_read(c->cluster_key_file, key, &key_count, error) : 0;
+    if (r == 0)
+        r = tls_make(c, true, error, &server);
+    if (r == 0)
+        r = tls_make(c, false, error, &client);
+    char *seeds = mem_dup(c->cluster_seeds, strlen(c->cluster_seeds));
+    snprintf(api, sizeof api, "%.100s:%lld", c->api_host, (long long)c->api_port);
+    struct cluster_host_conf conf = {
+        .loop = n->loop,
+        .loop_count = n->loop_count,
+        .worker = n->worker,
+        .data_path = path,
+        .identity = &identity,
+        .env = c->cluster_env,
+        .host = c->cluster_host,
+        .port = (uint16_t)c->cluster_port,
+        .domain_name = given(c->cluster_domain),
+        .seed = seed,
+        .seed_count = list_split(seeds, seed, SEEDS_MAX),
+        .rpc_host = given(c->rpc_host),
+        .rpc_port = (uint16_t)c->rpc_port,
+        .tls_server = server,
+        .tls_client = client,
+        .key = key,
+        .key_count = key_count,
+        .is_insecure = c->cluster_insecure,
+        .api = c->api_enable && c->api_host[0] ? api : NULL,
+        .release = n->version,
+        .log = n->log,
+        .fatal = on_fatal,
+        .arg = n,
+    };
+    if (r == 0)
+        r = cluster_make(n, &conf, error);
+    mem_free(seeds);
+    mem_free(path);
+    net_tls_unref(server);
+    net_tls_unref(client);
+    return r;
+}
+
+void node_cluster_ready(struct node *n)
+{
+    if (n->seat != NULL)
+        cluster_flags_set(n->seat[0], CLUSTER_FLAG_READY, 0);
+}
+
+void node_cluster_drain(struct node *n)
+{
+    if (n->seat != NULL)
+        cluster_flags_set(n->seat[0], CLUSTER_FLAG_DRAINING, CLUSTER_FLAG_READY);
+}
+
+void node_cluster_leave(struct node *n, void (*done)(void *arg), void *arg)
+{
+    if (n->cluster != NULL)
+        cluster_leave(n->cluster, done, arg);
+    else
+        done(arg);
+}
+
+void node_cluster_free(struct node *n)
+{
+    n->cluster = cluster_free(n->cluster);
+    n->seat = mem_free(n->seat);
+}
