@@ -7,6 +7,7 @@
 
 Suite *index_suite(void);
 Suite *dist_suite(void);
+Suite *readers_suite(void);
 
 /* An index whose garbage is kept until the test says that no reader is left. */
 struct bench_index {

@@ -8,6 +8,8 @@ Suite *unit_suites(int i)
         return index_suite();
     case 1:
         return dist_suite();
+    case 2:
+        return readers_suite();
     default:
         return NULL;
     }
