@@ -1,32 +1,34 @@
-/* Plays the stories of tests/golden/raft/: commands that drive replicas by hand, then what they
- * must do. SPDX-License-Identifier: Apache-2.0
+/* Plays the stories of tests/golden/raft/: commands that drive replicas by hand, then what they do.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * A story is a comment, commands, a line of dashes and the trace.  REWRITE=1 writes the traces
- * anew: read the difference. Nothing happens by itself: messages lie on the lines and writes in
+ * anew: read the difference.  Nothing happens by itself: messages lie on the lines and writes in
  * the disks until a command moves them.
  *
- *   group ID...              replicas that vote          learner ID...       more of them,
- *   members from the start
- *   empty ID                 a replica that is member of nothing
- *   log ID TERM...           before start: the terms of its log (all applied up to nothing)
- *   term ID TERM             before start: its hard state   base ID INDEX TERM
- *   set NAME VALUE           a field of raft_conf        start               all come up
- *   lead ID                  campaign and run, not told
- *   campaign ID   propose ID WORD...   read ID CTX [strict]   transfer ID TO   wake ID
- *   unreachable ID PEER
- *   conf ID v1 v2 l3...      members asked for           recover ID v1...    compact ID INDEX
- *   deliver A>B [TYPE]       what lies there now (* is any)     drop, dup (deliver and keep)
- *   the same
- *   disk ID [N]              finishes N writes or all    run                 messages and disks
- *   until all is still
- *   wait MS                  only timers                 live MS             timers, messages,
- *   disks
- *   pass MS                  time passes without a timer  cut A B            heal
- *   crash ID                 unfinished writes are lost  restart ID          wipe ID AS
- *   stream A B   install ID   broken ID   sent A B ok|bad    snapshots by hand
- *   send A>B TYPE k=v...     a message of our own making   hold ID / apply ID   application
- *   waits / goes on
- *   show   status   peers ID */
+ * Before:  group ID...            replicas that vote
+ *          learner ID...          others that are members from the start
+ *          empty ID               a replica that is member of nothing
+ *          log ID TERM...         the terms of its log, nothing applied
+ *          term ID TERM           its hard state
+ *          base ID INDEX TERM     what is compacted away
+ *          set NAME VALUE         a field of raft_conf
+ *          start                  all come up
+ * Events:  campaign ID, propose ID WORD..., read ID CTX [strict], transfer ID TO, wake ID,
+ *          unreachable ID PEER, conf ID v1 l2... (members afterwards), recover ID v1...,
+ *          compact ID INDEX
+ * World:   deliver A>B [TYPE]     what lies there now (* is any)
+ *          drop, dup              the same: lose it, deliver it and keep it
+ *          disk ID [N]            finishes N writes, or all
+ *          run                    messages and disks until all is still
+ *          lead ID                campaign and run, not told
+ *          wait MS, live MS       timers only; timers, messages and disks
+ *          pass MS                time passes and no timer fires
+ *          cut A B, heal
+ *          crash ID, restart ID, wipe ID NEW-ID
+ *          stream A B, install ID, broken ID, sent A B ok|bad     snapshots
+ *          send A>B TYPE k=v...   a message of our own making
+ *          hold ID, apply ID      application waits, goes on
+ * Look:    show, status, peers ID */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
