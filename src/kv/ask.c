@@ -107,6 +107,8 @@ static void on_remote(void *arg, int outcome, struct str reply)
     struct kv_ask *a = arg;
     struct kv_wire_reply r;
     enum kv_wire_status status = KV_WIRE_UNKNOWN;
+    if (outcome == CLUSTER_LINK_E_UNREACHABLE || outcome == CLUSTER_LINK_E_TIMEOUT)
+        kv_router_avoid(a->client, a->tag, &a->peer);
     if (outcome == CLUSTER_LINK_E_NO_SERVICE)
         status = KV_WIRE_NO_RANGE;
     else if (outcome == 0 && kv_wire_reply_decode(reply, &r) == 0) {
@@ -123,6 +125,7 @@ static void ask_remote(struct kv_client *c, struct kv_ask *a, const struct uuid 
 {
     struct buf *out = &c->loop->scratch;
     usec_t t = usec_until(kv_loop_now(c->loop), a->deadline);
+    a->peer = *peer;
     out->n = 0;
     if (a->is_command) {
         a->command.store = c->store->hash;
@@ -155,7 +158,8 @@ static void ask_send(struct kv_client *c, struct kv_ask *a)
     bool is_local = r && r->is_local &&
                     (a->is_command ? a->command.kind == KV_CMD_RECOVER
                                    : a->read == KV_READ_STALE && r->is_ready);
-    if (!r || (!is_local && uuid_is_zero(&r->leader))) {
+    struct uuid leader = r ? kv_router_leader(c, r) : (struct uuid){{0}};
+    if (!r || (!is_local && uuid_is_zero(&leader))) {
         ask_wait(c, a);
         return;
     }

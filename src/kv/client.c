@@ -167,6 +167,8 @@ static void on_remote(void *arg, int outcome, struct str reply)
     struct kv_bundle *b = arg;
     struct kv_wire_reply r;
     enum kv_wire_status status = KV_WIRE_UNKNOWN;
+    if (outcome == CLUSTER_LINK_E_UNREACHABLE || outcome == CLUSTER_LINK_E_TIMEOUT)
+        kv_router_avoid(b->client, b->tag, &b->peer);
     if (outcome == CLUSTER_LINK_E_NO_SERVICE)
         status = KV_WIRE_NO_RANGE;
     else if (outcome == 0 && kv_wire_reply_decode(reply, &r) == 0) {
@@ -199,6 +201,7 @@ static void send_remote(struct kv_client *c, struct kv_bundle *b, const struct k
         .timeout = timeout_of(c, b->call[b->count - 1].deadline),
         .payload = buf_str(out),
     };
+    b->peer = r->leader;
     kv_count(&c->loop->count.forward_count, b->count);
     if (cluster_link_call(c->loop->link, &call, on_remote, b, NULL) != 0)
         kv_bundle_done(c->loop, b, KV_WIRE_NO_RANGE);
@@ -214,7 +217,8 @@ static void wait_for_route(struct kv_client *c, struct kv_bundle *b)
 static void send(struct kv_client *c, struct kv_route *r, struct kv_bundle *b)
 {
     struct kv *kv = c->store->kv;
-    if (uuid_is_zero(&r->leader)) {
+    struct uuid leader = kv_router_leader(c, r);
+    if (uuid_is_zero(&leader)) {
         wait_for_route(c, b);
         return;
     }
@@ -428,7 +432,8 @@ static void retry_waiting(struct kv_client *c)
             kv_bundle_free(b);
             continue;
         }
-        if (!r || uuid_is_zero(&r->leader)) {
+        struct uuid leader = r ? kv_router_leader(c, r) : (struct uuid){{0}};
+        if (uuid_is_zero(&leader)) {
             list_push_back(&c->waiting, &b->link);
             continue;
         }

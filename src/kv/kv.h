@@ -62,12 +62,12 @@ enum kv_durability {
 struct kv_limits {
     size_t command_bytes_max; /* one machine command; default 4 MiB + 64 KiB */
     size_t batch_bytes_max; /* commands put into one log entry; default 1 MiB (one may be larger) */
-    size_t pending_bytes_max;  /* proposals under way in this node, per store; default 64 MiB */
-    size_t pending_count_max;  /* default 1,000,000 */
-    size_t log_bytes_max;      /* log of one range kept for slow followers; default 64 MiB */
-    size_t ship_bytes_per_sec; /* snapshots sent by this node, all ranges; default 128 MiB */
+    size_t pending_bytes_max;   /* proposals under way in this node, per store; default 64 MiB */
+    size_t pending_count_max;   /* default 1,000,000 */
+    size_t log_bytes_max;       /* log of one range kept for slow followers; default 64 MiB */
+    size_t ship_bytes_per_sec;  /* snapshots sent by this node, all ranges; default 128 MiB */
     uint64_t log_segment_bytes; /* a file of the Raft log; default 64 MiB */
-    unsigned range_count_max;  /* replicas on this node, per store; default 1024 */
+    unsigned range_count_max;   /* replicas on this node, per store; default 1024 */
 };
 
 /* Zero in a limit or timeout means its default. */

@@ -41,6 +41,7 @@
 #define KV_FRAME_BYTES (1u << 20)      /* a frame to a peer that is larger leaves within the turn */
 #define KV_RETRY_USEC (10 * USEC_MSEC) /* calls that wait for a route or a leader look again */
 #define KV_MACHINE_TICK_USEC (5 * USEC_MSEC) /* a machine is asked no more often */
+#define KV_AVOID_USEC (200 * USEC_MSEC)      /* a leader that could not be reached is let be */
 #define KV_TICK_USEC (20 * USEC_MSEC)        /* how late a deadline may be noticed */
 
 struct kv_ask;
@@ -170,6 +171,7 @@ struct kv_bundle {
     struct kv_client *client; /* whose calls these are; NULL: rq's */
     struct cluster_request *rq;
     uint64_t tag;      /* of the range */
+    struct uuid peer;  /* whom it was sent to */
     uint32_t boundary; /* the range's version as the router knew it */
     uint32_t shard;
     bool is_final;   /* the answer stands, whatever it is */
@@ -207,6 +209,7 @@ struct kv_ask {
     void *arg;
     uint64_t tag;
     uint32_t shard;
+    struct uuid peer;
     bool is_command;
     struct range_id range; /* commands */
     struct kv_wire_command command;
@@ -230,8 +233,9 @@ struct kv_route {
     struct range_bounds bounds; /* owned */
     struct uuid leader;         /* zero: unknown */
     uint64_t term;
-    bool is_local; /* a replica is on this node */
-    bool is_ready; /* and its machine may be read */
+    usec_t avoid_until; /* the leader could not be reached: let it be until then */
+    bool is_local;      /* a replica is on this node */
+    bool is_ready;      /* and its machine may be read */
     void *machine;
     uint32_t shard;
     struct kv_bundle *open; /* gathered in this turn */
@@ -467,6 +471,9 @@ struct kv_route_news { /* what became known; is_gone: the local replica ended */
 };
 void kv_router_learn(struct kv_client *c, const struct kv_route_news *n);
 void kv_router_hint(struct kv_client *c, uint64_t tag, const struct uuid *leader, uint64_t term);
+void kv_router_avoid(struct kv_client *c, uint64_t tag, const struct uuid *leader);
+/* Whom to ask now; zero: nobody yet. */
+struct uuid kv_router_leader(const struct kv_client *c, const struct kv_route *r);
 void kv_router_unlead(struct kv_client *c, const struct uuid *node);
 void kv_router_forget(struct kv_client *c,
                       struct range_id id); /* the landscape has no word of it left */

@@ -104,6 +104,7 @@ void kv_router_learn(struct kv_client *c, const struct kv_route_news *n)
     if (!n->is_gone && (n->term > r->term || (n->term == r->term && uuid_is_zero(&r->leader)))) {
         r->term = n->term;
         r->leader = n->leader;
+        r->avoid_until = 0;
     }
     if (is_moved)
         rebuild(c);
@@ -116,9 +117,23 @@ void kv_router_hint(struct kv_client *c, uint64_t tag, const struct uuid *leader
     if (!r || term < r->term)
         return;
     if (term > r->term || !uuid_is_zero(leader)) {
+        if (!uuid_eq(&r->leader, leader))
+            r->avoid_until = 0;
         r->leader = *leader;
         r->term = term;
     }
+}
+
+void kv_router_avoid(struct kv_client *c, uint64_t tag, const struct uuid *leader)
+{
+    struct kv_route *r = kv_router_of_tag(c, tag);
+    if (r && uuid_eq(&r->leader, leader))
+        r->avoid_until = kv_loop_now(c->loop) + KV_AVOID_USEC;
+}
+
+struct uuid kv_router_leader(const struct kv_client *c, const struct kv_route *r)
+{
+    return kv_loop_now(c->loop) < r->avoid_until ? (struct uuid){{0}} : r->leader;
 }
 
 void kv_router_unlead(struct kv_client *c, const struct uuid *node)

@@ -1,0 +1,7 @@
+/* The suites of kv.  SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+#include "unit/unit.h"
+
+Suite *suite_wire(void);
+Suite *suite_node(void);
+Suite *suite_three(void);

@@ -1,0 +1,270 @@
+/* One node on a real disk: founds its stores, acks what is durable, finds it again.  SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine/log.h"
+#include "kv/kv.h"
+#include "kv/kv_priv.h"
+#include "lib/kv_machine.h"
+#include "net/clock.h"
+#include "net/loop.h"
+#include "net/worker.h"
+#include "unit/kv/suites.h"
+
+#define DEADLINE (10 * USEC_SEC)
+
+struct node {
+    char dir[64];
+    char log_path[96], state_path[96];
+    struct net_loop *loop[2];
+    unsigned loop_count;
+    struct net_worker *worker;
+    struct kv *kv;
+    struct kv_store *store;
+    unsigned leaders, effects;
+    enum kv_durability durability;
+};
+
+static void on_leader(void *arg, const struct kv_range_view *r, bool is_leader)
+{
+    (void)r;
+    ((struct node *)arg)->leaders += is_leader;
+}
+
+static void on_effect(void *arg, const struct kv_range_view *r, struct str effect)
+{
+    (void)r;
+    ck_str(effect, STR("boo"));
+    ((struct node *)arg)->effects++;
+}
+
+static void node_start(struct node *n)
+{
+    n->loop_count = n->loop_count ? n->loop_count : 1;
+    for (unsigned i = 0; i < n->loop_count; i++)
+        ck_assert_int_eq(
+            net_loop_new(&(struct net_loop_conf){.index = i, .seed = 1 + i}, &n->loop[i]), 0);
+    ck_assert_int_eq(net_worker_new(2, 1024, "kv", &n->worker), 0);
+    struct kv_conf conf = {
+        .node = {{1, 2, 3}},
+        .loop = n->loop,
+        .loop_count = n->loop_count,
+        .worker = n->worker,
+        .log_path = n->log_path,
+        .state_path = n->state_path,
+        .seed = 42,
+        .election_usec = 100 * USEC_MSEC,
+    };
+    ck_assert_int_eq(kv_new(&conf, &n->kv), 0);
+    struct kv_store_conf store = {
+        .name = "test.store",
+        .ops = test_machine_ops(),
+        .durability = n->durability,
+        .host = {.arg = n, .leader = on_leader, .effect = on_effect},
+    };
+    ck_assert_int_eq(kv_store_add(n->kv, &store, &n->store), 0);
+    ck_assert_int_eq(kv_start(n->kv), 0);
+}
+
+static void node_stop(struct node *n)
+{
+    n->worker = net_worker_free(n->worker);
+    for (unsigned i = 0; i < n->loop_count; i++)
+        net_loop_turn(n->loop[i], 0);
+    n->kv = kv_free(n->kv);
+    for (unsigned i = 0; i < n->loop_count; i++)
+        n->loop[i] = net_loop_free(n->loop[i]);
+}
+
+static void node_init(struct node *n)
+{
+    *n = (struct node){0};
+    snprintf(n->dir, sizeof n->dir, "/tmp/bilrost-kv-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(n->dir));
+    snprintf(n->log_path, sizeof n->log_path, "%s/log", n->dir);
+    snprintf(n->state_path, sizeof n->state_path, "%s/state", n->dir);
+}
+
+static void node_deinit(struct node *n)
+{
+    char cmd[128];
+    snprintf(cmd, sizeof cmd, "rm -rf %s", n->dir);
+    ck_assert_int_eq(system(cmd), 0);
+}
+
+static void turn(struct node *n)
+{
+    for (unsigned i = 0; i < n->loop_count; i++)
+        net_loop_turn(n->loop[i], n->loop_count == 1 ? 10 * USEC_MSEC : 0);
+}
+
+struct got {
+    bool is_done;
+    enum kv_outcome outcome;
+    struct buf bytes;
+};
+
+static void on_reply(void *arg, const struct kv_reply *r)
+{
+    struct got *g = arg;
+    ck_assert(!g->is_done);
+    g->is_done = true;
+    g->outcome = r->outcome;
+    buf_put_str(&g->bytes, r->bytes);
+}
+
+static void await(struct node *n, struct got *g)
+{
+    usec_t until = net_clock_now() + DEADLINE;
+    while (!g->is_done && net_clock_now() < until)
+        turn(n);
+    ck_assert(g->is_done);
+}
+
+static void put(struct node *n, unsigned loop, char op, struct str key, struct str value,
+                struct str want)
+{
+    struct buf cmd = {0};
+    struct got g = {0};
+    test_command(&cmd, op, key, value);
+    kv_propose(kv_client_get(n->store, loop), key, buf_str(&cmd),
+               net_loop_now(n->loop[loop]) + DEADLINE, on_reply, &g);
+    ck_assert(!g.is_done);
+    buf_deinit(&cmd);
+    await(n, &g);
+    ck_assert_str_eq(kv_outcome_name(g.outcome), "ok");
+    ck_str(buf_str(&g.bytes), want);
+    buf_deinit(&g.bytes);
+}
+
+static void get(struct node *n, unsigned loop, enum kv_read read, struct str request,
+                struct str want)
+{
+    struct got g = {0};
+    struct kv_query q = {str_view(request.p + 1, request.n - 1), request, read,
+                         net_loop_now(n->loop[loop]) + DEADLINE};
+    kv_query(kv_client_get(n->store, loop), &q, on_reply, &g);
+    ck_assert(!g.is_done);
+    await(n, &g);
+    ck_assert_str_eq(kv_outcome_name(g.outcome), "ok");
+    ck_str(buf_str(&g.bytes), want);
+    buf_deinit(&g.bytes);
+}
+
+START_TEST(keeps_what_it_acked)
+{
+    struct node n;
+    node_init(&n);
+    n.loop_count = (unsigned)_i + 1;
+    node_start(&n);
+    put(&n, 0, 's', STR("a"), STR("1"), STR("1"));
+    put(&n, n.loop_count - 1, 'a', STR("l"), STR("x"), STR("x"));
+    put(&n, 0, 'a', STR("l"), STR("y"), STR("xy"));
+    put(&n, 0, 'e', STR("q"), STR("boo"), STR(""));
+    ck_assert_uint_eq(n.leaders, 1);
+    ck_assert_uint_eq(n.effects, 1);
+    get(&n, 0, KV_READ_LINEAR, STR("gl"), STR("xy"));
+    get(&n, n.loop_count - 1, KV_READ_STALE, STR("ga"), STR("1"));
+    get(&n, 0, KV_READ_LINEAR, STR("r\0z"), STR("\1a\0011\1l\2xy"));
+    for (int round = 0; round < 3; round++) {
+        node_stop(&n);
+        node_start(&n);
+        get(&n, n.loop_count - 1, KV_READ_LINEAR, STR("gl"), STR("xy"));
+        get(&n, 0, KV_READ_LINEAR, STR("ga"), round ? STR("12") : STR("1"));
+        put(&n, 0, 's', STR("a"), STR("12"), STR("12"));
+    }
+    struct kv_stats st;
+    kv_stats_get(n.kv, &st);
+    ck_assert_uint_eq(st.replica_count, 1);
+    ck_assert_uint_eq(st.leader_count, 1);
+    ck_assert_uint_eq(st.pending_count, 0);
+    node_stop(&n);
+    node_deinit(&n);
+}
+END_TEST
+
+struct writer {
+    struct node *n;
+    unsigned left;
+    struct buf cmd;
+    uint64_t *done;
+};
+
+static void on_written(void *arg, const struct kv_reply *r)
+{
+    struct writer *w = arg;
+    ck_assert_int_eq(r->outcome, KV_OK);
+    (*w->done)++;
+    if (w->left > 0 && --w->left > 0)
+        kv_propose(kv_client_get(w->n->store, 0), STR("k"), buf_str(&w->cmd),
+                   net_loop_now(w->n->loop[0]) + DEADLINE, on_written, w);
+}
+
+/* 64 writers share syncs of the disk. */
+START_TEST(writers_share_syncs)
+{
+    struct node n;
+    struct writer w[64];
+    char value[256] = {0};
+    uint64_t done = 0;
+    const unsigned each = 100;
+    struct engine_log_stats before, after;
+
+    node_init(&n);
+    node_start(&n);
+    put(&n, 0, 's', STR("k"), STR("1"), STR("1"));
+    engine_log_stats(n.kv->log, &before);
+    usec_t began = net_clock_now();
+    for (size_t i = 0; i < countof(w); i++) {
+        w[i] = (struct writer){.n = &n, .left = each, .done = &done};
+        test_command(&w[i].cmd, 's', STR("k"), str_view(value, sizeof value));
+        kv_propose(kv_client_get(n.store, 0), STR("k"), buf_str(&w[i].cmd),
+                   net_loop_now(n.loop[0]) + DEADLINE, on_written, &w[i]);
+    }
+    while (done < countof(w) * each && net_clock_now() < began + DEADLINE)
+        turn(&n);
+    usec_t took = net_clock_now() - began;
+    engine_log_stats(n.kv->log, &after);
+    ck_assert_uint_eq(done, countof(w) * each);
+    uint64_t syncs = after.syncs - before.syncs;
+    if (getenv("VERBOSE"))
+        printf("%llu proposals, %llu syncs, %.1f per sync, %.0f/s\n", (unsigned long long)done,
+               (unsigned long long)syncs, (double)done / (double)syncs,
+               1e6 * (double)done / (double)took);
+    ck_assert_uint_ge(done, syncs * 20);
+    for (size_t i = 0; i < countof(w); i++)
+        buf_deinit(&w[i].cmd);
+    node_stop(&n);
+    node_deinit(&n);
+}
+END_TEST
+
+START_TEST(refuses_what_is_too_much)
+{
+    struct node n;
+    struct got g = {0};
+    char *big = calloc(1, 5 << 20);
+    node_init(&n);
+    node_start(&n);
+    kv_propose(kv_client_get(n.store, 0), STR("k"), str_view(big, 5 << 20),
+               net_loop_now(n.loop[0]) + DEADLINE, on_reply, &g);
+    ck_assert(!g.is_done);
+    await(&n, &g);
+    ck_assert_int_eq(g.outcome, KV_E_INVALID);
+    node_stop(&n);
+    node_deinit(&n);
+    free(big);
+}
+END_TEST
+
+Suite *suite_node(void)
+{
+    Suite *s = suite_create("node");
+    TCase *t = tcase_create("one node");
+    tcase_set_timeout(t, 60);
+    tcase_add_loop_test(t, keeps_what_it_acked, 0, 2);
+    tcase_add_test(t, writers_share_syncs);
+    tcase_add_test(t, refuses_what_is_too_much);
+    suite_add_tcase(s, t);
+    return s;
+}

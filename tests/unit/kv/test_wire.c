@@ -1,0 +1,120 @@
+/* Records of kv: there and back, and nothing else is believed.  SPDX-License-Identifier: Apache-2.0 */
+#include "kv/wire_priv.h"
+#include "range/command.h"
+#include "unit/kv/suites.h"
+
+START_TEST(requests)
+{
+    struct buf data = {0}, b = {0};
+    struct kv_wire_request w;
+    range_command_add(&data, STR("one"));
+    range_command_add(&data, STR(""));
+    kv_wire_propose_encode(
+        &(struct kv_wire_propose){.store = 7, .tag = 8, .boundary = 9, .data = buf_str(&data)}, &b);
+    ck_assert_int_eq(kv_wire_request_decode(buf_str(&b), &w), 0);
+    ck_assert_int_eq(w.kind, KV_WIRE_PROPOSE);
+    ck_assert_uint_eq(w.propose.count, 2);
+    ck_assert_uint_eq(w.propose.boundary, 9);
+    ck_str(w.propose.data, buf_str(&data));
+    for (size_t n = 0; n < b.n; n++) /* every cut is refused */
+        ck_assert_int_ne(kv_wire_request_decode(str_view(b.p, n), &w), 0);
+
+    b.n = 0;
+    kv_wire_query_encode(&(struct kv_wire_query){1, 2, true, STR("k"), STR("req")}, &b);
+    ck_assert_int_eq(kv_wire_request_decode(buf_str(&b), &w), 0);
+    ck_assert(w.kind == KV_WIRE_QUERY && w.query.is_stale);
+    ck_str(w.query.request, STR("req"));
+
+    b.n = 0;
+    struct kv_wire_command cmd = {.store = 1,
+                                  .tag = 2,
+                                  .kind = 3,
+                                  .version = 4,
+                                  .node_count = 2,
+                                  .voter_count = 1,
+                                  .key = STR("x")};
+    cmd.node[0].b[0] = 1;
+    cmd.node[1].b[0] = 2;
+    kv_wire_command_encode(&cmd, &b);
+    ck_assert_int_eq(kv_wire_request_decode(buf_str(&b), &w), 0);
+    ck_assert(w.kind == KV_WIRE_COMMAND && w.command.node_count == 2 && w.command.voter_count == 1);
+    ck_assert(uuid_eq(&w.command.node[1], &cmd.node[1]));
+    buf_deinit(&b);
+    buf_deinit(&data);
+}
+END_TEST
+
+START_TEST(frames)
+{
+    struct buf b = {0};
+    enum kv_wire_frame kind;
+    uint64_t tag;
+    struct str body;
+    size_t at = kv_wire_frame_open(&b, KV_WIRE_FRAME_RAFT, 5);
+    buf_put_str(&b, STR("hello"));
+    kv_wire_frame_close(&b, at);
+    at = kv_wire_frame_open(&b, KV_WIRE_FRAME_UNKNOWN, 6);
+    kv_wire_frame_close(&b, at);
+    struct codec_cursor c = codec_cursor_of(buf_str(&b));
+    ck_assert(kv_wire_frame_next(&c, &kind, &tag, &body));
+    ck_assert(kind == KV_WIRE_FRAME_RAFT && tag == 5);
+    ck_str(body, STR("hello"));
+    ck_assert(kv_wire_frame_next(&c, &kind, &tag, &body));
+    ck_assert(kind == KV_WIRE_FRAME_UNKNOWN && tag == 6 && body.n == 0);
+    ck_assert(!kv_wire_frame_next(&c, &kind, &tag, &body));
+    ck_assert(!c.bad);
+    c = codec_cursor_of(str_view(b.p, b.n - 1));
+    ck_assert(kv_wire_frame_next(&c, &kind, &tag, &body));
+    ck_assert(!kv_wire_frame_next(&c, &kind, &tag, &body));
+    ck_assert(c.bad);
+    buf_deinit(&b);
+}
+END_TEST
+
+START_TEST(replies_and_disk)
+{
+    struct buf b = {0};
+    struct kv_wire_reply r = {.answer = {.status = KV_WIRE_NOT_LEADER, .term = 3},
+                              .bytes = STR("x"),
+                              .end = STR("e")},
+                         g;
+    r.answer.leader.b[3] = 9;
+    kv_wire_reply_encode(&r, &b);
+    ck_assert_int_eq(kv_wire_reply_decode(buf_str(&b), &g), 0);
+    ck_assert(g.answer.status == KV_WIRE_NOT_LEADER && g.answer.term == 3 &&
+              uuid_eq(&g.answer.leader, &r.answer.leader));
+    ck_str(g.bytes, STR("x"));
+    ck_str(g.end, STR("e"));
+    b.n = 0;
+    kv_wire_applied_encode(&(struct kv_wire_applied){UINT64_MAX, UINT64_MAX, UINT64_MAX}, &b);
+    ck_assert_uint_le(b.n, 64);
+    struct kv_wire_applied a;
+    ck_assert_int_eq(kv_wire_applied_decode(buf_str(&b), &a), 0);
+    ck_assert_uint_eq(a.hlc, UINT64_MAX);
+    b.n = 0;
+    kv_wire_replica_encode(&(struct kv_wire_replica){.store = STR("s"),
+                                                     .id = {1, 2},
+                                                     .replica = 3,
+                                                     .is_founded = true,
+                                                     .space = 4,
+                                                     .config = STR("c"),
+                                                     .range = STR("r")},
+                           &b);
+    struct kv_wire_replica p;
+    ck_assert_int_eq(kv_wire_replica_decode(buf_str(&b), &p), 0);
+    ck_assert(p.is_founded && !p.is_split_born && p.id.id == 2 && p.space == 4);
+    ck_str(p.config, STR("c"));
+    buf_deinit(&b);
+}
+END_TEST
+
+Suite *suite_wire(void)
+{
+    Suite *s = suite_create("wire");
+    TCase *t = tcase_create("records");
+    tcase_add_test(t, requests);
+    tcase_add_test(t, frames);
+    tcase_add_test(t, replies_and_disk);
+    suite_add_tcase(s, t);
+    return s;
+}
