@@ -34,7 +34,7 @@ static void found(struct kv_loop *l)
 {
     struct kv *kv = l->kv;
     usec_t now = kv_loop_now(l);
-    if (l->index != 0 || (l->seat && !kv->conf.is_founder))
+    if (l->seat && !kv->conf.is_founder)
         return;
     if (l->seat) {
         if (!cluster_is_joined(l->seat)) {
@@ -48,7 +48,7 @@ static void found(struct kv_loop *l)
     }
     for (unsigned i = 0; i < kv->store_count; i++) {
         struct kv_store *s = kv->store[i];
-        if (s->is_founded || has_trace(l, s))
+        if (i % kv->loop_count != l->index || s->is_founded || has_trace(l, s))
             continue;
         uint64_t epoch = kv_loop_hlc(l); /* one whose first range lives here */
         while (kv_shard(s, (struct range_id){epoch, 0}) % kv->loop_count != l->index)

@@ -5,6 +5,8 @@
  *    engine are closed. */
 #include "kv/kv_priv.h"
 
+#define MEM_SEGMENT_BYTES (4u << 20) /* of a log that lies in memory */
+
 static uint64_t name_hash(struct str name)
 {
     return hash_u64((uint64_t)crc_update(0, name.p, name.n) << 32 | name.n);
@@ -113,11 +115,17 @@ struct kv_client *kv_client_get(struct kv_store *s, unsigned loop)
 
 static int open_log(struct kv *kv)
 {
+    if (!kv->conf.log_path)
+        kv->mem_fs = engine_fs_mem_new(kv->conf.seed);
     struct engine_log_conf conf = {
-        .dir = kv->conf.log_path,
-        .fs = kv->conf.fs ? *kv->conf.fs : engine_fs_posix(),
+        .dir = kv->mem_fs ? "/log" : kv->conf.log_path,
+        .fs = kv->mem_fs    ? engine_fs_mem_fs(kv->mem_fs)
+              : kv->conf.fs ? *kv->conf.fs
+                            : engine_fs_posix(),
         .node = kv->conf.node,
-        .segment_bytes = kv->conf.limits.log_segment_bytes,
+        .segment_bytes = kv->conf.limits.log_segment_bytes ? kv->conf.limits.log_segment_bytes
+                         : kv->mem_fs                      ? MEM_SEGMENT_BYTES
+                                                           : 0,
         .is_inline = kv->conf.is_inline,
         .log = kv->conf.log,
         .done = kv_log_done,
@@ -225,6 +233,7 @@ struct kv *kv_free(struct kv *kv)
             engine_state_close(kv->store[i]->state);
     if (kv->log)
         engine_log_close(kv->log);
+    kv->mem_fs = engine_fs_mem_free(kv->mem_fs);
     for (unsigned i = 0; i < kv->loop_count; i++)
         kv_loop_end_pins(&kv->loop[i]);
     for (unsigned i = 0; i < kv->store_count; i++) {

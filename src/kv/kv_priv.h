@@ -81,6 +81,7 @@ struct kv_store {
 struct kv {
     struct kv_conf conf;
     struct engine_log *log;
+    struct engine_fs_mem *mem_fs; /* the log's files, when it has no directory */
     struct raft_conf raft_conf;
     struct kv_store *store[KV_STORE_MAX];
     unsigned store_count;

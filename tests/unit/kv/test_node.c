@@ -1,4 +1,5 @@
-/* One node on a real disk: founds its stores, acks what is durable, finds it again.  SPDX-License-Identifier: Apache-2.0 */
+/* One node on a real disk: founds its stores, acks what is durable, finds it again.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@ struct node {
     struct kv *kv;
     struct kv_store *store;
     unsigned leaders, effects;
+    bool is_memory;
     enum kv_durability durability;
 };
 
@@ -50,8 +52,8 @@ static void node_start(struct node *n)
         .loop = n->loop,
         .loop_count = n->loop_count,
         .worker = n->worker,
-        .log_path = n->log_path,
-        .state_path = n->state_path,
+        .log_path = n->is_memory ? NULL : n->log_path,
+        .state_path = n->is_memory ? NULL : n->state_path,
         .seed = 42,
         .election_usec = 100 * USEC_MSEC,
     };
@@ -239,6 +241,19 @@ START_TEST(writers_share_syncs)
 }
 END_TEST
 
+START_TEST(works_in_memory)
+{
+    struct node n;
+    node_init(&n);
+    n.is_memory = true;
+    node_start(&n);
+    put(&n, 0, 's', STR("a"), STR("1"), STR("1"));
+    get(&n, 0, KV_READ_LINEAR, STR("ga"), STR("1"));
+    node_stop(&n);
+    node_deinit(&n);
+}
+END_TEST
+
 START_TEST(refuses_what_is_too_much)
 {
     struct node n;
@@ -264,6 +279,7 @@ Suite *suite_node(void)
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, keeps_what_it_acked, 0, 2);
     tcase_add_test(t, writers_share_syncs);
+    tcase_add_test(t, works_in_memory);
     tcase_add_test(t, refuses_what_is_too_much);
     suite_add_tcase(s, t);
     return s;

@@ -1,5 +1,7 @@
-/* Three processes over loopback, one of them killed with SIGKILL while it leads and writes: nothing acknowledged is lost
- * and there is a leader again within 3 s.  SPDX-License-Identifier: Apache-2.0
+/* Three processes over loopback, one of them killed with SIGKILL while it leads and writes.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Nothing acknowledged is lost and there is a leader again within 3 s.
  *
  * The parent only kills and looks: children tell what they do through shared memory.  With KV_BENCH
  * in the environment
@@ -25,6 +27,7 @@
 #define NODES 3
 #define IDS 2000000
 #define PORT 24100
+#define LOOPS 2
 
 enum order { ORDER_NONE, ORDER_WRITE, ORDER_VERIFY, ORDER_STOP };
 
@@ -43,10 +46,10 @@ struct shared {
 struct child {
     struct shared *shared;
     unsigned index;
-    struct net_loop *loop;
+    struct net_loop *loop, *loops[LOOPS];
     struct net_worker *worker;
     struct cluster *cluster;
-    struct cluster_seat *seat[1];
+    struct cluster_seat *seat[LOOPS];
     struct kv *kv;
     struct kv_store *store;
     struct net_timer timer;
@@ -114,6 +117,7 @@ static void on_verify(void *arg, const struct kv_reply *r)
     c->is_verifying = false;
     if (r->outcome != KV_OK)
         return; /* asked again */
+    /* nobody writes any more: the machine may be looked at from this loop */
     struct test_machine *m = kv_local_machine(kv_client_get(c->store, 0), STR(""));
     uint64_t lost = 0, seen = 0;
     for (uint64_t id = 0; m && id < IDS && id < atomic_load(&s->next); id++) {
@@ -130,6 +134,16 @@ static void on_verify(void *arg, const struct kv_reply *r)
     atomic_store(&s->is_done[c->index], m && lost == 0); /* a follower may be behind: look again */
 }
 
+static void on_status(void *arg, const struct kv_range_status *r)
+{
+    struct child *c = arg;
+    uint32_t voters = 0;
+    for (unsigned i = 0; r && i < r->member_count; i++)
+        voters += r->member[i].is_voter && r->member[i].is_next_voter;
+    if (r && r->is_local)
+        atomic_store(&c->shared->voters[c->index], voters);
+}
+
 static void on_timer(void *arg, usec_t now)
 {
     struct child *c = arg;
@@ -138,15 +152,7 @@ static void on_timer(void *arg, usec_t now)
     kv_stats_get(c->kv, &st);
     atomic_store(&s->leads[c->index], st.leader_count);
     atomic_store(&s->is_ready[c->index], kv_is_ready(c->kv));
-    uint32_t voters = 0;
-    list_each(&c->kv->loop[0].replicas, x)
-    {
-        const struct raft_config *config =
-            raft_config_get(&container_of(x, struct kv_replica, link)->raft);
-        for (size_t i = 0; i < config->count && !config->is_joint; i++)
-            voters += (config->member[i].role & RAFT_VOTER) != 0;
-    }
-    atomic_store(&s->voters[c->index], voters);
+    kv_status(kv_client_get(c->store, 0), on_status, c);
     atomic_store(&s->cpu_usec[c->index], net_clock_cpu());
     struct engine_log_stats log;
     engine_log_stats(c->kv->log, &log);
@@ -205,11 +211,14 @@ static void child_run(struct shared *s, unsigned index, const char *dir)
             snprintf(seed[i], sizeof seed[i], "127.0.0.1:%u", PORT + 10 * i);
             seeds[seed_count++] = seed[i];
         }
-    must(net_loop_new(&(struct net_loop_conf){.seed = index + 1}, &c->loop) == 0);
+    for (unsigned i = 0; i < LOOPS; i++)
+        must(net_loop_new(&(struct net_loop_conf){.index = i, .seed = index + 1}, &c->loops[i]) ==
+             0);
+    c->loop = c->loops[0];
     must(net_worker_new(2, 10000, "kv", &c->worker) == 0);
     struct cluster_host_conf cluster = {
-        .loop = &c->loop,
-        .loop_count = 1,
+        .loop = c->loops,
+        .loop_count = LOOPS,
         .worker = c->worker,
         .data_path = path[0],
         .env = "test",
@@ -225,11 +234,12 @@ static void child_run(struct shared *s, unsigned index, const char *dir)
     if (e)
         fprintf(stderr, "node %u: %s\n", index, error);
     must(e == 0);
-    c->seat[0] = cluster_seat(c->cluster, 0);
+    for (unsigned i = 0; i < LOOPS; i++)
+        c->seat[i] = cluster_seat(c->cluster, i);
     struct kv_conf conf = {
         .node = *cluster_uuid(c->cluster),
-        .loop = &c->loop,
-        .loop_count = 1,
+        .loop = c->loops,
+        .loop_count = LOOPS,
         .seat = c->seat,
         .worker = c->worker,
         .log_path = path[1],
@@ -248,6 +258,8 @@ static void child_run(struct shared *s, unsigned index, const char *dir)
     c->value.n = s->value_bytes;
     net_timer_init(&c->timer, on_timer, c);
     net_timer_set(c->loop, &c->timer, net_loop_now(c->loop) + 1);
+    for (unsigned i = 1; i < LOOPS; i++)
+        must(net_loop_start(c->loops[i]) == 0);
     must(net_loop_run(c->loop) == 0);
     _exit(0);
 }
