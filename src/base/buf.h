@@ -21,9 +21,11 @@ void buf_drop(struct buf *b, size_t n);
 
 static inline void buf_put(struct buf *b, const void *p, size_t n)
 {
-    uint8_t *at = b->cap - b->n >= n ? b->p + b->n : buf_reserve(b, n);
-    if (n > 0)
-        memcpy(at, p, n);
+    if (n == 0)
+        return;
+    if (unlikely(b->cap - b->n < n))
+        (void)buf_reserve(b, n);
+    memcpy(b->p + b->n, p, n);
     b->n += n;
 }
 

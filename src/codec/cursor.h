@@ -13,7 +13,8 @@ struct codec_cursor {
 
 static inline struct codec_cursor codec_cursor_of(struct str s)
 {
-    return (struct codec_cursor){(const uint8_t *)s.p, (const uint8_t *)s.p + s.n, false};
+    const uint8_t *p = (const uint8_t *)(s.p != NULL ? s.p : ""); /* an empty view may be NULL */
+    return (struct codec_cursor){p, p + s.n, false};
 }
 
 static inline size_t codec_cursor_left(const struct codec_cursor *c)
