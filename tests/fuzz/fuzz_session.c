@@ -299,7 +299,8 @@ static void host_deliver(struct world *w)
     static const uint32_t sub_id[] = {1, 300};
     struct codec_mqtt_images images = {0};
     struct codec_msg m = {.topic = (f & 1) != 0 ? STR("a/b") : STR("long/topic"), .payload = STR("x"),
-                          .qos = (uint8_t)(f / 2 % 3), .has_expiry = (f & 8) != 0, .expiry_sec = 2, .hlc = hlc_of_ms(w->out.wall_ms)};
+                          .qos = (uint8_t)(f / 2 % 3), .has_expiry = (f & 8) != 0, .expiry_sec = 2,
+                          .hlc = hlc_of_ms(w->out.wall_ms)};
     struct session_delivery d = {.msg = &m, .qos = m.qos, .images = (f & 16) != 0 ? &images : NULL, .sub_id = sub_id,
                                  .sub_id_count = f / 32 % 3};
     if (m.qos > 0 && w->is_persistent) {
