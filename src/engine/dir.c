@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "codec/record.h"
+#include "engine/dir_priv.h"
 
 #define FORMAT_TEXT "bilrost-data "
 #define FILE_MAX 4096u /* matters little: FORMAT and NODE are far smaller */
@@ -223,6 +224,25 @@ int engine_dir_open(const struct engine_dir_conf *conf, struct engine_dir **out,
     if (r != 0) {
         if (r < 0)
             log_line(conf->log, LOG_LEVEL_ERROR, "engine.dir.open", "%s: errno %d", conf->path, -r);
+        engine_dir_close(d);
+        return r;
+    }
+    *out = d;
+    return 0;
+}
+
+int engine_dir_peek(struct engine_fs fs, const char *path, struct engine_dir **out,
+                    struct buf *out_why)
+{
+    struct engine_dir *d = mem_new(sizeof *d);
+    d->fs = fs;
+    d->path = mem_dup(path, strlen(path));
+    int r = read_format(d, out_why);
+    if (r == 0)
+        r = take_lock(d, out_why);
+    if (r == 0)
+        r = read_node(d, out_why);
+    if (r != 0) {
         engine_dir_close(d);
         return r;
     }

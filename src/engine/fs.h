@@ -39,6 +39,8 @@ struct engine_fs_ops {
     int (*dirsync)(void *fs, const char *path);
     /* The names in a directory, each ended by NUL, in no order; -ENOENT when there is none. */
     int (*list)(void *fs, const char *path, struct buf *out);
+    /* Bytes that can still be written below this directory. */
+    int64_t (*space)(void *fs, const char *path);
     /* One process at a time: 0, or -EWOULDBLOCK.  Held until the file is closed. */
     int (*lock)(struct engine_file *f);
 };

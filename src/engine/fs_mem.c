@@ -384,13 +384,23 @@ static int disk_mkdir(void *fs, const char *path)
     return r;
 }
 
-/* The part of path behind "dir/", when it lies right there; else NULL. */
-static const char *name_in(const char *path, const char *dir)
+/* The name right below dir that path leads through; empty when it does not. */
+static struct str name_in(const char *path, const char *dir)
 {
     size_t n = strlen(dir);
-    if (strncmp(path, dir, n) != 0 || path[n] != '/' || strchr(path + n + 1, '/') != NULL)
-        return NULL;
-    return path + n + 1;
+    if (strncmp(path, dir, n) != 0 || path[n] != '/')
+        return (struct str){0};
+    struct str rest = str_of(path + n + 1), first = {0};
+    (void)str_next(&rest, '/', &first);
+    return first;
+}
+
+static bool is_listed(const struct buf *names, struct str name)
+{
+    for (size_t at = 0; at < names->n; at += strlen((const char *)names->p + at) + 1)
+        if (str_eq(str_of((const char *)names->p + at), name))
+            return true;
+    return false;
 }
 
 static int disk_dirsync(void *fs, const char *path)
@@ -412,13 +422,27 @@ static int disk_list(void *fs, const char *path, struct buf *out)
     list_each(&m->names, l)
     {
         struct name *n = container_of(l, struct name, link);
-        const char *in = n->now != NULL ? name_in(n->path, path) : NULL;
-        if (in != NULL)
-            buf_put(out, in, strlen(in) + 1);
+        struct str in = n->now != NULL ? name_in(n->path, path) : (struct str){0};
+        if (in.n > 0 && !is_listed(out, in)) {
+            buf_put_str(out, in);
+            buf_put_u8(out, 0);
+        }
     }
     int r = m->is_off ? -EIO : 0;
     pthread_mutex_unlock(&m->mutex);
     return r;
+}
+
+static int64_t disk_space(void *fs, const char *path)
+{
+    struct engine_fs_mem *m = fs;
+    (void)path;
+    pthread_mutex_lock(&m->mutex);
+    uint64_t used = space_used(m), max = m->fault.space_max;
+    pthread_mutex_unlock(&m->mutex);
+    if (max == 0)
+        return INT64_MAX;
+    return used < max ? (int64_t)(max - used) : 0;
 }
 
 static int disk_lock(struct engine_file *f)
@@ -444,6 +468,7 @@ static const struct engine_fs_ops disk_ops = {
     .mkdir = disk_mkdir,
     .dirsync = disk_dirsync,
     .list = disk_list,
+    .space = disk_space,
     .lock = disk_lock,
 };
 

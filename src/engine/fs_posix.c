@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -155,6 +156,16 @@ static int posix_list(void *fs, const char *path, struct buf *out)
     return err_trace(r);
 }
 
+static int64_t posix_space(void *fs, const char *path)
+{
+    (void)fs;
+    struct statvfs v;
+    if (statvfs(path, &v) < 0)
+        return err_trace(-errno);
+    uint64_t n = (uint64_t)v.f_bavail * v.f_frsize;
+    return n < INT64_MAX ? (int64_t)n : INT64_MAX;
+}
+
 static int posix_lock(struct engine_file *f)
 {
     return flock(f->fd, LOCK_EX | LOCK_NB) < 0 ? err_trace(-errno) : 0;
@@ -173,6 +184,7 @@ static const struct engine_fs_ops posix_ops = {
     .mkdir = posix_mkdir,
     .dirsync = posix_dirsync,
     .list = posix_list,
+    .space = posix_space,
     .lock = posix_lock,
 };
 

@@ -23,8 +23,9 @@
 #define WRITE_BYTES_MAX (1u << 20) /* matters little: batches applied in one write */
 #define DROP_ROWS 512u             /* does not matter: rows removed by one write */
 #define DROP_BYTES (256u << 10)
-#define SPACE_STEP 1024u      /* does not matter: numbers reserved at a time */
-#define SPACE_KEY "\x73space" /* TAG_STORE */
+#define FULL_RETRY (100 * USEC_MSEC) /* does not matter: how often a full disk is asked again */
+#define SPACE_STEP 1024u             /* does not matter: numbers reserved at a time */
+#define SPACE_KEY "\x73space"        /* TAG_STORE */
 
 struct engine_batch {
     struct buf ops; /* per change: is_del, varint key length, key, varint value length, value */
@@ -55,10 +56,11 @@ struct engine_state {
     pthread_mutex_t mutex; /* of the queue and the space numbers */
     pthread_cond_t cond;
     struct job *first, **last;
-    bool is_stopping;
+    atomic_bool is_stopping;
     uint64_t space_next, space_end;
     _Atomic uint64_t queue_bytes;
     atomic_int pressure, error;
+    atomic_bool is_full;
 
     struct job *waiting; /* the thread's own from here */
     bool has_drops;
@@ -237,6 +239,8 @@ int engine_state_stall(const struct engine_state *s)
     int error = atomic_load_explicit(&s->error, memory_order_relaxed);
     if (error < 0)
         return error;
+    if (atomic_load_explicit(&s->is_full, memory_order_relaxed))
+        return 100;
     uint64_t n = atomic_load_explicit(&s->queue_bytes, memory_order_relaxed);
     uint64_t queue = n * 100 / s->conf.queue_bytes_max;
     int pressure = atomic_load_explicit(&s->pressure, memory_order_relaxed);
@@ -296,11 +300,27 @@ static int write_first(struct engine_state *s, size_t *out_count)
     return err_trace(r);
 }
 
+/* Is there space for what LevelDB may have to write?  It does not survive running out of it. */
+static bool has_space(struct engine_state *s)
+{
+    if (s->conf.dir == NULL || s->is_stopping)
+        return true;
+    int64_t n = s->conf.fs.ops->space(s->conf.fs.arg, s->conf.dir);
+    bool is_full = n >= 0 && (uint64_t)n < s->conf.space_min_bytes;
+    if (atomic_exchange(&s->is_full, is_full) != is_full)
+        log_line(s->conf.log, is_full ? LOG_LEVEL_ERROR : LOG_LEVEL_NOTICE,
+                 is_full ? "engine.state.full" : "engine.state.space",
+                 is_full ? "no space left for the state in %s; writes wait until there is"
+                         : "there is space again for the state in %s",
+                 s->conf.dir);
+    return !is_full;
+}
+
 /* The first job, and writes that follow a write.  True when there was one. */
 static bool work_some(struct engine_state *s)
 {
     struct job *j = s->waiting;
-    if (j == NULL)
+    if (j == NULL || (j->kind != JOB_VIEW && atomic_load(&s->error) == 0 && !has_space(s)))
         return false;
     size_t n = 1;
     int r = atomic_load(&s->error);
@@ -425,12 +445,13 @@ bool engine_state_step(struct engine_state *s)
 static bool wait(struct engine_state *s)
 {
     pthread_mutex_lock(&s->mutex);
-    while (s->first == NULL && !s->is_stopping) {
-        if (!s->has_drops) {
+    while ((s->first == NULL || s->waiting != NULL) && !s->is_stopping) {
+        if (!s->has_drops && s->waiting == NULL) {
             pthread_cond_wait(&s->cond, &s->mutex);
             continue;
         }
-        struct timespec t = {(time_t)(s->drop_at / USEC_SEC), (long)(s->drop_at % USEC_SEC * 1000)};
+        usec_t until = s->waiting != NULL ? now() + FULL_RETRY : s->drop_at;
+        struct timespec t = {(time_t)(until / USEC_SEC), (long)(until % USEC_SEC * 1000)};
         if (pthread_cond_timedwait(&s->cond, &s->mutex, &t) == ETIMEDOUT)
             break;
     }
@@ -485,6 +506,7 @@ static void conf_defaults(struct engine_state_conf *c)
 {
     c->write_buffer_bytes = c->write_buffer_bytes > 0 ? c->write_buffer_bytes : 32u << 20;
     c->cache_bytes = c->cache_bytes > 0 ? c->cache_bytes : 64u << 20;
+    c->space_min_bytes = c->space_min_bytes > 0 ? c->space_min_bytes : 4 * c->write_buffer_bytes;
     c->queue_bytes_max = c->queue_bytes_max > 0 ? c->queue_bytes_max : 64u << 20;
     c->drop_bytes_per_sec = c->drop_bytes_per_sec > 0 ? c->drop_bytes_per_sec : 16u << 20;
 }

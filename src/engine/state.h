@@ -14,7 +14,8 @@
  * Threads: any thread may write; completions are posted by the state's own thread (or in
  * engine_state_step).  get, scan and the views block on the disk: use them on a worker.  An error
  * of the disk poisons the state: everything completes with -errno from then on and the host must
- * die. */
+ * die.  A disk that is nearly full is not an error: batches wait, engine_state_stall says 100 and
+ * reads go on. */
 #pragma once
 
 #include "base/buf.h"
@@ -46,6 +47,7 @@ struct engine_state_conf {
     uint64_t write_buffer_bytes; /* 0: 32 MiB */
     uint64_t cache_bytes;        /* 0: 64 MiB */
     uint64_t queue_bytes_max;    /* of batches not yet applied, for engine_state_stall; 0: 64 MiB */
+    uint64_t space_min_bytes; /* with less free on the disk batches wait; 0: four write buffers */
     uint64_t drop_bytes_per_sec; /* pace of the removal of dropped rows; 0: 16 MiB */
     bool is_inline;    /* no thread: the owner calls engine_state_step; only with dir NULL */
     bool is_unordered; /* tests only: leaves out what keeps the promise above across a power loss */

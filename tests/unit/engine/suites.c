@@ -5,6 +5,7 @@ Suite *suite_dir(void);
 Suite *suite_fs(void);
 Suite *suite_log(void);
 Suite *suite_state(void);
+Suite *suite_verify(void);
 
 Suite *unit_suites(int i)
 {
@@ -17,6 +18,8 @@ Suite *unit_suites(int i)
         return suite_log();
     case 3:
         return suite_state();
+    case 4:
+        return suite_verify();
     default:
         return NULL;
     }

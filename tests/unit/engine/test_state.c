@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include "base/mem.h"
 #include "base/rng.h"
@@ -331,6 +332,28 @@ START_TEST(test_disk_error)
 }
 END_TEST
 
+START_TEST(test_full_disk)
+{
+    struct engine_state_conf c = conf_of(true);
+    struct engine_state *s;
+    ck_assert_int_eq(engine_state_open(&c, &s), 0);
+    put3(s, 1, "1");
+    wait_done(s, false, 1);
+    engine_fs_mem_set(disk, &(struct engine_fs_mem_fault){.space_max = 200 << 10});
+    put3(s, 1, "2");
+    while (engine_state_stall(s) != 100)
+        sched_yield();
+    ck_str(scan(s, NULL, (struct engine_scan){.space = 1}, 0), STR("a=1 b=1 c=1 "));
+    ck_assert_uint_eq(done, 1);
+    engine_fs_mem_set(disk, &(struct engine_fs_mem_fault){0});
+    wait_done(s, false, 2);
+    ck_assert_int_eq(error, 0);
+    ck_assert_int_eq(engine_state_stall(s), 0);
+    ck_str(scan(s, NULL, (struct engine_scan){.space = 1}, 0), STR("a=2 b=2 c=2 "));
+    engine_state_close(s);
+}
+END_TEST
+
 START_TEST(test_mem_crash)
 {
     struct engine_mem *mem = engine_mem_new();
@@ -405,6 +428,7 @@ Suite *suite_state(void)
     tcase_add_loop_test(t, test_drop, 0, 2);
     tcase_add_test(t, test_model);
     tcase_add_test(t, test_disk_error);
+    tcase_add_test(t, test_full_disk);
     tcase_add_test(t, test_mem_crash);
     tcase_add_test(t, test_spaces);
     tcase_add_test(t, test_verify);
