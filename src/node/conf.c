@@ -288,6 +288,8 @@ static void check_cluster(struct node_conf *c)
 {
     if (!c->cluster_enable)
         return;
+    if (!c->cluster_env[0] || strlen(c->cluster_env) > 63)
+        node_conf_error(c, origin_of(c, "clusterConfig.env"), "clusterConfig.env needs a name of 1 to 63 characters");
     if (c->rpc_ssl && (!c->rpc_cert[0] || !c->rpc_key[0] || !c->rpc_ca[0]))
         node_conf_error(c, origin_of(c, "rpcConfig.enableSSL"),
                         "rpcConfig.enableSSL needs sslConfig.certFile, keyFile and trustCertsFile");

@@ -60,6 +60,7 @@ static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
         .loop = n->loop,
         .loop_count = n->loop_count,
         .worker = n->worker,
+        .seat = n->seat,
         .seed = net_random_u64(),
         .log = n->log,
         .memory_max = (uint64_t)c->memory_max,
