@@ -43,7 +43,7 @@ static void forward(struct stores *s, unsigned from_loop, const struct inbox_own
     if (s->conf.seat == NULL)
         return;
     struct cluster_call call = {.peer = to->node,
-                                .service = CLUSTER_SERVICE_DELIVER,
+                                .service = CLUSTER_SERVICE_STORES,
                                 .lane = CLUSTER_LANE_BULK,
                                 .shard = to->shard,
                                 .payload = effect};

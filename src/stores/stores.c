@@ -99,7 +99,7 @@ static void client_join(struct stores_client *c)
     struct cluster_seat *seat = c->stores->conf.seat[c->loop];
     struct cluster_link *link = cluster_seat_link(seat);
     cluster_link_serve(link, CLUSTER_SERVICE_SESSION, session_message, c);
-    cluster_link_serve(link, CLUSTER_SERVICE_DELIVER, delivery_message, c);
+    cluster_link_serve(link, CLUSTER_SERVICE_STORES, delivery_message, c);
     c->watch = cluster_watch_new(seat, 0, member_event, c);
 }
 
@@ -107,7 +107,7 @@ static void client_leave(struct stores_client *c)
 {
     struct cluster_link *link = cluster_seat_link(c->stores->conf.seat[c->loop]);
     cluster_link_serve(link, CLUSTER_SERVICE_SESSION, NULL, NULL);
-    cluster_link_serve(link, CLUSTER_SERVICE_DELIVER, NULL, NULL);
+    cluster_link_serve(link, CLUSTER_SERVICE_STORES, NULL, NULL);
     c->watch = cluster_watch_free(c->watch);
 }
 
