@@ -72,7 +72,7 @@ def test_mqttjs(w):
     env = dict(os.environ)
     try:
         root = subprocess.run(["npm", "root", "-g"], capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-        env["NODE_PATH"] = root
+        env["NODE_PATH"] = os.pathsep.join(filter(None, [env.get("NODE_PATH"), root]))
         subprocess.run(["node", "-e", "require('mqtt')"], capture_output=True, timeout=20, check=True, env=env)
     except (OSError, subprocess.SubprocessError):
         raise w.skip("MQTT.js is not installed (npm install -g mqtt)")
