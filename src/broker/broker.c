@@ -245,6 +245,7 @@ static void news_receive(struct net_loop *here, struct net_mail *mail)
     if (n->files) {
         broker_auth_files_unref(l->auth_files);
         l->auth_files = n->files;
+        l->member_version++; /* who may read what is part of the targets */
     }
     mem_free(n);
 }
@@ -293,8 +294,11 @@ void broker_tenant_set(struct broker *b, struct str name, struct broker_settings
         b->tenant[n] = t;
         atomic_store_explicit(&b->tenant_count, n + 1, memory_order_release);
     }
-    if (limits)
-        t->limits = *limits;
+    if (!limits)
+        return;
+    t->limits = *limits;
+    atomic_store_explicit(&t->memory.limit, limits->memory_max ? limits->memory_max : UINT64_MAX,
+                          memory_order_relaxed);
 }
 
 /* ---- listeners ---- */

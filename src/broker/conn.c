@@ -13,6 +13,7 @@
 #include "broker/connect_priv.h"
 #include "broker/deliver_priv.h"
 #include "broker/inflow_priv.h"
+#include "broker/limit_priv.h"
 #include "broker/publish_priv.h"
 #include "broker/subscribe_priv.h"
 
@@ -57,6 +58,18 @@ void broker_conn_report(struct broker_conn *c, enum broker_event_id id, const ch
     struct broker_event_who who = {c->tenant->name, c->user, session_client_id(c->session),
                                    str_of(address)};
     broker_event_report(&c->loop->broker->events, id, &who, "%s", detail ? detail : "");
+}
+
+const struct broker_acl *broker_conn_acl(const struct broker_conn *c)
+{
+    return c->loop->auth_files ? broker_auth_acl_find(c->loop->auth_files, c->tenant->name) : NULL;
+}
+
+bool broker_conn_may_read(const struct broker_conn *c, struct str topic)
+{
+    const struct broker_acl *acl = broker_conn_acl(c);
+    return !acl ||
+           broker_acl_allows(acl, c->user, session_client_id(c->session), BROKER_ACL_READ, topic);
 }
 
 /* ---- birth and death ---- */
@@ -393,6 +406,7 @@ static size_t conn_read(void *arg, struct net_stream *s, const uint8_t *p, size_
         net_stream_pause(s);
     }
     conn_arm(c);
+    broker_limit_bytes(c, used);
     broker_deliver_count(c, out);
     broker_deliver_resumed(c);
     if (c->inflow)
@@ -466,7 +480,7 @@ void broker_conn_accept(void *arg, struct net_loop *here, struct net_stream *s)
         broker_conn_kick(c, SESSION_END_BY_SERVER, CODEC_MQTT_RC_SERVER_SHUTTING_DOWN);
         return;
     }
-    if (!broker_connect_admit(c)) {
+    if (!broker_limit_connect(c, net_loop_now(here))) {
         broker_metric_add(broker_loop_metrics(l, c->tenant), BROKER_M_REFUSED, 1);
         broker_conn_report(c, BROKER_EV_RESOURCE_THROTTLED, "too many connections");
         net_stream_abort(s);

@@ -82,6 +82,12 @@ static inline void broker_conn_hold(struct broker_conn *c)
 }
 void broker_conn_done(struct broker_conn *c);
 
+/* May it receive from this topic?  True without access rules. */
+bool broker_conn_may_read(const struct broker_conn *c, struct str topic);
+
+/* The access rules of its tenant, NULL: all is allowed. */
+const struct broker_acl *broker_conn_acl(const struct broker_conn *c);
+
 /* An event about this client. */
 void broker_conn_report(struct broker_conn *c, enum broker_event_id id, const char *detail);
 

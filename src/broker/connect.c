@@ -24,16 +24,6 @@ struct broker_conn_ask {
     char assigned_id[40];
 };
 
-bool broker_connect_admit(struct broker_conn *c)
-{
-    struct broker *b = c->loop->broker;
-    uint64_t max = b->conf.connection_max, tenant_max = c->tenant->limits.connection_max;
-    uint64_t n = atomic_fetch_add_explicit(&b->connection_count, 1, memory_order_relaxed);
-    uint64_t k = atomic_fetch_add_explicit(&c->tenant->connection_count, 1, memory_order_relaxed);
-    c->is_counted = true;
-    return (max == 0 || n < max) && (tenant_max == 0 || k < tenant_max);
-}
-
 static void refuse(struct broker_conn *c, enum session_end_cause cause, uint8_t reason)
 {
     struct session_event ev = {.type = SESSION_EV_REFUSED};

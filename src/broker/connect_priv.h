@@ -4,9 +4,6 @@
 
 #include "broker/conn_priv.h"
 
-/* Counts it in; false: over a limit of the tenant or the process. */
-bool broker_connect_admit(struct broker_conn *c);
-
 /* Carry out SESSION_FX_AUTHENTICATE, _AUTH, _ATTACH, _CONNECTED. */
 void broker_connect_authenticate(struct broker_conn *c, const struct codec_mqtt_connect *connect);
 void broker_connect_auth(struct broker_conn *c, bool is_reauth);

@@ -118,7 +118,7 @@ static void member_add(struct broker_loop *l, struct broker_filter *f, struct br
         m->sub = mem_resize(m->sub, m->cap * sizeof(struct broker_sub *));
     }
     sub->filter = f;
-    sub->place = m->count;
+    sub->place = m->count & 0x7fffffffu;
     m->sub[m->count++] = sub;
     l->member_version++;
 }

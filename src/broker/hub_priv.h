@@ -15,7 +15,8 @@ struct broker_sub {
     struct broker_filter *filter; /* NULL: not in the hub (yet): joining, or a shared one */
     struct broker_conn *conn;     /* NULL: the client left while it joined */
     struct broker_sub *next;      /* of the same connection */
-    uint32_t place;               /* in filter's list of this loop */
+    uint32_t place : 31;          /* in filter's list of this loop */
+    uint32_t is_checked : 1;      /* access rules allow some of its topics only: ask for each */
     uint32_t sub_id : 28;         /* Subscription Identifier, 0: none */
     uint32_t qos : 2;
     uint32_t no_local : 1;

@@ -19,6 +19,8 @@ static struct stores_session session_of(const struct broker_conn *c)
 
 static int give(struct broker_conn *c, const struct stores_delivery *in)
 {
+    if (!broker_conn_may_read(c, in->msg->topic))
+        return SESSION_DELIVER_E_DROPPED; /* the mind takes what is left out as finished */
     struct session_delivery d = {
         .msg = in->msg,
         .qos = in->qos,

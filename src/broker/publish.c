@@ -332,8 +332,7 @@ static int publish_receive(struct publish *p, uint16_t packet_id)
 static bool publish_admit(struct broker_conn *c, const struct codec_msg *msg)
 {
     struct broker_loop *l = c->loop;
-    const struct broker_acl *acl =
-        l->auth_files ? broker_auth_acl_find(l->auth_files, c->tenant->name) : NULL;
+    const struct broker_acl *acl = broker_conn_acl(c);
     if (likely(!acl))
         return true;
     uint64_t hash = hash_str(msg->topic, l->broker->seed ^ (uintptr_t)acl) | 1;

@@ -25,6 +25,7 @@ struct item {
     uint8_t qos;
     uint8_t retain_handling;
     bool is_shared;
+    bool is_checked;
     bool is_new;
     bool as_published;
 };
@@ -81,6 +82,8 @@ static void retained_inserted(void *arg, const struct stores_inserted *r)
 static void retained_give(struct retained *r, const struct codec_msg *msg)
 {
     struct broker_conn *c = r->conn;
+    if (!broker_conn_may_read(c, msg->topic))
+        return;
     uint8_t qos = r->qos < msg->qos ? r->qos : msg->qos;
     if (qos == 0 || !session_is_persistent(c->session)) {
         struct broker_cross_send send = {.tenant = c->tenant,
@@ -245,14 +248,14 @@ static void own_remove(struct broker_conn *c, struct broker_sub *sub)
     mem_free(sub);
 }
 
-static void own_set(struct broker_loop *l, struct broker_sub *sub, const struct session_sub *in,
-                    uint32_t sub_id)
+static void own_set(const struct item *it, struct broker_sub *sub, const struct session_sub *in)
 {
     sub->qos = in->qos & 3u;
     sub->no_local = in->is_no_local;
     sub->as_published = in->is_retain_as_published;
-    sub->sub_id = sub_id & 0xfffffffu;
-    l->member_version++; /* targets made from it are old now */
+    sub->sub_id = it->all->sub_id & 0xfffffffu;
+    sub->is_checked = it->is_checked;
+    it->all->conn->loop->member_version++; /* targets made from it are old now */
 }
 
 static void hub_joined(struct broker_loop *l, struct broker_sub *sub, int outcome, void *arg)
@@ -275,7 +278,7 @@ static void subscribe_hub(struct broker_conn *c, struct item *it, const struct s
 {
     struct broker_sub *sub = own_find(c, in->filter.filter, NULL);
     if (sub) {
-        own_set(c->loop, sub, in, it->all->sub_id);
+        own_set(it, sub, in);
         subscribe_leg(it->all, it->index, in->qos);
         return;
     }
@@ -284,7 +287,7 @@ static void subscribe_hub(struct broker_conn *c, struct item *it, const struct s
         return;
     }
     sub = mem_new(sizeof(*sub));
-    own_set(c->loop, sub, in, it->all->sub_id);
+    own_set(it, sub, in);
     sub->conn = c;
     sub->next = c->subs;
     c->subs = sub;
@@ -400,18 +403,22 @@ static void stored_unsubbed(void *arg, enum stores_outcome outcome)
 
 /* ---- the walk ---- */
 
-static uint8_t subscribe_admit(struct broker_conn *c, const struct session_sub *in)
+/* Of what a filter matches the rules may allow a part: then each message is asked about.  Not for shared ones, where a
+ * message that one member may not have would be lost to all. */
+static uint8_t subscribe_admit(struct broker_conn *c, struct item *it, const struct session_sub *in)
 {
     if (in->reason != SESSION_SUB_PERFORM)
         return in->reason;
-    const struct broker_acl *acl =
-        c->loop->auth_files ? broker_auth_acl_find(c->loop->auth_files, c->tenant->name) : NULL;
-    if (acl && broker_acl_covers(acl, c->user, session_client_id(c->session), in->filter.filter) !=
-                   BROKER_ACL_ALL) {
-        broker_conn_report(c, BROKER_EV_SUB_ACTION_DISALLOW, "");
-        return CODEC_MQTT_RC_NOT_AUTHORIZED;
-    }
-    return SESSION_SUB_PERFORM;
+    const struct broker_acl *acl = broker_conn_acl(c);
+    enum broker_acl_cover cover = BROKER_ACL_ALL;
+    if (acl)
+        cover = broker_acl_covers(acl, c->user, session_client_id(c->session), in->filter.filter);
+    it->is_checked = cover == BROKER_ACL_SOME;
+    if (cover == BROKER_ACL_ALL ||
+        (cover == BROKER_ACL_SOME && in->filter.kind == CODEC_TOPIC_NORMAL))
+        return SESSION_SUB_PERFORM;
+    broker_conn_report(c, BROKER_EV_SUB_ACTION_DISALLOW, "");
+    return CODEC_MQTT_RC_NOT_AUTHORIZED;
 }
 
 static void subscribe_one(struct broker_conn *c, struct item *it, const struct session_sub *in)
@@ -440,7 +447,7 @@ void broker_subscribe(struct broker_conn *c, const struct session_subscribe *in)
     broker_metric_add(m, session_is_persistent(c->session) ? BROKER_M_PSUB : BROKER_M_TSUB,
                       in->count);
     for (uint32_t i = 0; i < in->count; i++) {
-        uint8_t code = subscribe_admit(c, &in->sub[i]);
+        uint8_t code = subscribe_admit(c, &s->item[i], &in->sub[i]);
         if (code == SESSION_SUB_PERFORM)
             subscribe_one(c, &s->item[i], &in->sub[i]);
         else

@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "broker/conn_priv.h"
 #include "broker/hub_priv.h"
 #include "dist/index.h"
 
@@ -62,6 +63,8 @@ static void add_members(struct broker_targets *t, const struct broker_members *m
     t->local = mem_grow(t->local, &t->local_cap, t->local_count + m->count, sizeof(*t->local));
     for (uint32_t i = 0; i < m->count; i++) {
         const struct broker_sub *s = m->sub[i];
+        if (s->is_checked && !broker_conn_may_read(s->conn, t->topic))
+            continue;
         struct broker_target *x = &t->local[t->local_count++];
         *x = (struct broker_target){.conn = s->conn, .qos = (uint8_t)s->qos};
         x->flags = (uint8_t)((s->no_local ? BROKER_TARGET_NO_LOCAL : 0) |

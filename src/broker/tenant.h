@@ -39,11 +39,18 @@ struct broker_tenant_loop {
     char pad[64]; /* keeps two loops off one cache line */
 };
 
+/* Occasions in the present window; all loops count. */
+struct broker_rate {
+    _Atomic uint64_t began; /* monotonic, microseconds */
+    _Atomic uint64_t used;
+};
+
 struct broker_tenant {
     struct str name;
     uint32_t index; /* dense, in this node only */
     struct broker_tenant_limits limits;
     _Atomic uint64_t connection_count;
+    struct broker_rate connects, bytes;
     struct budget memory; /* parent: the process */
     size_t loop_count;
     struct broker_tenant_loop *loop;

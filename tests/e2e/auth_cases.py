@@ -37,7 +37,13 @@ def test_password_and_acl(w):
     c = Client(n.port, 5)
     c.connect("c", user="alice", password="secret")
     assert c.subscribe(("a/b", 1), ("b/#", 1), ("a/secret", 0), ("own/alice/x", 2)) == [1, 0x87, 0x87, 2]
+    assert c.subscribe(("#", 0)) == [0]  # some of it: what it may not read does not come
+    assert c.unsubscribe("#") == [0]
+    w2 = Client(n.port, 5)
+    w2.connect("w2", user="alice", password="secret")
+    assert w2.subscribe(("a/#", 1)) == [1]
     assert c.publish("a/b", "yes", 1) == 0
+    assert w2.message() == ("a/b", "yes")
     assert c.message() == ("a/b", "yes")
     assert c.publish("b/c", "no", 1) == 0x87
     assert c.publish("a/secret", "no", 2) == 0x87
