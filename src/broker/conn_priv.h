@@ -16,6 +16,7 @@ struct broker_inflow {
     uint64_t known_seq; /* there are messages up to, not including, this one */
     uint64_t dup_seq;   /* below it they may have been sent on an older connection */
     uint64_t qos0_next_seq, qos0_known_seq;
+    uint64_t asked_seq, qos0_asked_seq; /* what was known when the fetch under way began */
     uint64_t qos0_acked_seq, qos0_committed_seq;
     uint64_t head_seq; /* as last committed */
     bool is_fetching, is_fetching_qos0, is_committing;

@@ -60,6 +60,11 @@ void broker_inflow_deliver(struct broker_conn *c, const struct stores_delivery *
     if (!f || !c->is_open)
         return;
     for (size_t i = 0; i < count; i++) {
+        if (d[i].qos == 0 && d[i].seq > f->qos0_next_seq) { /* what is before it is fetched first */
+            if (d[i].seq >= f->qos0_known_seq)
+                f->qos0_known_seq = d[i].seq + 1;
+            continue;
+        }
         if (d[i].qos == 0) {
             give_qos0(c, &d[i]);
             continue;
@@ -95,8 +100,8 @@ static void fetched(void *arg, const struct stores_fetched *r)
             if (!is_full)
                 f->next_seq = r->delivery[i].seq + 1;
         }
-        if (r->count == 0) /* what was there has expired or was finished */
-            f->next_seq = f->known_seq;
+        if (r->count == 0 && f->next_seq < f->asked_seq) /* what was there is finished */
+            f->next_seq = f->asked_seq;
         broker_inflow_pump(c);
     } else if (c->is_open && r->outcome != STORES_E_UNAVAILABLE && r->outcome != STORES_E_FULL) {
         broker_conn_kick(c, SESSION_END_INBOX_TRANSIENT_ERROR,
@@ -113,8 +118,8 @@ static void fetched_qos0(void *arg, const struct stores_fetched *r)
     if (c->is_open && r->outcome == STORES_OK) {
         for (size_t i = 0; i < r->count; i++)
             give_qos0(c, &r->delivery[i]);
-        if (r->count == 0)
-            f->qos0_next_seq = f->qos0_known_seq;
+        if (r->count == 0 && f->qos0_next_seq < f->qos0_asked_seq)
+            f->qos0_next_seq = f->qos0_asked_seq;
         broker_inflow_pump(c);
     }
     broker_conn_done(c);
@@ -130,6 +135,7 @@ void broker_inflow_pump(struct broker_conn *c)
         if (room > 0) {
             struct stores_session s = session_of(c);
             f->is_fetching = true;
+            f->asked_seq = f->known_seq;
             broker_conn_hold(c);
             stores_fetch(c->loop->stores, &s, false, f->next_seq,
                          room < FETCH_COUNT_MAX ? room : FETCH_COUNT_MAX, fetched, c);
@@ -139,6 +145,7 @@ void broker_inflow_pump(struct broker_conn *c)
         session_queue_count(c->session) == 0) {
         struct stores_session s = session_of(c);
         f->is_fetching_qos0 = true;
+        f->qos0_asked_seq = f->qos0_known_seq;
         broker_conn_hold(c);
         stores_fetch(c->loop->stores, &s, true, f->qos0_next_seq, FETCH_COUNT_MAX, fetched_qos0, c);
     }

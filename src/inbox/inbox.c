@@ -288,8 +288,10 @@ static void apply_list(struct inbox_step *st, uint8_t kind, const struct inbox_f
 {
     struct codec_cursor c = codec_cursor_of(f->s[INBOX_T_LIST]);
     struct inbox_element e;
-    if (kind == INBOX_K_DUE)
+    if (kind == INBOX_K_DUE) {
         st->m->asked_ms = 0;
+        inbox_nudge(st);
+    }
     while (inbox_element_get(&c, &e))
         list_one(st, kind, &e);
     inbox_reply_outcome(st, c.bad ? INBOX_E_INVALID : INBOX_OK);
@@ -300,6 +302,10 @@ static void apply(void *arg, const struct range_apply *in, struct range_out *out
     struct inbox_step st = {arg, in, out};
     struct inbox_fields f;
     uint8_t kind;
+    if (!in->has_host) { /* whoever leads next tells the owners anew */
+        st.m->is_hosted = false;
+        st.m->nudge_ms = 0;
+    }
     if (!inbox_fields_get(in->command, &kind, &f)) {
         inbox_reply_outcome(&st, INBOX_E_INVALID);
         return;
@@ -355,6 +361,7 @@ static void *machine_new(void *conf)
     (void)conf;
     m->is_open = true;
     list_init(&m->pushing);
+    list_init(&m->waiting);
     return m;
 }
 
@@ -396,7 +403,8 @@ static void machine_reset(void *arg, const struct range_bounds *b)
     buf_put_str(&m->start, b->start);
     buf_put_str(&m->end, b->end);
     m->is_open = b->is_open;
-    m->asked_ms = 0;
+    m->asked_ms = m->nudge_ms = 0;
+    m->is_hosted = false;
 }
 
 /* Where a shelf begins: the one of wish, or the next when that is where we begin. */

@@ -33,6 +33,9 @@
 #define INBOX_SUBS_MAX 65535u     /* subscriptions of a session, whatever the tenant's limit says */
 #define INBOX_RECEIVED_MAX 65535u /* unreleased inbound QoS 2 ids of a session */
 #define INBOX_DEDUP_MAX 1024u     /* exchanges of publishers remembered behind a queue */
+#define INBOX_NUDGE_MS                                                                             \
+    3000u /* an owner is told again of a queue that did not move for this long                     \
+           */
 #define INBOX_WILL_RETRY_MS                                                                        \
     5000u /* a taken will that nobody confirmed is offered again after this */
 
@@ -208,6 +211,10 @@ must_use bool inbox_reply_received(struct str *rest, uint16_t *out_packet_id,
 
 enum inbox_effect_kind {
     INBOX_EFFECT_PUSH = 1, /* to owner: a message for its sessions; queue numbers follow */
+    /* to owner: there are messages up to `next` that were not pushed, or whose push may be lost:
+     * fetch from where you are when there is room.  Comes when a queue outgrows the window, with
+     * every commit until it fits again, from a new leader, and again and again while nothing moves.
+     */
     INBOX_EFFECT_MORE,  /* to owner: the session has messages beyond its window: fetch when there is
                            room */
     INBOX_EFFECT_WILL,  /* publish this (retain too if it says so), then inbox_command_will_done;
@@ -234,7 +241,7 @@ must_use bool inbox_effect_decode(struct str bytes, struct inbox_effect *out);
 struct inbox_push {
     struct str client;
     uint64_t incarnation, mod;
-    uint64_t seq; /* 0: QoS 0 and not stored */
+    uint64_t seq; /* QoS 0: of its own queue, behind a backlog; 0: not stored */
     uint8_t qos, options;
     uint32_t sub_id_count;
     uint32_t sub_id[INBOX_SUB_IDS_MAX];

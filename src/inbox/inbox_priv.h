@@ -62,6 +62,9 @@ struct inbox_inbound {
 
 /* What an idle session without anything queued does not have. */
 struct inbox_live {
+    struct list waiting; /* in machine.waiting: attached, and something is queued */
+    struct inbox_session *session;
+    uint64_t nudged_acked; /* of no replica's state: acked at the last nudge, UINT64_MAX none yet */
     struct inbox_ring queue, qos0;
     uint64_t bytes;
     struct inbox_seen *seen; /* exchanges that left the queue, oldest first */
@@ -109,9 +112,12 @@ struct inbox_machine {
     struct map sessions, tenants, holders, bodies, wills;
     struct heap due, retry;
     struct list pushing;
+    struct list waiting; /* lives of attached sessions with a queue */
     struct buf start, end;
     bool is_open;
-    uint64_t asked_ms;           /* of no replica's state: when tick last asked for what is due */
+    uint64_t nudge_ms; /* of no replica's state: when to tell owners of their queues again */
+    bool is_hosted;    /* of no replica's state: they were told by this leader */
+    uint64_t asked_ms; /* of no replica's state: when tick last asked for what is due */
     struct buf key, value, text; /* scratch */
 };
 
@@ -300,6 +306,13 @@ struct str inbox_row_key_seq(struct inbox_machine *m, const struct inbox_session
  * ----------------------------------------------------------------------------------- */
 
 struct inbox_live *inbox_live_get(struct inbox_session *s);
+/* Puts it among those that wait, or takes it out. */
+void inbox_live_wait(struct inbox_machine *m, struct inbox_session *s);
+/* Tells owners again whose sessions have not moved since the last time: a push may be lost with a
+ * link or a leader. */
+void inbox_nudge(struct inbox_step *st);
+/* The effect MORE for an attached session. */
+void inbox_tell_more(struct inbox_step *st, const struct inbox_session *s);
 /* Frees what is empty. */
 void inbox_live_trim(struct inbox_session *s);
 struct inbox_item *inbox_ring_push(struct inbox_ring *r);

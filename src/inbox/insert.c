@@ -173,23 +173,6 @@ static void push(struct insert *x, struct inbox_session *s, uint64_t seq,
     inbox_grant_put(&h->push, r->qos, r->options, r->sub_id, r->sub_id_count);
 }
 
-static void tell_more(struct insert *x, const struct inbox_session *s)
-{
-    struct buf *v = &x->st->m->value;
-    if (!x->st->in->has_host)
-        return;
-    v->n = 0;
-    codec_record_begin(v, INBOX_K_EFFECT, INBOX_VERSION);
-    inbox_put_u64(v, INBOX_T_OUTCOME, INBOX_EFFECT_MORE);
-    inbox_put_owner(v, &s->holder->who);
-    inbox_put_str(v, INBOX_T_TENANT, x->tenant);
-    inbox_put_str(v, INBOX_T_CLIENT, inbox_session_client(s));
-    inbox_put_u64(v, INBOX_T_INCARNATION, s->incarnation);
-    inbox_put_u64(v, INBOX_T_MOD, s->mod);
-    inbox_put_u64(v, INBOX_T_NEXT, s->next);
-    range_out_effect(x->st->out, buf_str(v));
-}
-
 /* One effect per owner with all its receivers of this message. */
 static void flush_pushes(struct insert *x)
 {
@@ -235,9 +218,10 @@ static uint8_t store_qos0(struct insert *x, struct inbox_session *s, const struc
         inbox_live_trim(s);
         return INBOX_E_DROPPED;
     }
-    item_store(x, s, &l->qos0, 'z', s->qos0_next++, r);
-    if (s->holder != NULL && l->qos0.count == 1)
-        tell_more(x, s);
+    uint64_t seq = s->qos0_next++;
+    item_store(x, s, &l->qos0, 'z', seq, r);
+    if (s->holder != NULL) /* with its place in the queue: the owner sees the gap and fetches */
+        push(x, s, seq, r);
     return outcome;
 }
 
@@ -265,13 +249,14 @@ static uint8_t store(struct insert *x, const struct inbox_receiver *r)
     }
     uint64_t seq = s->next++;
     item_store(x, s, &l->queue, 'q', seq, r);
+    inbox_live_wait(m, s);
     if (s->holder == NULL)
         return INBOX_OK;
     if (l->queue.count <= s->window)
         push(x, s, seq, r);
     else if (l->queue.count ==
              (size_t)s->window + 1) /* once: what comes behind is found by fetching */
-        tell_more(x, s);
+        inbox_tell_more(x->st, s);
     return INBOX_OK;
 }
 

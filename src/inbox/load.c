@@ -201,6 +201,7 @@ void inbox_loaded(void *arg)
     size_t at = 0;
     for (struct inbox_session *s; (s = map_next(&m->sessions, &at)) != NULL;) {
         inbox_session_arm(m, s);
+        inbox_live_wait(m, s);
         inbox_live_trim(s);
     }
 }
@@ -323,9 +324,10 @@ void inbox_machine_check(const void *arg)
     const struct inbox_machine *m = arg;
     struct inbox_stat seen = {0}, have = {0};
     size_t at = 0;
-    uint64_t refs = 0, named = 0;
+    uint64_t refs = 0, named = 0, waiting = 0, waits = 0;
     for (const struct inbox_session *s; (s = map_next(&m->sessions, &at)) != NULL;) {
         check_session(s, &seen);
+        waits += s->holder != NULL && s->live != NULL && s->live->queue.count > 0;
         for (size_t i = 0; s->live != NULL && i < s->live->queue.count; i++)
             named += inbox_ring_at(&s->live->queue, i)->body != NULL;
         for (size_t i = 0; s->live != NULL && i < s->live->qos0.count; i++)
@@ -348,4 +350,7 @@ void inbox_machine_check(const void *arg)
     }
     must(memcmp(&seen, &have, sizeof seen) == 0); /* 5 */
     must(list_empty(&m->pushing));
+    for (const struct list *l = m->waiting.next; l != &m->waiting; l = l->next)
+        waiting++;
+    must(waiting == waits);
 }

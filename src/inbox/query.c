@@ -232,10 +232,17 @@ static void query_expire(struct inbox_machine *m, uint64_t hlc, const struct inb
     list_finish(m, INBOX_K_EXPIRE, reply);
 }
 
+/* When something is to be done. */
+static uint64_t deadline(const struct inbox_machine *m)
+{
+    uint64_t at = usec_min(heap_deadline(&m->due), heap_deadline(&m->retry));
+    return list_empty(&m->waiting) ? at : usec_min(at, m->nudge_ms);
+}
+
 uint64_t inbox_tick(void *arg, uint64_t hlc, struct buf *out_command)
 {
     struct inbox_machine *m = arg;
-    uint64_t now = hlc_ms(hlc), next = usec_min(heap_deadline(&m->due), heap_deadline(&m->retry));
+    uint64_t now = hlc_ms(hlc), next = deadline(m);
     if (next > now)
         return next;
     if (m->asked_ms > now) /* already proposed */
@@ -258,7 +265,8 @@ uint64_t inbox_tick(void *arg, uint64_t hlc, struct buf *out_command)
                                                   w->client, w->incarnation, w->id, true});
         count++;
     }
-    list_finish(m, INBOX_K_DUE, out_command);
+    codec_record_begin(out_command, INBOX_K_DUE, INBOX_VERSION); /* empty: for the nudge alone */
+    inbox_put_str(out_command, INBOX_T_LIST, buf_str(&m->value));
     m->asked_ms = now + ASK_AGAIN_MS;
     return m->asked_ms;
 }

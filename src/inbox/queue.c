@@ -46,9 +46,61 @@ void inbox_ring_shift(struct inbox_ring *r)
 
 struct inbox_live *inbox_live_get(struct inbox_session *s)
 {
-    if (s->live == NULL)
+    if (s->live == NULL) {
         s->live = mem_new(sizeof *s->live);
+        s->live->session = s;
+        s->live->nudged_acked = UINT64_MAX;
+        list_init(&s->live->waiting);
+    }
     return s->live;
+}
+
+void inbox_live_wait(struct inbox_machine *m, struct inbox_session *s)
+{
+    struct inbox_live *l = s->live;
+    if (l == NULL)
+        return;
+    bool is_waiting = s->holder != NULL && l->queue.count > 0;
+    if (is_waiting && list_empty(&l->waiting)) {
+        l->nudged_acked = UINT64_MAX;
+        list_push_back(&m->waiting, &l->waiting);
+    } else if (!is_waiting) {
+        list_del(&l->waiting);
+    }
+}
+
+void inbox_tell_more(struct inbox_step *st, const struct inbox_session *s)
+{
+    struct buf *v = &st->m->value;
+    if (!st->in->has_host)
+        return;
+    v->n = 0;
+    codec_record_begin(v, INBOX_K_EFFECT, INBOX_VERSION);
+    inbox_put_u64(v, INBOX_T_OUTCOME, INBOX_EFFECT_MORE);
+    inbox_put_owner(v, &s->holder->who);
+    inbox_put_str(v, INBOX_T_TENANT, inbox_session_tenant(s));
+    inbox_put_str(v, INBOX_T_CLIENT, inbox_session_client(s));
+    inbox_put_u64(v, INBOX_T_INCARNATION, s->incarnation);
+    inbox_put_u64(v, INBOX_T_MOD, s->mod);
+    inbox_put_u64(v, INBOX_T_NEXT, s->next);
+    range_out_effect(st->out, buf_str(v));
+}
+
+void inbox_nudge(struct inbox_step *st)
+{
+    struct inbox_machine *m = st->m;
+    uint64_t now = hlc_ms(st->in->hlc);
+    if (!st->in->has_host || m->nudge_ms > now)
+        return;
+    list_each(&m->waiting, l)
+    {
+        struct inbox_live *live = container_of(l, struct inbox_live, waiting);
+        if (!m->is_hosted || live->nudged_acked == live->session->acked)
+            inbox_tell_more(st, live->session);
+        live->nudged_acked = live->session->acked;
+    }
+    m->is_hosted = true;
+    m->nudge_ms = now + INBOX_NUDGE_MS;
 }
 
 void inbox_live_trim(struct inbox_session *s)
@@ -60,6 +112,7 @@ void inbox_live_trim(struct inbox_session *s)
     mem_free(l->qos0.item);
     mem_free(l->seen);
     mem_free(l->inbound);
+    list_del(&l->waiting);
     s->live = mem_free(l);
 }
 
@@ -293,7 +346,7 @@ void inbox_apply_commit(struct inbox_step *st, const struct inbox_fields *f)
     struct inbox_session *s = inbox_owned(st, f);
     if (s == NULL)
         return;
-    uint64_t acked = s->acked, qos0_acked = s->qos0_acked;
+    uint64_t acked = s->acked, qos0_acked = s->qos0_acked, queued = s->next - s->acked - 1;
     bool has_seen = commit_acked(st, s, f->u[INBOX_T_ACKED]);
     while (s->qos0_acked < f->u[INBOX_T_QOS0_ACKED] && s->qos0_acked + 1 < s->qos0_next)
         inbox_qos0_drop(st, s);
@@ -304,7 +357,10 @@ void inbox_apply_commit(struct inbox_step *st, const struct inbox_fields *f)
     }
     if (s->acked != acked || s->qos0_acked != qos0_acked)
         inbox_counters_write(st, s);
+    inbox_live_wait(st->m, s);
     inbox_live_trim(s);
+    if (queued > s->window && s->acked + 1 < s->next) /* what outgrew the window was not pushed */
+        inbox_tell_more(st, s);
     struct buf *r = &st->out->reply;
     inbox_reply_outcome(st, INBOX_OK);
     inbox_put_u64(r, INBOX_T_ACKED, s->acked);

@@ -81,6 +81,7 @@ void inbox_session_own(struct inbox_machine *m, struct inbox_session *s,
     s->holder = h;
     h->count++;
     list_push_back(&h->sessions, &s->owned);
+    inbox_live_wait(m, s);
     s->tenant->stat.attached++;
 }
 
@@ -91,6 +92,7 @@ void inbox_session_disown(struct inbox_machine *m, struct inbox_session *s)
         return;
     list_del(&s->owned);
     s->holder = NULL;
+    inbox_live_wait(m, s);
     s->tenant->stat.attached--;
     if (--h->count > 0 || !list_empty(&h->push_link))
         return;
@@ -144,6 +146,7 @@ static void live_free(struct inbox_live *l)
 {
     if (l == NULL)
         return;
+    list_del(&l->waiting);
     mem_free(l->queue.item);
     mem_free(l->qos0.item);
     mem_free(l->seen);

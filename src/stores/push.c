@@ -124,7 +124,7 @@ static void deliver(struct stores_client *c, const struct inbox_effect *e)
         if (h == NULL)
             continue;
         if (h->incarnation == 0) { /* attaching: it will fetch */
-            if (p.seq >= h->missed_next)
+            if (p.qos > 0 && p.seq >= h->missed_next)
                 h->missed_next = p.seq + 1;
             continue;
         }

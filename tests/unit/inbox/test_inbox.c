@@ -185,6 +185,9 @@ START_TEST(qos0)
     ck_assert_uint_eq(w.r.ops->state_hash(w.r.m), hash);
     ref = attach(&w, &a);
     ck_assert_uint_eq(insert(&w, &ref, 0, "y", 0, 0), INBOX_E_DISPLACED); /* behind the backlog */
+    ck_assert_uint_eq(effects(&w, INBOX_EFFECT_PUSH, &e), 1);
+    ck_assert(inbox_effect_push(&e.rest, &p));
+    ck_assert_uint_eq(p.seq, 5);
     inbox_command_commit(&w.command, &(struct inbox_commit){.ref = ref, .qos0_acked = 5});
     ck_assert_uint_eq(apply(&w), INBOX_OK);
     ck_assert_uint_eq(insert(&w, &ref, 0, "z", 0, 0), INBOX_E_PUSHED);
@@ -471,6 +474,47 @@ START_TEST(bodies)
 }
 END_TEST
 
+/* An owner hears of what was not pushed with every commit, from a new leader, and again while
+ * nothing moves. */
+START_TEST(owners_are_told)
+{
+    struct world w;
+    struct inbox_effect e;
+    world_open(&w);
+    struct inbox_attach a = attach_of("c", 1);
+    a.window = 2;
+    struct inbox_ref ref = attach(&w, &a);
+    for (int i = 0; i < 6; i++)
+        ck_assert_uint_eq(insert(&w, &ref, 1, "m", 0, 0), INBOX_OK);
+    for (uint64_t acked = 1; acked <= 3; acked++) { /* 5, 4 and 3 are left: more than was pushed */
+        ck_assert_uint_eq(commit(&w, &ref, acked, 0, 0), INBOX_OK);
+        ck_assert_uint_eq(effects(&w, INBOX_EFFECT_MORE, &e), 1);
+        ck_assert_uint_eq(e.next, 7);
+    }
+    ck_assert_uint_eq(commit(&w, &ref, 4, 0, 0), INBOX_OK); /* from 3 to 2: it fits from now on */
+    ck_assert_uint_eq(effects(&w, INBOX_EFFECT_MORE, &e), 1);
+    ck_assert_uint_eq(commit(&w, &ref, 5, 0, 0), INBOX_OK);
+    ck_assert_uint_eq(effects(&w, INBOX_EFFECT_MORE, &e), 0);
+    replica_reload(&w.r);
+    unsigned told = 0;
+    for (uint64_t ms = 0; ms < 4 * INBOX_NUDGE_MS; ms += 100) {
+        w.ms += 100;
+        w.command.n = 0;
+        (void)w.r.ops->tick(w.r.m, w.ms << 16, &w.command);
+        if (w.command.n == 0)
+            continue;
+        apply(&w);
+        told += effects(&w, INBOX_EFFECT_MORE, &e);
+    }
+    ck_assert_uint_ge(told, 3); /* at once, and every INBOX_NUDGE_MS */
+    ck_assert_uint_le(told, 5);
+    ck_assert_uint_eq(commit(&w, &ref, 6, 0, 0), INBOX_OK);
+    w.command.n = 0;
+    ck_assert_uint_eq(w.r.ops->tick(w.r.m, w.ms << 16, &w.command), UINT64_MAX);
+    world_close(&w);
+}
+END_TEST
+
 START_TEST(state_query)
 {
     struct world w;
@@ -554,6 +598,7 @@ Suite *inbox_suite(void)
     tcase_add_test(t, expiry);
     tcase_add_test(t, dead_owner);
     tcase_add_test(t, bodies);
+    tcase_add_test(t, owners_are_told);
     tcase_add_test(t, state_query);
     tcase_add_test(t, split);
     suite_add_tcase(s, t);
