@@ -100,7 +100,7 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 FORCE:
 
 
-.PHONY: torture install dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
+.PHONY: bench-log torture install dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -129,6 +129,8 @@ check-house: libs check-headers ## every line in its room: floors, doors, names,
 check-headers: $(ROOMS:%=build/doors/%/.made) ## every header compiles alone
 	@for h in $(wildcard src/*/*.h); do r=$${h#src/}; r=$${r%%/*}; \
 	  echo "#include \"$${h#src/}\"" | $(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) -Werror -Ibuild/doors/$$r -fsyntax-only -xc - || exit 1; done
+bench-log: $(B)/bench/log ## the Raft log: proposals per fdatasync, latency, opening a log of 2 GiB
+	$<
 bench-tables: $(B)/bench/dist $(B)/bench/retain $(B)/bench/inbox ## figures of the three tables: memory, time
 	@for b in $^; do $$b || exit 1; done
 fmt: ## format every source
