@@ -104,7 +104,7 @@ FORCE:
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
-	@scripts/run-tests $^
+	@scripts/run-tests $^ scripts/check-conformance
 golden: $(GOLDEN) ## play the golden stories (REWRITE=1 writes them anew: read the diff)
 	@scripts/run-tests $^
 fuzz-replay: $(FUZZ:%=$(B)/fuzz/%.replay) ## run every decoder over its corpus and mutations of it
@@ -123,7 +123,8 @@ THREADED := $(filter net engine cluster dist kv stores broker,$(notdir $(UNITS:.
 tsan: $(THREADED:%=$(B)/unit/%.test) ## the unit tests of the rooms with threads
 	@$(if $^,scripts/run-tests $^)
 check: tests all ## unit, golden, fuzz corpora and simulators; add SAN=address,undefined or SAN=thread
-	@scripts/run-tests $(UNITS) $(GOLDEN) $(FUZZ:%=$(B)/fuzz/%.replay) "scripts/run-sim short $(SIMS)"
+	@scripts/run-tests $(UNITS) $(GOLDEN) $(FUZZ:%=$(B)/fuzz/%.replay) "scripts/run-sim short $(SIMS)" \
+	  scripts/check-conformance
 check-house: libs check-headers ## every line in its room: floors, doors, names, purity, sizes
 	@scripts/check-house
 check-headers: $(ROOMS:%=build/doors/%/.made) ## every header compiles alone
