@@ -446,6 +446,8 @@ static void conn_closed(void *arg, struct net_stream *s, enum net_stream_end why
 static void conn_timer(void *arg, usec_t now)
 {
     struct broker_conn *c = arg;
+    if (c->is_slowed) /* it may have sent what we do not read */
+        session_excuse(c->session, now);
     usec_t at = session_deadline(c->session);
     if (at > now) {
         net_timer_set(c->loop->net, &c->timer, at);

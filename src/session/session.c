@@ -114,6 +114,11 @@ static bool is_ready(const struct session *s)
     return false;
 }
 
+void session_excuse(struct session *s, usec_t now)
+{
+    s->last_in = now;
+}
+
 bool session_is_ready(const struct session *s)
 {
     return is_ready(s);
@@ -256,6 +261,8 @@ static void tick(struct session *s, struct session_out *out)
             session_end(s, out, SESSION_END_CONNECT_TIMEOUT, CODEC_MQTT_RC_UNSPECIFIED_ERROR, "no CONNECT in time");
         return;
     }
+    if (!is_ready(s)) /* it is us who do not read */
+        s->last_in = out->now;
     if (out->now >= idle_at(s)) {
         session_end(s, out, SESSION_END_IDLE, CODEC_MQTT_RC_KEEP_ALIVE_TIMEOUT, "MQTT-3.1.2-22: keep alive");
         return;

@@ -272,6 +272,10 @@ struct session *session_free(struct session *s);
  * again when it fires; ask also after an effect, for it may have moved earlier. */
 usec_t session_deadline(const struct session *s);
 
+/* The host did not read for a while by its own will: the client is not to blame for the silence until now, keep alive
+ * begins anew.  (A session that is not ready excuses its client by itself.) */
+void session_excuse(struct session *s, usec_t now);
+
 /* Every numbered invariant of README.md. */
 void session_check(const struct session *s);
 
