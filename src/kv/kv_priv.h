@@ -296,6 +296,7 @@ struct kv_replica {
     bool is_closed;
     bool is_ended;
     bool is_split_born;
+    usec_t born_at;
     bool is_wiped;      /* closing: rows and log go too */
     bool is_eager;      /* campaigns as soon as it can: the right half of a split we led */
     bool wants_install; /* raft has asked for the snapshot whose head it was given */
@@ -372,6 +373,7 @@ struct kv_state_job {
     void (*fn)(struct kv_state_job *job);
     void (*asked)(
         struct kv_state_job *job); /* kv_load_view_soon: right before the view is asked for */
+    bool is_sync; /* done when the rows are on the disk for good, instead of a view */
     struct kv_state_job *next;
 };
 
@@ -436,6 +438,8 @@ struct kv_replica *kv_meta_ensure(struct kv_client *c, struct range_id id, uint6
 /* This replica was here and is destroyed for good. */
 bool kv_meta_is_tombstone(const struct kv_client *c, uint64_t tag, uint64_t replica_id);
 void kv_meta_put_born(struct kv_replica *left, const struct range *right, uint64_t group);
+void kv_meta_drop_born(const struct kv_replica *r, uint64_t group, uint64_t space,
+                       const struct range_bounds *b);
 struct kv_replica *kv_meta_born(struct kv_client *c, struct kv_birth *b);
 uint64_t kv_meta_group_next(struct kv *kv);
 

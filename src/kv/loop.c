@@ -188,7 +188,10 @@ void kv_client_rows_flush(struct kv_client *c)
         c->views = job->next;
         if (job->asked)
             job->asked(job);
-        engine_state_view(c->store->state, job, 0);
+        if (job->is_sync)
+            engine_state_sync(c->store->state, job, 0);
+        else
+            engine_state_view(c->store->state, job, 0);
     }
 }
 

@@ -217,6 +217,21 @@ void kv_meta_put_born(struct kv_replica *left, const struct range *right, uint64
     kv_meta_put_applied(&r, kv_client_rows(left->home));
 }
 
+/* The right half is here already, made by its leader's word: what the split left for it goes. */
+void kv_meta_drop_born(const struct kv_replica *r, uint64_t group, uint64_t space,
+                       const struct range_bounds *b)
+{
+    struct kv_client *c = r->home;
+    struct engine_batch *rows = kv_client_rows(c);
+    char key[9];
+    key_of('r', group, key);
+    engine_batch_del_meta(rows, str_view(key, sizeof key));
+    key_of('a', group, key);
+    engine_batch_del_meta(rows, str_view(key, sizeof key));
+    if (r->space != space)
+        engine_batch_drop(rows, space, b->start, b->is_open ? STR("") : b->end);
+}
+
 struct kv_replica *kv_meta_born(struct kv_client *c, struct kv_birth *b)
 {
     struct kv_replica *r = begin_at_one(c, b);
@@ -499,7 +514,11 @@ static int open_row(struct kv_store *s, struct found_row *row)
     int e = 0;
     struct raft_config *config = raft_config_decode(w.config);
     b.config = config;
-    if (w.is_split_born && row->applied.index == 1 && config) {
+    struct kv_replica *is_here = kv_replica_find(c->loop, kv_tag(s, w.id));
+    if (is_here)
+        kv_meta_drop_born(is_here, row->group, w.space, &range.bounds);
+    else if (w.is_split_born && row->applied.index == 1 && config &&
+             !kv_meta_is_tombstone(c, kv_tag(s, w.id), w.replica)) {
         struct kv_replica *r = begin_at_one(c, &b);
         r->is_split_born = true;
         kv_meta_create_group(r, false);

@@ -7,6 +7,9 @@
  * 3. Frames may be lost; Raft asks again. */
 #include "kv/kv_priv.h"
 
+/* So long the other halves of a split may take to be born before they are made from a snapshot. */
+#define BORN_USEC (3 * USEC_SEC)
+
 struct kv_peer {
     struct list link;
     struct uuid node;
@@ -122,6 +125,8 @@ static void recv_unknown(struct kv_loop *l, const struct cluster_from *from, uin
     uint64_t id = codec_cursor_varint(&c);
     struct kv_replica *r = kv_replica_find(l, tag);
     if (c.bad || !r || r->is_closed || !r->has_range || !kv_replica_is_leader(r))
+        return;
+    if (kv_loop_now(l) < r->born_at + BORN_USEC)
         return;
     const struct raft_member *m = raft_config_find(raft_config_get(&r->raft), id);
     if (!m || !uuid_eq(&m->store, &from->peer))

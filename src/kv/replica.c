@@ -594,13 +594,29 @@ static void free_machine(void *machine, void *arg)
         ops->free(machine);
 }
 
+struct wipe { /* the log goes when the rows are gone for good */
+    struct kv_state_job job;
+    uint64_t group;
+};
+
+static void wiped(struct kv_state_job *job)
+{
+    struct wipe *w = container_of(job, struct wipe, job);
+    engine_log_put_destroy(kv_loop_wal(job->loop, true), w->group);
+    mem_free(w);
+}
+
 static void replica_wipe(struct kv_replica *r)
 {
+    struct wipe *w = mem_new(sizeof *w);
+    w->group = r->group;
+    w->job.loop = r->loop;
+    w->job.fn = wiped;
+    w->job.is_sync = true;
     kv_client_rows_flush(r->home);
-    struct engine_batch *rows = kv_client_rows(r->home);
-    kv_meta_del(r, rows);
+    kv_meta_del(r, kv_client_rows(r->home));
+    kv_load_view_soon(r, &w->job);
     kv_client_rows_flush(r->home);
-    engine_log_put_destroy(kv_loop_wal(r->loop, true), r->group);
     kv_landscape_untell(r);
 }
 

@@ -2,13 +2,17 @@
  *
  * 1. The new bounds of the left half, the existence of the right one and the applied index are one
  *    batch of rows.
+ *    The right half says nothing to anybody before that batch is on the disk for good: what it then
+ *    promises must not be forgotten by a crash that takes the split back.
  * 2. No row moves: both halves keep the space, each reads its own part.
  * 3. Until both machines are loaded anew neither is ready; what the left one's log brings meanwhile
  *    is kept. */
 #include "kv/kv_priv.h"
 
-struct born { /* travels to the loop of the right half */
+struct born { /* waits for the disk, then travels to the loop of the right half */
     struct net_mail mail;
+    struct kv_state_job durable;
+    struct kv_loop *from;
     struct kv_client *client;
     struct kv_birth birth;
     struct range range;
@@ -26,12 +30,25 @@ static void on_born(struct net_loop *here, struct net_mail *mail)
 {
     struct born *b = container_of(mail, struct born, mail);
     (void)here;
-    struct kv_replica *r = kv_meta_born(b->client, &b->birth);
-    r->is_eager = b->is_leader;
-    kv_load_begin(r, right_loaded);
+    struct kv_replica *is_here =
+        kv_replica_find(b->client->loop, kv_tag(b->client->store, b->range.id));
+    if (is_here)
+        kv_meta_drop_born(is_here, b->birth.group, b->birth.space, &b->range.bounds);
+    else {
+        struct kv_replica *r = kv_meta_born(b->client, &b->birth);
+        r->is_eager = b->is_leader;
+        r->born_at = kv_loop_now(r->loop);
+        kv_load_begin(r, right_loaded);
+    }
     range_deinit(&b->range);
     mem_free(b->config);
     mem_free(b);
+}
+
+static void on_durable(struct kv_state_job *job)
+{
+    struct born *b = container_of(job, struct born, durable);
+    net_loop_post(b->from->loop, b->client->loop->loop, &b->mail, on_born);
 }
 
 void kv_split_begin(struct kv_replica *r, const struct range *right)
@@ -53,5 +70,9 @@ void kv_split_begin(struct kv_replica *r, const struct range *right)
                                  .config = b->config,
                                  .space = r->space};
     kv_load_begin(r, NULL);
-    net_loop_post(r->loop->loop, b->client->loop->loop, &b->mail, on_born);
+    b->from = r->loop;
+    b->durable.loop = r->loop;
+    b->durable.fn = on_durable;
+    b->durable.is_sync = true;
+    kv_load_view_soon(r, &b->durable);
 }

@@ -75,7 +75,7 @@ struct world {
     uint64_t next_id;
     struct map hashes, leaders;
     uint64_t trace;
-    unsigned acked, unknown, refused, crashes, elections;
+    unsigned acked, unknown, refused, crashes, commands, ranges;
     const char *failed;
     bool is_verbose;
 };
@@ -487,6 +487,43 @@ static void load(struct world_event *ev)
 
 /* ---- trouble --------------------------------------------------------------------------------- */
 
+static void on_command(void *arg, const struct kv_reply *r)
+{
+    struct world *w = arg;
+    w->commands += r->outcome == KV_OK;
+}
+
+/* A transfer or a split of a random range, asked for at a random node. */
+static void command(struct world *w)
+{
+    struct sim_node *n = &w->node[rng_below(&w->rng, w->node_count)];
+    struct kv_client *c = n->is_up ? kv_client_get(n->store, 0) : NULL;
+    char key[8];
+    if (!c || c->chain_count == 0)
+        return;
+    n->loop->now = w->now;
+    struct kv_route *r = c->chain[rng_below(&w->rng, c->chain_count)];
+    struct kv_command cmd = {
+        .kind = rng_chance(&w->rng, 600000) ? KV_CMD_TRANSFER : KV_CMD_SPLIT,
+        .id = {r->id.epoch, r->id.id},
+        .node = {world_uuid((unsigned)rng_below(&w->rng, w->node_count))},
+        .node_count = 1,
+        .deadline = w->now + 3 * USEC_SEC,
+    };
+    snprintf(key, sizeof key, "key%u", (unsigned)rng_below(&w->rng, KEYS));
+    cmd.key = str_of(key);
+    kv_run(c, &cmd, on_command, w);
+}
+
+static void steer(struct world_event *ev)
+{
+    struct world *w = ev->b;
+    if (!w->is_chaos)
+        return;
+    command(w);
+    world_at(w, w->now + rng_below(&w->rng, 3 * USEC_SEC), steer, NULL, w);
+}
+
 static void trouble(struct world_event *ev)
 {
     struct world *w = ev->b;
@@ -531,36 +568,43 @@ static void run_until(struct world *w, usec_t until)
     w->now = until;
 }
 
+static void drop_map(struct map *m)
+{
+    void *x;
+    for (size_t at = 0; (x = map_next(m, &at));)
+        mem_free(x);
+    map_deinit(m);
+}
+
 /* Every range led, as many voters as wanted, every replica at one index. */
 static bool is_settled(struct world *w)
 {
-    uint64_t applied = 0;
-    for (unsigned i = 0; i < w->node_count; i++) {
+    struct map at = {0};
+    bool is_so = true;
+    w->ranges = 0;
+    for (unsigned i = 0; i < w->node_count && is_so; i++) {
         struct sim_node *n = &w->node[i];
-        unsigned members = 0;
-        if (!n->is_up || !kv_is_ready(n->kv))
-            return false;
+        size_t hosted = 0;
+        if (!n->is_up || !kv_is_ready(n->kv)) {
+            is_so = false;
+            break;
+        }
         list_each(&n->kv->loop[0].replicas, x)
         {
             struct kv_replica *r = container_of(x, struct kv_replica, link);
             const struct raft_config *c = raft_config_get(&r->raft);
-            if (!r->is_ready || c->is_joint)
-                return false;
             unsigned voters = 0;
             for (size_t k = 0; k < c->count; k++)
                 voters += (c->member[k].role & RAFT_VOTER) != 0;
-            if (voters != (w->node_count >= 3 ? 3 : 1))
-                return false;
-            if (applied == 0)
-                applied = r->applied;
-            if (r->applied != applied)
-                return false;
-            members++;
+            is_so = is_so && r->is_ready && !c->is_joint && voters == 3 &&
+                    seen_value(&at, r->tag, 0, r->applied) == r->applied;
+            hosted++;
         }
-        if (members == 0 && w->node_count <= 3)
-            return false;
+        is_so = is_so && hosted == kv_client_get(n->store, 0)->chain_count;
+        w->ranges = (unsigned)hosted;
     }
-    return true;
+    drop_map(&at);
+    return is_so;
 }
 
 static int by_end(const void *a, const void *b)
@@ -628,13 +672,33 @@ static void check_key(struct world *w, unsigned key, struct str list)
 
 static void check_history(struct world *w)
 {
-    struct kv_replica *r =
-        container_of(w->node[0].kv->loop[0].replicas.next, struct kv_replica, link);
+    struct sim_node *n = &w->node[0];
     for (unsigned k = 0; k < KEYS && !w->failed; k++) {
         char key[8];
         snprintf(key, sizeof key, "key%u", k);
-        check_key(w, k, buf_str(&test_cell_get(r->machine, str_of(key))->value));
+        struct test_machine *m = kv_local_machine(kv_client_get(n->store, 0), str_of(key));
+        if (!m)
+            fail(w, "a key that nobody owns");
+        else
+            check_key(w, k, buf_str(&test_cell_get(m, str_of(key))->value));
     }
+}
+
+static void print_replica(unsigned node, const struct kv_replica *r)
+{
+    const struct raft_config *c = raft_config_get(&r->raft);
+    struct raft_status st = raft_status_get(&r->raft);
+    printf("  node %u range %016llx [%.*s, %.*s) version %u replica %llu role %d term %llu commit "
+           "%llu applied %llu last %llu "
+           "ready %d paused %d config",
+           node, (unsigned long long)r->range_id.id, STR_ARG(r->range.bounds.start),
+           STR_ARG(r->range.bounds.end), r->range.version.boundary, (unsigned long long)r->id,
+           (int)st.role, (unsigned long long)st.term, (unsigned long long)st.commit,
+           (unsigned long long)r->applied, (unsigned long long)st.last, r->is_ready, r->is_paused);
+    for (size_t i = 0; i < c->count; i++)
+        printf(" %llu@%u/%d", (unsigned long long)c->member[i].id, c->member[i].store.b[1] - 1u,
+               c->member[i].role);
+    printf("\n");
 }
 
 static void settle(struct world *w)
@@ -648,17 +712,19 @@ static void settle(struct world *w)
             node_up(w, i);
     while (!w->failed && w->now < until && !is_settled(w))
         run_until(w, w->now + USEC_SEC);
-    if (!w->failed && !is_settled(w))
+    if (!w->failed && !is_settled(w)) {
         fail(w, "did not settle after everything was healed");
+        for (unsigned i = 0; w->is_verbose && i < w->node_count; i++) {
+            list_each(&w->node[i].kv->loop[0].replicas, x)
+                print_replica(i, container_of(x, struct kv_replica, link));
+            struct kv_client *c = kv_client_get(w->node[i].store, 0);
+            for (size_t k = 0; k < c->route_count; k++)
+                printf("  node %u route %016llx version %u leader %u local %d\n", i,
+                       (unsigned long long)c->route[k]->id.id, c->route[k]->version.boundary,
+                       c->route[k]->leader.b[1], c->route[k]->is_local);
+        }
+    }
     run_until(w, w->now + 5 * USEC_SEC); /* the last deadlines */
-}
-
-static void drop_map(struct map *m)
-{
-    void *x;
-    for (size_t at = 0; (x = map_next(m, &at));)
-        mem_free(x);
-    map_deinit(m);
 }
 
 static void world_end(struct world *w)
@@ -708,15 +774,18 @@ static bool play(uint64_t seed, bool is_verbose, uint64_t *out_trace)
     world_at(w, w->now + 1, members_tick, NULL, w);
     world_at(w, w->now + 1, load, NULL, w);
     world_at(w, w->now + 5 * USEC_SEC + rng_below(&w->rng, 5 * USEC_SEC), trouble, NULL, w);
+    if (rng_chance(&w->rng, 700000))
+        world_at(w, w->now + 6 * USEC_SEC, steer, NULL, w);
     run_until(w, w->now + CHAOS_USEC);
     settle(w);
     if (!w->failed)
         check_history(w);
     w->is_over = true;
     if (is_verbose)
-        printf("seed %llu: %u acked, %u unknown, %u refused, %u crashes, trace %016llx\n",
-               (unsigned long long)seed, w->acked, w->unknown, w->refused, w->crashes,
-               (unsigned long long)w->trace);
+        printf("seed %llu: %u acked, %u unknown, %u refused, %u crashes, %u commands, %u ranges, "
+               "trace %016llx\n",
+               (unsigned long long)seed, w->acked, w->unknown, w->refused, w->crashes, w->commands,
+               w->ranges, (unsigned long long)w->trace);
     if (!w->failed && w->acked < 100)
         fail(w, "hardly anything was acknowledged");
     *out_trace = w->trace;
