@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -278,7 +279,7 @@ static void spawn(struct three *t, unsigned i)
     atomic_store(&t->shared->order[i], ORDER_NONE);
     t->pid[i] = fork();
     ck_assert_int_ge(t->pid[i], 0);
-    if (t->pid[i] == 0)
+    if (t->pid[i] == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0)
         child_run(t->shared, i, t->dir);
 }
 
