@@ -31,6 +31,7 @@ struct options {
     const char *file;
     const char *argument[ARGUMENTS_MAX]; /* of -D */
     size_t argument_count;
+    const char *explain;
     bool is_test, is_dump, is_document;
 };
 
@@ -52,18 +53,20 @@ static const char usage[] =
     "  -D NAME=VALUE          set one key; comes before environment and files\n"
     "  -t, --test-config      check the configuration and exit\n"
     "      --dump-config      show what is in effect, with meanings and origins, and exit\n"
+    "      --explain-config KEY  show what one key means and exit\n"
     "      --document-config  write the manual of all keys and exit\n"
     "  -V, --version          show the version and exit\n"
     "  -h, --help             show this and exit\n";
 
 static int options_read(int argc, char **argv, struct options *o)
 {
-    enum { DUMP = 256, DOCUMENT };
+    enum { DUMP = 256, DOCUMENT, EXPLAIN };
     static const struct option longs[] = {
         {"config", required_argument, NULL, 'c'},
         {"test-config", no_argument, NULL, 't'},
         {"dump-config", no_argument, NULL, DUMP},
         {"document-config", no_argument, NULL, DOCUMENT},
+        {"explain-config", required_argument, NULL, EXPLAIN},
         {"version", no_argument, NULL, 'V'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -86,6 +89,9 @@ static int options_read(int argc, char **argv, struct options *o)
             break;
         case DOCUMENT:
             o->is_document = true;
+            break;
+        case EXPLAIN:
+            o->explain = optarg;
             break;
         case 'V':
             printf("bilrostd %s\n", BILROST_VERSION);
@@ -299,11 +305,15 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return EX_USAGE;
     }
-    if (o.is_document) {
-        node_conf_document(&out);
-        fwrite(out.p, 1, out.n, stdout);
+    if (o.is_document || o.explain) {
+        bool is_known = true;
+        if (o.is_document)
+            node_conf_document(&out);
+        else
+            is_known = node_conf_explain(str_of(o.explain), &out);
+        fwrite(out.p, 1, out.n, is_known ? stdout : stderr);
         buf_deinit(&out);
-        return EX_OK;
+        return is_known ? EX_OK : EX_USAGE;
     }
     struct node_conf *conf = conf_read(&o);
     if (node_conf_check(conf) > 0) {

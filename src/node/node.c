@@ -108,6 +108,8 @@ int node_new(const struct node_conf_run *run, char out_error[NODE_ERROR_MAX],
         r = broker_make(n, out_error);
     if (r == 0)
         r = node_listen(n, run, out_error);
+    if (r == 0)
+        r = node_admin_open(n, out_error);
     if (r) {
         node_free(n);
         return r;
@@ -122,6 +124,7 @@ struct node *node_free(struct node *n)
         return NULL;
     if (n->loop_count)
         net_timer_del(n->loop[0], &n->status);
+    node_admin_close(n);
     n->kv = kv_free(n->kv); /* what is under way ends, and tells the broker */
     broker_free(n->broker);
     stores_free(n->stores);
@@ -235,6 +238,8 @@ int node_reload(struct node *n, struct node_conf *conf, struct buf *say_to)
         buf_printf(say_to, "%s\n", error);
     else
         r = node_tls_reload(n, say_to);
+    if (r == 0)
+        r = node_admin_reload(n, say_to);
     if (r) {
         broker_auth_files_unref(auth);
         node_conf_free(conf);

@@ -18,6 +18,8 @@ struct node {
     struct net_worker *worker;
     struct broker_auth_files *auth;
     struct broker *broker;
+    struct api *api; /* NULL: none */
+    struct net_tls *api_tls;
     struct stores *stores;
     struct engine_dir *dir; /* NULL: nothing is kept */
     char *log_path, *state_path;
@@ -55,6 +57,11 @@ void node_cluster_ready(struct node *n); /* we serve */
 void node_cluster_drain(struct node *n); /* no new work, please */
 void node_cluster_leave(struct node *n, void (*done)(void *arg), void *arg);
 void node_cluster_free(struct node *n);
+
+/* admin.c: the admin API; after the listeners. */
+must_use int node_admin_open(struct node *n, char error[NODE_ERROR_MAX]);
+void node_admin_close(struct node *n);
+must_use int node_admin_reload(struct node *n, struct buf *say);
 
 /* -errno to an outcome. */
 int node_outcome_of(int r);

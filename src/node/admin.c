@@ -1,0 +1,111 @@
+/* The admin API of the configuration.  SPDX-License-Identifier: Apache-2.0
+ *
+ * Never: opens a TCP port without a token file unless only the open pages are left to see there. */
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "cluster/cluster.h"
+#include "node/node_priv.h"
+
+#define NODE_API_SOCKET "/run/bilrost/api.sock" /* as in conf.def */
+
+static const char *given(const char *text)
+{
+    return text[0] ? text : NULL;
+}
+
+/* Why this node does not serve, a line each. */
+static void not_ready(void *arg, struct buf *why)
+{
+    const struct node *n = arg;
+    if (n->is_draining)
+        buf_put_str(why, STR("draining\n"));
+    if (n->kv && !kv_is_ready(n->kv))
+        buf_put_str(
+            why,
+            STR("some ranges have no leader: persistent sessions and retained messages wait\n"));
+    if (n->seat && !cluster_is_joined(n->seat[0]))
+        buf_put_str(why, STR("not joined: no other node of the cluster was reached yet\n"));
+    if (n->seat && cluster_is_isolated(n->seat[0]))
+        buf_put_str(why, STR("isolated: the others cannot be reached\n"));
+}
+
+static int tls_open(struct node *n, char error[NODE_ERROR_MAX])
+{
+    char why[NET_TLS_ERROR_MAX];
+    struct net_tls_conf conf = {
+        .is_server = true, .cert_file = n->conf->api_cert, .key_file = n->conf->api_key};
+    if (!n->conf->api_ssl)
+        return 0;
+    int r = net_tls_new(&conf, why, &n->api_tls);
+    if (r)
+        snprintf(error, NODE_ERROR_MAX, "apiServerConfig.sslConfig: %s", why);
+    return r ? node_outcome_of(r) : 0;
+}
+
+/* The socket's directory is made by systemd; a node started by hand goes without, unless a socket was asked for. */
+static const char *socket_path(struct node *n)
+{
+    const struct node_conf *c = n->conf;
+    char dir[256];
+    const char *slash = strrchr(c->api_socket, '/');
+    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - c->api_socket) : 0, c->api_socket);
+    if (strcmp(c->api_socket, NODE_API_SOCKET) == 0 && access(dir, F_OK) < 0) {
+        log_line(n->log, LOG_LEVEL_NOTICE, "node.api.socket", "no unix socket for the admin API: there is no %s", dir);
+        return NULL;
+    }
+    return given(c->api_socket);
+}
+
+int node_admin_open(struct node *n, char error[NODE_ERROR_MAX])
+{
+    const struct node_conf *c = n->conf;
+    char address[160], why[API_ERROR_MAX];
+    if (!c->api_enable)
+        return 0;
+    int r = tls_open(n, error);
+    if (r)
+        return r;
+    snprintf(address, sizeof address, strchr(c->api_host, ':') ? "[%.128s]:%lld" : "%.128s:%lld",
+             c->api_host, (long long)c->api_port);
+    struct api_conf conf = {
+        .loop = n->loop[0],
+        .broker = n->broker,
+        .stores = n->stores,
+        .kv = n->kv,
+        .seat = n->seat ? n->seat[0] : NULL,
+        .env = c->cluster_env,
+        .version = n->version,
+        .address = c->api_host[0] ? address : NULL,
+        .unix_path = socket_path(n),
+        .unix_group = given(c->api_group),
+        .token_file = given(c->api_tokens),
+        .tls = n->api_tls,
+        .body_bytes_max = (size_t)c->api_content_max,
+        .is_metrics_open = c->api_metrics_open != 0,
+        .log = n->log,
+        .not_ready = not_ready,
+        .arg = n,
+    };
+    r = api_new(&conf, why, &n->api);
+    if (r)
+        snprintf(error, NODE_ERROR_MAX, "%s", why);
+    return r ? node_outcome_of(r) : 0;
+}
+
+int node_admin_reload(struct node *n, struct buf *say)
+{
+    char why[API_ERROR_MAX];
+    if (!n->api || api_tokens_reload(n->api, why) == 0)
+        return 0;
+    buf_printf(say, "%s; the old tokens stay in use\n", why);
+    return NODE_E_CONFIG;
+}
+
+void node_admin_close(struct node *n)
+{
+    n->api = api_free(n->api);
+    n->api_tls = net_tls_unref(n->api_tls);
+}
