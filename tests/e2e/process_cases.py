@@ -1,0 +1,174 @@
+"""The process: what it refuses and how it says so, reload, the ways in.  SPDX-License-Identifier: Apache-2.0"""
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+
+from mqtt import Client
+
+TCP = 'listeners = ( { kind = "tcp"; address = "%s"; auth = ["anonymous"]; } );\n'
+BARE = 'data_dir = "";\napiServerConfig: { enable = false; unixSocket = ""; };\n'
+
+
+def run(w, config, *options, within=20):
+    """bilrostd with this configuration until it ends: exit code and what it said."""
+    with tempfile.TemporaryDirectory() as d:
+        path = os.path.join(d, "x.conf")
+        with open(path, "w") as f:
+            f.write(config.replace("@DIR@", d))
+        r = subprocess.run([w.args.broker, "-c", path, *options], capture_output=True, text=True, timeout=within,
+                           check=False)
+        return r.returncode, r.stdout + r.stderr
+
+
+def refused(w, code, says, config, *options):
+    got, text = run(w, config, *options)
+    assert got == code, "exit code %d instead of %d: %s" % (got, code, text)
+    assert says in text, text
+
+
+def test_wrong_usage_is_64(w):
+    for options in (["--nonsense"], ["stray"]):
+        r = subprocess.run([w.args.broker, *options], capture_output=True, text=True, timeout=10, check=False)
+        assert r.returncode == 64, r.returncode
+
+
+def test_a_bad_configuration_is_78_and_named(w):
+    refused(w, 78, 'x.conf:4: unknown key "wokers"; did you mean "workers"?', BARE + "\nwokers = 1;\n")
+    refused(w, 78, "x.conf:3: syntax error", BARE + "workers = = 1;\n")
+    refused(w, 78, "must be between 0 and 64", BARE, "-D", "workers=1000")
+    refused(w, 78, 'cannot read "/nonexistent"', BARE + 'auth: { acl_file = "/nonexistent"; };\n')
+    code, text = run(w, BARE + TCP % "127.0.0.1:1", "--test-config")
+    assert code == 0 and "good" in text, text
+    r = subprocess.run([w.args.broker, "-c", "/nonexistent.conf"], capture_output=True, text=True, timeout=10, check=False)
+    assert r.returncode == 78 and "/nonexistent.conf: cannot read it" in r.stderr, r.stderr
+
+
+def test_the_dump_is_a_configuration(w):
+    code, text = run(w, BARE + TCP % "127.0.0.1:1", "--dump-config")
+    assert code == 0
+    again, same = run(w, text, "--dump-config")
+    assert again == 0, same
+
+    def values(t):
+        return [line for line in t.splitlines() if not line.lstrip().startswith("#")]
+    assert values(same) == values(text)
+
+
+def test_a_busy_port_is_69(w):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        refused(w, 69, "another process already listens there", BARE + TCP % ("127.0.0.1:%d" % s.getsockname()[1]))
+    refused(w, 69, "this machine does not have that address", BARE + TCP % "192.0.2.1:1883")
+
+
+def test_bad_certificates_are_named(w):
+    tls = 'listeners = ( { kind = "tls"; address = "127.0.0.1:0"; auth = ["anonymous"]; certFile = "@DIR@/x.conf"; keyFile = "@DIR@/x.conf"; } );\n'
+    refused(w, 78, 'certificate "', BARE + tls)
+
+
+def test_a_foreign_data_directory_is_refused(w):
+    config = BARE.replace('data_dir = ""', 'data_dir = "/etc"') + TCP % "127.0.0.1:0"
+    refused(w, 78, 'data_dir "/etc"', config)
+    config = BARE.replace('data_dir = ""', 'data_dir = "/proc/nonexistent/x"') + TCP % "127.0.0.1:0"
+    code, text = run(w, config)
+    assert code in (71, 77, 78) and "data_dir" in text, text
+
+
+def log_has(n, text, within=10):
+    end = time.monotonic() + within
+    while True:
+        with open(os.path.join(n.dir, "log")) as f:
+            if text in f.read():
+                return
+        assert time.monotonic() < end, "the log never says: " + text
+        select_pause()
+
+
+def select_pause():
+    """The log has no descriptor to wait on: look again in a moment, up to the deadline."""
+    import select
+    select.select([], [], [], 0.02)
+
+
+def test_reload_takes_on_and_refuses(w):
+    n = w.node().start()
+    c = Client(n.port, 5)
+    c.connect("stays")
+    with open(n.conf, "a") as f:
+        f.write("wokers = 3;\n")
+    n.process.send_signal(signal.SIGHUP)
+    log_has(n, 'unknown key "wokers"')
+    log_has(n, "nothing was changed")
+    with open(n.conf) as f:
+        text = f.read().replace("wokers = 3;\n", "tenants: { default: { MaximumQoS = 1; }; };\n")
+    with open(n.conf, "w") as f:
+        f.write(text)
+    n.process.send_signal(signal.SIGHUP)
+    log_has(n, "the configuration is in effect")
+    assert c.publish("a", "still here", 1) in (0, 0x10)
+    late = Client(n.port, 5)
+    late.connect("new")
+    assert late.subscribe(("x", 2)) == [1]
+
+
+def test_stop_is_0_and_says_goodbye(w):
+    n = w.node().start()
+    c = Client(n.port, 5)
+    c.connect("x")
+    n.process.send_signal(signal.SIGTERM)
+    assert c.closed() == 0x8B
+    assert n.process.wait(20) == 0
+
+
+def test_unix_socket(w):
+    n = w.node()
+    path = os.path.join(n.dir, "mqtt.sock")
+    with open(n.conf) as f:
+        text = f.read().replace("listeners = ( ", 'listeners = ( { kind = "unix"; address = "%s"; auth = "anonymous"; }, ' % path)
+    with open(n.conf, "w") as f:
+        f.write(text)
+    n.start()
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(5)
+        s.connect(path)
+        s.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a")
+        assert s.recv(4) == b"\x20\x02\x00\x00"
+
+
+def test_tls_and_websocket_listeners(w):
+    n = w.node()
+    crt, key = os.path.join(n.dir, "s.crt"), os.path.join(n.dir, "s.key")
+    w.tool("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+           "-out", crt, "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    with socket.socket() as a, socket.socket() as b:
+        a.bind(("127.0.0.1", 0))
+        b.bind(("127.0.0.1", 0))
+        tls_port, ws_port = a.getsockname()[1], b.getsockname()[1]
+    more = ('{ kind = "tls"; address = "127.0.0.1:%d"; auth = "anonymous"; certFile = "%s"; keyFile = "%s"; },'
+            '{ kind = "ws"; address = "127.0.0.1:%d"; auth = "anonymous"; }, ' % (tls_port, crt, key, ws_port))
+    with open(n.conf) as f:
+        text = f.read().replace("listeners = ( ", "listeners = ( " + more)
+    with open(n.conf, "w") as f:
+        f.write(text)
+    n.start()
+    connect = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a"
+    context = ssl.create_default_context(cafile=crt)
+    with socket.create_connection(("127.0.0.1", tls_port), timeout=5) as raw:
+        with context.wrap_socket(raw, server_hostname="localhost") as s:
+            s.sendall(connect)
+            assert s.recv(4) == b"\x20\x02\x00\x00"
+    with socket.create_connection(("127.0.0.1", ws_port), timeout=5) as s:
+        s.sendall(b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                  b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+                  b"Sec-WebSocket-Protocol: mqtt\r\n\r\n")
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += s.recv(1)
+        assert b"101" in head and b"Sec-WebSocket-Protocol: mqtt" in head, head
+        s.sendall(b"\x82" + bytes([0x80 | len(connect)]) + b"\0\0\0\0" + connect)
+        assert s.recv(6) == b"\x82\x04\x20\x02\x00\x00"
