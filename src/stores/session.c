@@ -289,14 +289,14 @@ static struct session_op *sub_op_new(struct stores_client *c, const struct store
     const struct codec_topic_filter *f = &sub->filter;
     buf_put_str(&x->text, f->filter);
     buf_put_str(&x->text, f->group);
-    const uint8_t *p = x->text.p;
-    x->tenant = str_view(p, s->tenant.n);
-    x->client = str_view(p += s->tenant.n, s->client.n);
+    const uint8_t *client = x->text.p + s->tenant.n, *filter = client + s->client.n;
+    x->tenant = str_view(x->text.p, s->tenant.n);
+    x->client = str_view(client, s->client.n);
     x->route = (struct dist_route){
         .tenant = x->tenant,
-        .filter = str_view(p += s->client.n, f->filter.n),
+        .filter = str_view(filter, f->filter.n),
         .share = stores_route_share(f),
-        .group = str_view(p + f->filter.n, f->group.n),
+        .group = str_view(filter + f->filter.n, f->group.n),
         .kind = DIST_KIND_INBOX,
         .client = x->client,
         .session = s->incarnation,
