@@ -416,6 +416,14 @@ static void scan_view(struct kv_state_job *view)
     scan_done(&j->job);
 }
 
+static void scan_drop(struct kv_state_job *view)
+{
+    struct scan_job *j = container_of(view, struct scan_job, view);
+    while (list_pop_front(&j->asks)) /* answered as calls under way */
+        continue;
+    mem_free(j);
+}
+
 void kv_scan_flush(struct kv_client *c)
 {
     struct scan_job *j = mem_new(sizeof *j);
@@ -425,5 +433,6 @@ void kv_scan_flush(struct kv_client *c)
     j->client = c;
     j->view.loop = c->loop;
     j->view.fn = scan_view;
-    engine_state_view(c->store->state, &j->view, 0);
+    j->view.drop = scan_drop;
+    kv_state_view(c->store, &j->view);
 }

@@ -93,6 +93,11 @@ static void marked(struct kv_state_job *job)
     }
 }
 
+static void mark_drop(struct kv_state_job *job)
+{
+    mem_free(container_of(job, struct mark_job, job));
+}
+
 static void mark(struct kv_client *c, usec_t now)
 {
     bool is_any = false;
@@ -115,7 +120,8 @@ static void mark(struct kv_client *c, usec_t now)
     m->job.fn = marked;
     c->is_syncing = true;
     c->sync_at = now + SYNC_USEC;
-    engine_state_sync(c->store->state, &m->job, 0);
+    m->job.drop = mark_drop;
+    kv_state_sync(c->store, &m->job);
 }
 
 /* ---- once a second --------------------------------------------------------------------------- */

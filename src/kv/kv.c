@@ -228,6 +228,8 @@ struct kv *kv_free(struct kv *kv)
     kv->is_stopping = true;
     for (unsigned i = 0; i < kv->loop_count && kv->is_started; i++)
         stop_loop(&kv->loop[i]);
+    for (unsigned i = 0; i < kv->loop_count && kv->is_started; i++)
+        kv_loop_end_jobs(&kv->loop[i]);
     for (unsigned i = 0; i < kv->store_count; i++)
         if (kv->store[i]->state)
             engine_state_close(kv->store[i]->state);

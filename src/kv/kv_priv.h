@@ -145,6 +145,7 @@ struct kv_loop {
     uint64_t wal_tag;
     struct kv_disk_mail wal_done;
 
+    struct list state_jobs; /* kv_state_job: asked, fn not yet called */
     struct list peers;
     struct net_timer boss_timer;
     usec_t joined_at;
@@ -354,6 +355,7 @@ struct kv_store *kv_store_of_name(const struct kv *kv, struct str name);
 int kv_loop_init(struct kv_loop *l, struct kv *kv, unsigned index);
 void kv_loop_deinit(struct kv_loop *l);
 void kv_loop_end_turn(struct kv_loop *l); /* at the end: answers and reaping without another turn */
+void kv_loop_end_jobs(struct kv_loop *l); /* views and jobs of the rows that nobody will fetch */
 void kv_loop_end_pins(struct kv_loop *l); /* the disk is closed: nobody waits any more */
 void kv_loop_wake(struct kv_loop *l);     /* something awaits the end of the turn */
 usec_t kv_loop_now(const struct kv_loop *l);
@@ -367,6 +369,12 @@ void kv_state_done(void *arg, const struct engine_state_done *done, size_t count
 /* The engine's completion of one state job; owner of engine_state_view and _sync. */
 struct kv_state_job {
     struct net_mail mail;
+    struct list link; /* of loop.state_jobs, until fn is called */
+    struct kv_store *store;
+    _Atomic bool is_done;
+    bool is_posted;
+    void (*drop)(
+        struct kv_state_job *job); /* instead of fn, when the room ends; the view is gone */
     struct kv_loop *loop;
     int result;
     struct engine_view *view;
@@ -376,6 +384,11 @@ struct kv_state_job {
     bool is_sync; /* done when the rows are on the disk for good, instead of a view */
     struct kv_state_job *next;
 };
+
+/* How all of them are asked for; job->loop and fn are set. */
+void kv_state_view(struct kv_store *s, struct kv_state_job *job);
+void kv_state_sync(struct kv_store *s, struct kv_state_job *job);
+void kv_state_write(struct kv_store *s, struct engine_batch *b, struct kv_state_job *job);
 
 /* replica.c */
 struct kv_birth {

@@ -129,6 +129,11 @@ static void on_view(struct kv_state_job *view)
         part_ask(j);
 }
 
+static void load_drop(struct kv_state_job *view)
+{
+    load_end(container_of(view, struct load_job, view));
+}
+
 void kv_load_view_soon(struct kv_replica *r, struct kv_state_job *job)
 {
     struct kv_client *c = r->home;
@@ -153,5 +158,6 @@ void kv_load_begin(struct kv_replica *r, void (*fn)(struct kv_replica *r))
         buf_put_str(&j->to, b->end);
     j->view.loop = r->loop;
     j->view.fn = on_view;
+    j->view.drop = load_drop;
     kv_load_view_soon(r, &j->view);
 }

@@ -6,6 +6,8 @@
  * 2. A batch of the log that fails is the end of the process: what was promised cannot be kept
  *    (engine/log.h).
  * 3. Completions come in the order of submission, so the largest tag says all. */
+#include <unistd.h>
+
 #include "kv/kv_priv.h"
 
 static void flush(void *arg);
@@ -19,9 +21,9 @@ int kv_loop_init(struct kv_loop *l, struct kv *kv, unsigned index)
     l->seat = kv->conf.seat ? kv->conf.seat[index] : NULL;
     l->link = l->seat ? cluster_seat_link(l->seat) : NULL;
     rng_init(&l->rng, hash_u64(kv->conf.seed + index));
-    struct list *heads[] = {&l->replicas,     &l->gathering,    &l->stepped,
-                            &l->open_clients, &l->done_bundles, &l->done_asks,
-                            &l->to_close,     &l->scans,        &l->peers};
+    struct list *heads[] = {&l->replicas,     &l->gathering, &l->stepped,  &l->open_clients,
+                            &l->done_bundles, &l->done_asks, &l->to_close, &l->state_jobs,
+                            &l->scans,        &l->peers};
     for (size_t i = 0; i < countof(heads); i++)
         list_init(heads[i]);
     net_defer_init(&l->flush, flush, l);
@@ -123,7 +125,7 @@ void kv_log_done(void *arg, const struct engine_log_done *done, size_t count)
             must(done[i].result == 0);
         }
         struct kv_loop *l = done[i].owner;
-        if (!l)
+        if (!l || kv->is_stopping)
             continue;
         atomic_store_explicit(&l->wal_done.tag, done[i].tag, memory_order_release);
         if (!atomic_exchange_explicit(&l->wal_done.is_posted, true, memory_order_acq_rel))
@@ -160,6 +162,50 @@ static void wal_done(struct net_loop *here, struct net_mail *mail)
 
 /* ---- the rows -------------------------------------------------------------------------------- */
 
+static void job_begin(struct kv_store *s, struct kv_state_job *job)
+{
+    job->store = s;
+    job->view = NULL;
+    atomic_store_explicit(&job->is_done, false, memory_order_relaxed);
+    list_init(&job->link);
+    list_push_back(&job->loop->state_jobs, &job->link);
+}
+
+void kv_state_view(struct kv_store *s, struct kv_state_job *job)
+{
+    job_begin(s, job);
+    engine_state_view(s->state, job, 0);
+}
+
+void kv_state_sync(struct kv_store *s, struct kv_state_job *job)
+{
+    job_begin(s, job);
+    engine_state_sync(s->state, job, 0);
+}
+
+void kv_state_write(struct kv_store *s, struct engine_batch *b, struct kv_state_job *job)
+{
+    job_begin(s, job);
+    engine_state_write(s->state, b, job, 0);
+}
+
+/* The loops have stopped: what the disk still answers is thrown away here. */
+void kv_loop_end_jobs(struct kv_loop *l)
+{
+    for (struct list *x; (x = list_pop_front(&l->state_jobs));) {
+        struct kv_state_job *job = container_of(x, struct kv_state_job, link);
+        while (!atomic_load_explicit(&job->is_done, memory_order_acquire))
+            if (!l->kv->conf.is_inline)
+                usleep(1000);
+            else
+                (void)engine_state_step(job->store->state);
+        if (job->view)
+            job->view = engine_view_free(job->store->state, job->view);
+        if (job->drop && !job->is_posted) /* else a loop that stopped still holds its mail */
+            job->drop(job);
+    }
+}
+
 struct engine_batch *kv_client_rows(struct kv_client *c)
 {
     if (!c->rows) {
@@ -189,9 +235,9 @@ void kv_client_rows_flush(struct kv_client *c)
         if (job->asked)
             job->asked(job);
         if (job->is_sync)
-            engine_state_sync(c->store->state, job, 0);
+            kv_state_sync(c->store, job);
         else
-            engine_state_view(c->store->state, job, 0);
+            kv_state_view(c->store, job);
     }
 }
 
@@ -199,6 +245,7 @@ static void state_job_done(struct net_loop *here, struct net_mail *mail)
 {
     struct kv_state_job *job = container_of(mail, struct kv_state_job, mail);
     (void)here;
+    list_del(&job->link);
     job->fn(job);
 }
 
@@ -218,7 +265,11 @@ void kv_state_done(void *arg, const struct engine_state_done *done, size_t count
             continue;
         job->result = done[i].result;
         job->view = done[i].view;
-        net_loop_post(NULL, job->loop->loop, &job->mail, state_job_done);
+        job->is_posted = !s->kv->is_stopping;
+        bool is_posted = job->is_posted;
+        atomic_store_explicit(&job->is_done, true, memory_order_release);
+        if (is_posted)
+            net_loop_post(NULL, job->loop->loop, &job->mail, state_job_done);
     }
 }
 

@@ -606,6 +606,12 @@ static void wiped(struct kv_state_job *job)
     mem_free(w);
 }
 
+/* The group stays in the log; at the next start it has no rows, and goes. */
+static void wipe_drop(struct kv_state_job *job)
+{
+    mem_free(container_of(job, struct wipe, job));
+}
+
 static void replica_wipe(struct kv_replica *r)
 {
     struct wipe *w = mem_new(sizeof *w);
@@ -613,6 +619,7 @@ static void replica_wipe(struct kv_replica *r)
     w->job.loop = r->loop;
     w->job.fn = wiped;
     w->job.is_sync = true;
+    w->job.drop = wipe_drop;
     kv_client_rows_flush(r->home);
     kv_meta_del(r, kv_client_rows(r->home));
     kv_load_view_soon(r, &w->job);

@@ -224,6 +224,11 @@ static void out_view(struct kv_state_job *view)
         out_end(s, false);
 }
 
+static void out_drop(struct kv_state_job *view)
+{
+    out_free(container_of(view, struct kv_ship, view));
+}
+
 void kv_ship_out(struct kv_replica *r, uint64_t peer)
 {
     list_each(&r->ships, x) if (container_of(x, struct kv_ship, link)->peer == peer) return;
@@ -233,6 +238,7 @@ void kv_ship_out(struct kv_replica *r, uint64_t peer)
     s->view.loop = r->loop;
     s->view.asked = out_asked;
     s->view.fn = out_view;
+    s->view.drop = out_drop;
     r->pins++;
     list_push_back(&r->ships, &s->link);
     kv_load_view_soon(r, &s->view);
@@ -307,6 +313,20 @@ static void in_written(struct kv_state_job *job)
         in_write(s);
 }
 
+static void in_drop(struct kv_state_job *job)
+{
+    struct kv_ship *s = container_of(job, struct kv_ship, done);
+    s->is_writing = false;
+    in_free(s, false);
+}
+
+static void in_drop_switched(struct kv_state_job *job)
+{
+    struct kv_ship *s = container_of(job, struct kv_ship, view);
+    s->is_writing = false;
+    in_free(s, false);
+}
+
 static void in_write(struct kv_ship *s)
 {
     if (s->is_writing)
@@ -317,7 +337,8 @@ static void in_write(struct kv_ship *s)
     s->done.fn = in_written;
     if (!s->batch)
         s->batch = engine_batch_new();
-    engine_state_write(s->replica->home->store->state, s->batch, &s->done, 0);
+    s->done.drop = in_drop;
+    kv_state_write(s->replica->home->store, s->batch, &s->done);
     s->batch = NULL;
 }
 
@@ -426,7 +447,8 @@ static void in_switch(struct kv_ship *s)
     s->is_switching = s->is_writing = true;
     s->view.loop = r->loop;
     s->view.fn = in_durable;
-    engine_state_sync(r->home->store->state, &s->view, 0);
+    s->view.drop = in_drop_switched;
+    kv_state_sync(r->home->store, &s->view);
 }
 
 static void in_closed(void *arg, struct cluster_stream *stream, int outcome, struct str word)

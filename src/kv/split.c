@@ -51,6 +51,14 @@ static void on_durable(struct kv_state_job *job)
     net_loop_post(b->from->loop, b->client->loop->loop, &b->mail, on_born);
 }
 
+static void on_drop(struct kv_state_job *job)
+{
+    struct born *b = container_of(job, struct born, durable);
+    range_deinit(&b->range);
+    mem_free(b->config);
+    mem_free(b);
+}
+
 void kv_split_begin(struct kv_replica *r, const struct range *right)
 {
     struct kv *kv = r->loop->kv;
@@ -74,5 +82,6 @@ void kv_split_begin(struct kv_replica *r, const struct range *right)
     b->durable.loop = r->loop;
     b->durable.fn = on_durable;
     b->durable.is_sync = true;
+    b->durable.drop = on_drop;
     kv_load_view_soon(r, &b->durable);
 }

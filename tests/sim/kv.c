@@ -24,6 +24,7 @@
 #include "lib/kv_machine.h"
 
 #define KEYS 6
+#define CANARY_SEEDS 30
 #define CHAOS_USEC (30 * USEC_SEC)
 #define SETTLE_USEC (90 * USEC_SEC)
 
@@ -78,13 +79,16 @@ struct world {
     unsigned acked, unknown, refused, crashes, commands, ranges;
     const char *failed;
     bool is_verbose;
+    bool is_canary; /* acknowledges before it syncs: must be found out */
 };
 
 static void fail(struct world *w, const char *why)
 {
     if (!w->failed) {
         w->failed = why;
-        printf("seed %llu at %.3f s: %s\n", (unsigned long long)w->seed, (double)w->now / 1e6, why);
+        if (!w->is_canary)
+            printf("seed %llu at %.3f s: %s\n", (unsigned long long)w->seed, (double)w->now / 1e6,
+                   why);
     }
 }
 
@@ -350,8 +354,12 @@ static void node_up(struct world *w, unsigned i)
                    .batch_bytes_max = 4096,
                    .log_segment_bytes = 64 << 10},
     };
-    struct kv_store_conf store = {
-        .name = "s", .ops = test_machine_ops(), .voter_count = 3, .learner_count = 0};
+    struct kv_store_conf store = {.name = "s",
+                                  .ops = test_machine_ops(),
+                                  .voter_count = 3,
+                                  .learner_count = 0,
+                                  .durability = w->is_canary ? KV_DURABILITY_QUORUM
+                                                             : KV_DURABILITY_QUORUM_FSYNC};
     int e = kv_new(&conf, &n->kv);
     must(e == 0);
     e = kv_store_add(n->kv, &store, &n->store);
@@ -531,12 +539,20 @@ static void trouble(struct world_event *ev)
              k = (unsigned)rng_below(&w->rng, w->node_count);
     if (!w->is_chaos)
         return;
-    switch (rng_below(&w->rng, 6)) {
+    switch (rng_below(&w->rng, 7)) {
     case 0:
     case 1:
         if (w->node[i].is_up) {
             node_down(w, i, rng_chance(&w->rng, 200000));
             world_at(w, w->now + 200 * USEC_MSEC + rng_below(&w->rng, 4 * USEC_SEC), restart, NULL,
+                     w)
+                ->u = i;
+        }
+        break;
+    case 6: /* the power of the whole house */
+        for (i = 0; i < w->node_count; i++) {
+            node_down(w, i, false);
+            world_at(w, w->now + 200 * USEC_MSEC + rng_below(&w->rng, 2 * USEC_SEC), restart, NULL,
                      w)
                 ->u = i;
         }
@@ -693,11 +709,12 @@ static void world_end(struct world *w)
     drop_map(&w->leaders);
 }
 
-static bool play(uint64_t seed, bool is_verbose, uint64_t *out_trace)
+static bool play(uint64_t seed, bool is_verbose, bool is_canary, uint64_t *out_trace)
 {
     struct world *w = mem_new(sizeof *w);
     w->seed = seed;
     w->is_verbose = is_verbose;
+    w->is_canary = is_canary;
     rng_init(&w->rng, seed);
     w->now = USEC_SEC;
     w->node_count = 3;
@@ -753,15 +770,25 @@ int main(int argc, char **argv)
             count = strtoull(argv[++i], NULL, 0);
         }
     for (uint64_t s = from; s < from + count; s++)
-        if (play(s, is_one, &trace))
+        if (play(s, is_one, false, &trace))
             passed++;
         else
             failed++;
     if (!is_one && failed == 0) { /* the same seed is the same world */
-        play(from, false, &trace);
-        play(from, false, &again);
+        play(from, false, false, &trace);
+        play(from, false, false, &again);
         if (trace != again) {
             printf("seed %llu plays differently a second time\n", (unsigned long long)from);
+            failed++;
+        }
+    }
+    if (!is_one && failed == 0) { /* the checkers see what they are there for */
+        uint64_t s = from;
+        while (s < from + CANARY_SEEDS && play(s, false, true, &trace))
+            s++;
+        if (s == from + CANARY_SEEDS) {
+            printf("acknowledging before the disk has it was not noticed in %d seeds\n",
+                   CANARY_SEEDS);
             failed++;
         }
     }
