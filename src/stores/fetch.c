@@ -131,12 +131,12 @@ static void rows_read(struct stores_op *op, enum stores_outcome outcome, const s
         fetch_fail(x, outcome);
         return;
     }
+    if (cur.outcome == INBOX_E_MOVED) {
+        stores_op_send_again(op);
+        return;
+    }
     if (cur.outcome != INBOX_OK) {
-        if (cur.outcome == INBOX_E_MOVED && net_loop_now(op->client->net) < op->deadline)
-            stores_op_send(op);
-        else
-            fetch_fail(x, cur.outcome == INBOX_E_MOVED ? STORES_E_UNAVAILABLE
-                                                       : stores_inbox_outcome(cur.outcome));
+        fetch_fail(x, stores_inbox_outcome(cur.outcome));
         return;
     }
     buf_put_str(&x->rows, kv->bytes);

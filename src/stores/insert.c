@@ -99,15 +99,15 @@ static void inserted(struct stores_op *op, enum stores_outcome outcome, const st
         insert_end(x, STORES_E_INVALID);
         return;
     }
-    size_t left = 0;
+    size_t left = 0, before = x->count;
     for (size_t i = 0; i < x->count; i++)
         if (!count_fate(&x->result, (uint8_t)reply.results.p[i]))
             x->receiver[left++] = x->receiver[i];
     x->count = left;
     if (left == 0)
         insert_end(x, STORES_OK);
-    else if (net_loop_now(op->client->net) >= op->deadline)
-        insert_end(x, STORES_E_UNAVAILABLE);
+    else if (left == before)
+        stores_op_send_again(op); /* not even the first one was where it should be */
     else
         insert_send(x);
 }

@@ -4,6 +4,15 @@
 #include "base/mem.h"
 #include "stores/stores_priv.h"
 
+#define AGAIN_USEC                                                                                 \
+    (20 * USEC_MSEC) /* matters for failover: how soon a command looks for another leader */
+
+static void send_again(void *arg, usec_t now)
+{
+    (void)now;
+    stores_op_send(arg);
+}
+
 void *stores_op_new(struct stores_client *c, enum stores_table table, size_t size,
                     void (*end)(struct stores_op *op, enum stores_outcome outcome,
                                 const struct kv_reply *reply))
@@ -12,11 +21,13 @@ void *stores_op_new(struct stores_client *c, enum stores_table table, size_t siz
     op->client = c;
     op->table = table;
     op->end = end;
+    net_timer_init(&op->again, send_again, op);
     return op;
 }
 
 void stores_op_free(struct stores_op *op)
 {
+    net_timer_del(op->client->net, &op->again);
     buf_deinit(&op->key);
     buf_deinit(&op->bytes);
     mem_free(op);
@@ -49,9 +60,19 @@ static void answered(void *arg, const struct kv_reply *reply)
     struct stores_op *op = arg;
     bool is_early = net_loop_now(op->client->net) < op->deadline;
     if (reply->outcome == KV_E_UNKNOWN && !op->is_once && is_early)
-        stores_op_send(op);
+        stores_op_send_again(op);
     else
         op->end(op, outcome_of(reply->outcome), reply);
+}
+
+void stores_op_send_again(struct stores_op *op)
+{
+    usec_t now = net_loop_now(op->client->net);
+    struct kv_reply nothing = {.outcome = KV_E_DEADLINE, .bytes = STR(""), .range_end = STR("")};
+    if (now >= op->deadline)
+        op->end(op, STORES_E_UNAVAILABLE, &nothing);
+    else
+        net_timer_set(op->client->net, &op->again, now + AGAIN_USEC);
 }
 
 void stores_op_send(struct stores_op *op)

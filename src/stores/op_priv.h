@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kv/kv.h"
+#include "net/loop.h"
 #include "stores/port_priv.h"
 #include "stores/stores.h"
 
@@ -17,6 +18,7 @@ struct stores_op {
     usec_t deadline;  /* 0: the room's timeout from now */
     struct buf key;   /* routed by */
     struct buf bytes; /* the command or request */
+    struct net_timer again;
     void (*end)(struct stores_op *op, enum stores_outcome outcome, const struct kv_reply *reply);
 };
 
@@ -27,6 +29,10 @@ void *stores_op_new(struct stores_client *c, enum stores_table table, size_t siz
 
 /* Sends it (again).  Key and bytes are filled. */
 void stores_op_send(struct stores_op *op);
+
+/* Sends it once more, a moment later (never in the same turn: a leader that is gone answers at
+ * once); ends it with E_UNAVAILABLE when its deadline has passed. */
+void stores_op_send_again(struct stores_op *op);
 
 /* Frees the op and what it embeds. */
 void stores_op_free(struct stores_op *op);

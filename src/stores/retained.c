@@ -26,7 +26,7 @@ static void put_end(struct stores_op *op, enum stores_outcome outcome, const str
     uint8_t result =
         outcome == STORES_OK && kv->bytes.n == 1 ? (uint8_t)kv->bytes.p[0] : RETAIN_E_INVALID;
     if (outcome == STORES_OK && result == RETAIN_E_MOVED) {
-        stores_op_send(op);
+        stores_op_send_again(op);
         return;
     }
     if (outcome == STORES_OK && result != 0 && result != RETAIN_E_OLD)

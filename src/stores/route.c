@@ -113,7 +113,7 @@ static void committed(struct stores_op *op, enum stores_outcome outcome,
             route_end(x, STORES_OK);
         break;
     case DIST_REPLY_MOVED:
-        stores_op_send(op);
+        stores_op_send_again(op);
         break;
     case DIST_E_FULL:
         route_end(x, STORES_E_LIMIT);

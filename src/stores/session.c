@@ -117,7 +117,7 @@ static void answered(struct stores_op *op, enum stores_outcome outcome, const st
     if (outcome == STORES_OK && !inbox_reply_decode(kv->bytes, &reply))
         outcome = STORES_E_INVALID;
     if (outcome == STORES_OK && reply.outcome == INBOX_E_MOVED) {
-        stores_op_send(op);
+        stores_op_send_again(op);
         return;
     }
     if (outcome == STORES_OK)
