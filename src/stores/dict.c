@@ -18,6 +18,8 @@
 
 #define RECORD_KIND 0x44
 #define RECORD_VERSION 1
+#define ANSWER_USEC (1 * USEC_SEC)  /* matters for failover: a node that takes longer to say that it got a message is avoided */
+#define AVOID_USEC (10 * USEC_SEC) /* matters little: gossip knows the truth by then */
 #define HASH_SEED 0x5e55 /* the same on all nodes: it picks the home */
 
 enum kind {
@@ -91,13 +93,33 @@ static struct stores_owner here(const struct stores_client *c, uint64_t cookie)
     return (struct stores_owner){conf->node, conf->epoch, c->loop, cookie};
 }
 
+static bool is_avoided(const struct stores_client *c, const struct uuid *node, uint64_t epoch)
+{
+    usec_t now = net_loop_now(c->net);
+    for (unsigned i = 0; i < STORES_DICT_AVOID_MAX; i++)
+        if (c->dict.avoid[i].until > now && c->dict.avoid[i].epoch == epoch &&
+            uuid_eq(&c->dict.avoid[i].node, node))
+            return true;
+    return false;
+}
+
+/* This process did not answer: gossip will say in some seconds whether it is dead, clients shall not wait for that. */
+static void avoid(struct stores_client *c, const struct uuid *node, uint64_t epoch)
+{
+    unsigned i = c->dict.avoid_next++ % STORES_DICT_AVOID_MAX;
+    c->dict.avoid[i].node = *node;
+    c->dict.avoid[i].epoch = epoch;
+    c->dict.avoid[i].until = usec_add(net_loop_now(c->net), AVOID_USEC);
+    net_timer_set(c->net, &c->dict.settle, c->dict.avoid[i].until);
+}
+
 static bool owner_is_live(const struct stores_client *c, const struct stores_owner *o)
 {
     const struct stores_conf *conf = &c->stores->conf;
     if (uuid_eq(&o->node, &conf->node))
         return o->epoch == conf->epoch;
     struct cluster_seat *s = seat(c);
-    return s != NULL && cluster_is_live(s, &o->node, o->epoch);
+    return s != NULL && !is_avoided(c, &o->node, o->epoch) && cluster_is_live(s, &o->node, o->epoch);
 }
 
 /* Rendezvous hashing: the live node with the highest mix of its id and the key; its loop by the
@@ -112,7 +134,7 @@ static struct stores_owner home_of(const struct stores_client *c, uint64_t hash)
     uint64_t best_mix = 0;
     const struct cluster_member *m;
     for (size_t i = 0; (m = cluster_member_at(s, i)) != NULL; i++) {
-        if (m->state > CLUSTER_ST_SUSPECT || m->loops == 0)
+        if (m->state > CLUSTER_ST_SUSPECT || m->loops == 0 || is_avoided(c, &m->uuid, m->epoch))
             continue;
         uint64_t mix = hash_bytes(m->uuid.b, sizeof m->uuid.b, hash);
         if (mix <= best_mix)
@@ -211,6 +233,41 @@ static void arrive(struct net_loop *net, struct net_mail *mail)
     mem_free(l);
 }
 
+/* A CLAIM or QUIT that another node has to confirm at once that it got. */
+struct receipt {
+    struct net_mail mail;
+    struct stores_client *client;
+    enum kind kind;
+    struct stores_owner to;
+    uint64_t token; /* CLAIM: the claim's cookie; QUIT: the owner's */
+    struct str tenant, name;
+};
+
+static void claim_moves(struct stores_client *c, uint64_t cookie);
+static void owner_is_gone(struct stores_client *c, const struct receipt *r);
+
+static void received(void *arg, int outcome, struct str reply)
+{
+    struct receipt *r = arg;
+    (void)reply;
+    if (outcome != 0) {
+        avoid(r->client, &r->to.node, r->to.epoch);
+        if (r->kind == KIND_CLAIM)
+            claim_moves(r->client, r->token);
+        else
+            owner_is_gone(r->client, r);
+    }
+    mem_free((void *)(uintptr_t)r->tenant.p);
+    mem_free((void *)(uintptr_t)r->name.p);
+    mem_free(r);
+}
+
+static void not_sent(struct net_loop *net, struct net_mail *mail)
+{
+    (void)net;
+    received(container_of(mail, struct receipt, mail), CLUSTER_LINK_E_UNREACHABLE, STR(""));
+}
+
 static void send(struct stores_client *c, const struct stores_owner *to, const struct message *m)
 {
     struct stores *s = c->stores;
@@ -232,9 +289,19 @@ static void send(struct stores_client *c, const struct stores_owner *to, const s
                                 .lane = CLUSTER_LANE_CONTROL,
                                 .shard = to->loop,
                                 .payload = buf_str(&c->command)};
-    /* What cannot be sent is as good as lost: the claim's deadline answers. */
-    int r = cluster_link_cast(cluster_seat_link(seat(c)), &call);
-    (void)r;
+    if (m->kind != KIND_CLAIM && m->kind != KIND_QUIT) {
+        /* What cannot be sent is as good as lost: the claim's deadline answers. */
+        (void)!cluster_link_cast(cluster_seat_link(seat(c)), &call);
+        return;
+    }
+    struct receipt *r = mem_new(sizeof *r);
+    *r = (struct receipt){.client = c, .kind = m->kind, .to = *to, .token = m->kind == KIND_QUIT ? m->token : m->owner.cookie};
+    r->tenant = str_dup(m->tenant);
+    r->name = str_dup(m->client);
+    call.timeout = ANSWER_USEC;
+    int refused = cluster_link_call(cluster_seat_link(seat(c)), &call, received, r, NULL);
+    if (refused != 0)
+        net_loop_post(c->net, c->net, &r->mail, not_sent);
 }
 
 static void tell(struct stores_client *c, const struct stores_owner *to, enum kind kind,
@@ -291,6 +358,15 @@ static void entry_vacate(struct stores_client *c, struct entry *e)
 static bool owner_eq(const struct stores_owner *a, const struct stores_owner *b)
 {
     return a->cookie == b->cookie && a->epoch == b->epoch && uuid_eq(&a->node, &b->node);
+}
+
+static void owner_is_gone(struct stores_client *c, const struct receipt *r)
+{
+    struct entry *e = entry_find(c, r->tenant, r->name);
+    struct stores_owner owner = r->to;
+    owner.cookie = r->token;
+    if (e != NULL && owner_eq(&e->owner, &owner))
+        entry_vacate(c, e);
 }
 
 static void home_claim(struct stores_client *c, const struct message *m)
@@ -400,6 +476,16 @@ static void claim_send(struct stores_client *c, const struct claim *x, enum kind
     struct message m = {
         .kind = kind, .tenant = x->tenant, .client = x->client, .owner = here(c, x->cookie)};
     send(c, &x->home, &m);
+}
+
+/* The home did not answer: the next one is asked. */
+static void claim_moves(struct stores_client *c, uint64_t cookie)
+{
+    struct claim *x = claim_find(c, cookie);
+    if (x == NULL || x->state != CLAIM_ST_PENDING)
+        return;
+    x->home = home_of(c, key_hash(x->tenant, x->client));
+    claim_send(c, x, KIND_CLAIM);
 }
 
 /* Ends a question or a pending claim with an answer; the claim is gone unless it is held from now
@@ -572,14 +658,24 @@ void stores_dict_find(struct stores_client *c, struct str tenant, struct str cli
     x->arg = arg;
 }
 
+/* Nobody is avoided any more: claims go to the homes that everybody would choose. */
+static void settle(void *arg, usec_t now)
+{
+    struct stores_client *c = arg;
+    (void)now;
+    stores_dict_members_changed(c);
+}
+
 void stores_dict_init(struct stores_client *c)
 {
+    net_timer_init(&c->dict.settle, settle, c);
     net_timer_init(&c->dict.timer, timer_fn, c);
 }
 
 void stores_dict_deinit(struct stores_client *c)
 {
     net_timer_del(c->net, &c->dict.timer);
+    net_timer_del(c->net, &c->dict.settle);
     size_t at = 0;
     for (struct entry *e; (e = map_next(&c->dict.entry, &at)) != NULL; at = 0) {
         e->killer = NULL;

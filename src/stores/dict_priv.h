@@ -11,7 +11,16 @@
 #include "net/loop.h"
 #include "stores/stores.h"
 
+#define STORES_DICT_AVOID_MAX 8
+
 struct stores_dict {
+    struct { /* processes that did not answer lately: no homes, and no owners worth waiting for */
+        struct uuid node;
+        uint64_t epoch;
+        usec_t until;
+    } avoid[STORES_DICT_AVOID_MAX];
+    unsigned avoid_next;
+    struct net_timer settle; /* when nobody is avoided any more */
     struct map entry; /* struct entry, those whose home is this loop */
     struct map claim; /* struct claim by cookie: sessions of this loop, pending and held */
     struct heap due;  /* pending claims by deadline */

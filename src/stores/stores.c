@@ -68,7 +68,8 @@ static void reclaim(void *arg, void *ptr, void (*fn)(void *ptr))
 static void session_message(void *arg, struct cluster_request *rq, const struct cluster_from *from,
                             struct str payload)
 {
-    (void)rq;
+    if (rq != NULL)
+        cluster_request_reply(rq, STR("")); /* got it; what it leads to comes as messages */
     (void)from;
     stores_dict_receive(arg, payload);
 }
