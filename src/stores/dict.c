@@ -18,9 +18,11 @@
 
 #define RECORD_KIND 0x44
 #define RECORD_VERSION 1
-#define ANSWER_USEC (1 * USEC_SEC)  /* matters for failover: a node that takes longer to say that it got a message is avoided */
+#define ANSWER_USEC                                                                                \
+    (1 * USEC_SEC) /* matters for failover: a node that takes longer to say that it got a message  \
+                      is avoided */
 #define AVOID_USEC (10 * USEC_SEC) /* matters little: gossip knows the truth by then */
-#define HASH_SEED 0x5e55 /* the same on all nodes: it picks the home */
+#define HASH_SEED 0x5e55           /* the same on all nodes: it picks the home */
 
 enum kind {
     KIND_CLAIM = 1,
@@ -103,7 +105,8 @@ static bool is_avoided(const struct stores_client *c, const struct uuid *node, u
     return false;
 }
 
-/* This process did not answer: gossip will say in some seconds whether it is dead, clients shall not wait for that. */
+/* This process did not answer: gossip will say in some seconds whether it is dead, clients shall
+ * not wait for that. */
 static void avoid(struct stores_client *c, const struct uuid *node, uint64_t epoch)
 {
     unsigned i = c->dict.avoid_next++ % STORES_DICT_AVOID_MAX;
@@ -119,7 +122,8 @@ static bool owner_is_live(const struct stores_client *c, const struct stores_own
     if (uuid_eq(&o->node, &conf->node))
         return o->epoch == conf->epoch;
     struct cluster_seat *s = seat(c);
-    return s != NULL && !is_avoided(c, &o->node, o->epoch) && cluster_is_live(s, &o->node, o->epoch);
+    return s != NULL && !is_avoided(c, &o->node, o->epoch) &&
+           cluster_is_live(s, &o->node, o->epoch);
 }
 
 /* Rendezvous hashing: the live node with the highest mix of its id and the key; its loop by the
@@ -295,7 +299,10 @@ static void send(struct stores_client *c, const struct stores_owner *to, const s
         return;
     }
     struct receipt *r = mem_new(sizeof *r);
-    *r = (struct receipt){.client = c, .kind = m->kind, .to = *to, .token = m->kind == KIND_QUIT ? m->token : m->owner.cookie};
+    *r = (struct receipt){.client = c,
+                          .kind = m->kind,
+                          .to = *to,
+                          .token = m->kind == KIND_QUIT ? m->token : m->owner.cookie};
     r->tenant = str_dup(m->tenant);
     r->name = str_dup(m->client);
     call.timeout = ANSWER_USEC;
