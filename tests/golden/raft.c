@@ -334,8 +334,9 @@ static bool command_host(struct story *s, const struct str *w, size_t n, struct 
         if (x->is_up)
             crash(x);
         x->config = mem_free(x->config);
-        *x = (struct story_node){
-            .id = arg, .is_new = true, .out = x->out, .disk = x->disk, .cap = x->cap};
+        mem_free(x->disk);
+        buf_deinit(&x->install_config);
+        *x = (struct story_node){.id = arg, .is_new = true, .out = x->out};
         list_init(&x->writes);
         start(s, x);
     } else if (str_eq(w[0], STR("hold"))) {
@@ -435,7 +436,19 @@ static bool play(struct str script, struct buf *out)
         if (line.n > 0 && line.p[0] != '#')
             ok = command(s, line);
     *out = s->trace;
-    /* what is left is left: the process ends soon */
+    for (size_t i = 0; i < STORY_NODES; i++) {
+        struct story_node *n = &s->node[i];
+        if (n->is_up)
+            crash(n);
+        mem_free(n->disk);
+        mem_free(n->config);
+        raft_out_deinit(&n->out);
+        buf_deinit(&n->install_config);
+    }
+    story_move(s, 'r', str_view("", 0), str_view("", 0));
+    mem_free(s->store.entry);
+    arena_deinit(&s->payloads);
+    mem_free(s);
     return ok;
 }
 

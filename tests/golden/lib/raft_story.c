@@ -156,15 +156,14 @@ static void store(struct story_node *n, struct story_write *w)
         n->hard = p->hard;
 }
 
-static void submit(struct story_node *n, const struct raft_persist *p)
+static void submit(struct story *s, struct story_node *n, const struct raft_persist *p)
 {
     struct story_write *w = mem_new(sizeof *w);
     w->p = *p;
     w->entry = mem_new((p->entry_count + 1) * sizeof *w->entry);
     for (size_t i = 0; i < p->entry_count; i++)
-        w->entry[i] = (struct story_entry){
-            p->entry[i].term, p->entry[i].type,
-            str_view(mem_dup(p->entry[i].payload.p, p->entry[i].payload.n), p->entry[i].payload.n)};
+        w->entry[i] = (struct story_entry){p->entry[i].term, p->entry[i].type,
+                                           arena_str(&s->payloads, p->entry[i].payload)};
     list_push_back(&n->writes, &w->link);
 }
 
@@ -287,7 +286,7 @@ void story_step(struct story *s, struct story_node *n, struct raft_event ev)
     tell_changes(s, n, out, ev.kind != RAFT_EV_RECV && ev.kind != RAFT_EV_TICK);
     if (out->persist.seq != 0) {
         tell_persist(s, n, &out->persist);
-        submit(n, &out->persist);
+        submit(s, n, &out->persist);
     }
     for (size_t i = 0; i < out->message_count; i++)
         story_send(s, &out->message[i]);

@@ -2,6 +2,7 @@
  * Identifier: Apache-2.0 */
 #pragma once
 
+#include "base/arena.h"
 #include "base/list.h"
 #include "raft/raft.h"
 
@@ -52,6 +53,7 @@ struct story {
     usec_t now;
     bool is_calm; /* heartbeats are not told */
     struct buf trace;
+    struct arena payloads; /* of all that was ever on a disk */
     struct raft_member first[STORY_NODES];
     size_t first_count;
 };
