@@ -17,6 +17,8 @@
  *    may be old. */
 #include "raft/raft_priv.h"
 
+#define ASK_MAX 4 /* then the next election is near */
+
 void raft_election_arm(struct raft *r)
 {
     usec_t e = r->conf->election_usec;
@@ -104,28 +106,46 @@ static void lead(struct raft *r, struct raft_out *out)
     raft_beat_round(r, out, false);
 }
 
-static void ask_all(struct raft *r, struct raft_out *out, uint8_t type, uint64_t term,
-                    uint64_t epoch)
+/* Asks the voters that have not answered, and plans to ask again, less and less often. */
+static void ask(struct raft *r, struct raft_out *out)
 {
     const struct raft_config *c = raft_config_get(r);
+    bool is_pre = r->role == RAFT_PRECANDIDATE;
+    r->ask_at = r->now + (r->conf->heartbeat_usec << r->asked_count++);
     for (size_t i = 0; i < r->peer_count; i++) {
-        if (!raft_config_is_voter(c, r->peer[i].id))
+        if (r->peer[i].vote != 0 || !raft_config_is_voter(c, r->peer[i].id))
             continue;
         struct raft_message m = {
             .to = r->peer[i].id,
-            .type = type,
-            .term = term,
+            .type = is_pre ? RAFT_MSG_PREVOTE : RAFT_MSG_VOTE,
+            .term = r->hard.term + is_pre,
             .index = r->log.last,
             .log_term = raft_log_term(&r->log, r->log.last),
-            .epoch = epoch,
+            .epoch = is_pre ? 0 : r->asked_epoch,
         };
         raft_send(r, out, m, RAFT_NEEDS_HARD);
     }
 }
 
+bool raft_is_asking(const struct raft *r)
+{
+    return (r->role == RAFT_PRECANDIDATE || r->role == RAFT_CANDIDATE) && r->asked_count < ASK_MAX;
+}
+
+void raft_ask_again(struct raft *r, struct raft_out *out)
+{
+    if (r->now < r->ask_at || !raft_is_asking(r))
+        return;
+    if (r->seq_durable >= r->hard_seq)
+        ask(r, out);
+    else
+        r->ask_at = r->now + r->conf->heartbeat_usec; /* the first question is not out yet */
+}
+
 static void forget_votes(struct raft *r)
 {
     r->own_vote = 0;
+    r->asked_count = 0;
     for (size_t i = 0; i < r->peer_count; i++)
         r->peer[i].vote = 0;
 }
@@ -136,7 +156,8 @@ static void stand(struct raft *r, struct raft_out *out, uint64_t epoch)
     set_role(r, out, RAFT_CANDIDATE, 0);
     forget_votes(r); /* our own counts when it is durable: raft_own_vote_durable */
     raft_election_arm(r);
-    ask_all(r, out, RAFT_MSG_VOTE, r->hard.term, epoch);
+    r->asked_epoch = epoch;
+    ask(r, out);
 }
 
 static void count_votes(struct raft *r, struct raft_out *out)
@@ -163,7 +184,7 @@ void raft_campaign(struct raft *r, struct raft_out *out, uint64_t epoch)
     set_role(r, out, RAFT_PRECANDIDATE, 0);
     forget_votes(r);
     r->own_vote = 1;
-    ask_all(r, out, RAFT_MSG_PREVOTE, r->hard.term + 1, 0);
+    ask(r, out);
     count_votes(r, out);
 }
 

@@ -192,6 +192,8 @@ static void tick(struct raft *r, struct raft_out *out)
         raft_read_tick(r, out);
     if (r->now >= r->election_at)
         raft_campaign(r, out, 0);
+    else
+        raft_ask_again(r, out);
 }
 
 static void persisted(struct raft *r, struct raft_out *out, uint64_t seq)
@@ -362,6 +364,8 @@ usec_t raft_deadline(const struct raft *r)
     if (r->role == RAFT_LEADER)
         return r->beat_at;
     usec_t at = raft_is_promotable(r) ? r->election_at : USEC_NEVER;
+    if (raft_is_asking(r))
+        at = usec_min(at, r->ask_at);
     return r->read_count > 0 ? usec_min(at, r->beat_at) : at;
 }
 

@@ -302,8 +302,8 @@ struct raft_log {
     size_t slot_cap;        /* 0 or a power of two */
     uint64_t kept;          /* first entry in the ring; last + 1 when empty */
     uint64_t kept_bytes;
-    uint64_t handed_bytes;    /* handed since all that was handed was applied */
-    bool is_fetching;         /* for apply */
+    uint64_t handed_bytes; /* handed since all that was handed was applied */
+    bool is_fetching;      /* for apply */
 };
 
 enum raft_peer_state {
@@ -387,8 +387,11 @@ struct raft {
     /* of the leader's lease: a vote asked for with a lower one is refused within the lease */
     /* of the leader's lease: a vote asked for with a lower one is refused within the lease */
     uint64_t epoch;
-    uint64_t epoch_term; /* of that leader */
-    usec_t born;        /* time of start, 0: never ran before */
+    uint64_t epoch_term;  /* of that leader */
+    usec_t born;          /* time of start, 0: never ran before */
+    usec_t ask_at;        /* candidates: when to ask those again who have not answered */
+    uint64_t asked_epoch; /* and the epoch of the transfer that we stand for, 0: none */
+    uint8_t asked_count;
     int8_t own_vote;
 
     /* leader only */
@@ -396,7 +399,7 @@ struct raft {
     uint64_t round;
     usec_t epoch_since; /* answers to heartbeats before this do not count for the lease */
     usec_t beat_at;     /* next heartbeat; not leader: next time to ask again for a read */
-    usec_t busy_at; /* last time there was work */
+    usec_t busy_at;     /* last time there was work */
     uint64_t uncommitted_bytes;
     uint64_t transfer; /* to whom, 0: none */
     bool transfer_sent;
@@ -416,7 +419,8 @@ void raft_deinit(struct raft *r);
 /* out must be reset; events of the wrong role or time are answered with an outcome. */
 void raft_step(struct raft *r, const struct raft_event *ev, struct raft_out *out);
 
-/* When it next wants RAFT_EV_TICK; USEC_NEVER: only when something happens. */
+/* When it next wants RAFT_EV_TICK; USEC_NEVER: only when something happens.  After a TICK it is
+ * in the future. */
 usec_t raft_deadline(const struct raft *r);
 
 /* Asserts every invariant of README.md that one replica can see. */

@@ -55,6 +55,9 @@ void raft_recv_prevote(struct raft *r, struct raft_out *out, const struct raft_m
 void raft_recv_vote(struct raft *r, struct raft_out *out, const struct raft_message *m);
 void raft_recv_vote_reply(struct raft *r, struct raft_out *out, const struct raft_message *m);
 void raft_recv_timeout_now(struct raft *r, struct raft_out *out, const struct raft_message *m);
+/* A candidate whose question or answer may be lost. */
+void raft_ask_again(struct raft *r, struct raft_out *out);
+bool raft_is_asking(const struct raft *r);
 void raft_own_vote_durable(struct raft *r, struct raft_out *out);
 /* Was there a word of a leader so lately that no vote may be given? */
 bool raft_in_lease(const struct raft *r);

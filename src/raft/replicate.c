@@ -437,8 +437,12 @@ void raft_wake(struct raft *r, struct raft_out *out)
     out->changed |= RAFT_CH_QUIET;
     r->busy_at = r->now;
     raft_election_arm(r);
-    if (r->role != RAFT_LEADER)
+    if (r->role != RAFT_LEADER) {
+        /* the silence was long enough; only the random part is left to wait */
+        if (r->now >= r->contact + r->conf->election_usec)
+            r->election_at -= r->conf->election_usec;
         return;
+    }
     r->beat_at = r->now;
     for (size_t i = 0; i < r->peer_count; i++)
         r->peer[i].contact = r->now; /* nobody was asked meanwhile */

@@ -293,6 +293,8 @@ void group_step(struct group_node *n, struct raft_event ev)
     raft_out_reset(out);
     raft_step(&n->raft, &ev, out);
     raft_check(&n->raft);
+    if (ev.kind == RAFT_EV_TICK && raft_deadline(&n->raft) <= ev.now)
+        world_fail(&g->w, "%zu would tick for ever", n->place);
     if (out->persist.seq != 0)
         group_disk_submit(n, &out->persist);
     group_check_out(n, out);
