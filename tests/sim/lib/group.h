@@ -98,6 +98,7 @@ struct group_node {
 struct group_truth {
     uint64_t *leader; /* by term: replica */
     uint64_t *term;   /* by index: of the committed entry */
+    uint64_t *by; /* by index: the term of the leader that committed it */
     uint64_t *hash;   /* by index: of the state after it */
     uint64_t committed;
     struct group_fact { /* every entry that was ever written: what it is and what came before */

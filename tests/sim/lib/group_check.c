@@ -12,6 +12,7 @@ void group_truth_init(struct group_truth *t)
     *t = (struct group_truth){0};
     t->leader = mem_new(GROUP_TERM_MAX * sizeof *t->leader);
     t->term = mem_new(GROUP_INDEX_MAX * sizeof *t->term);
+    t->by = mem_new(GROUP_INDEX_MAX * sizeof *t->by);
     t->hash = mem_new(GROUP_INDEX_MAX * sizeof *t->hash);
 }
 
@@ -19,6 +20,7 @@ void group_truth_deinit(struct group_truth *t)
 {
     mem_free(t->leader);
     mem_free(t->term);
+    mem_free(t->by);
     mem_free(t->hash);
     mem_free(t->fact);
     mem_free(t->vote);
@@ -46,7 +48,8 @@ static void check_leader(struct group_node *n)
         fail(n, "two leaders in term %llu: %llu and %llu", U(term), U(t->leader[term]), U(n->id));
     t->leader[term] = n->id;
     for (uint64_t i = r->log.base + 1; i <= t->committed; i++)
-        if (raft_term_at(r, i) != t->term[i])
+        /* one elected by votes that came late leads nobody: later terms are not its own */
+        if (t->by[i] < term && raft_term_at(r, i) != t->term[i])
             fail(n, "leader %llu of term %llu lacks committed entry %llu", U(n->id), U(term), U(i));
 }
 
@@ -83,8 +86,10 @@ static void check_commit(struct group_node *n)
             ok = is_durable(n->g, t->config, commit, raft_term_at(r, commit));
         if (!ok)
             fail(n, "%llu committed %llu, which is not durable on a quorum", U(n->id), U(commit));
-        for (uint64_t i = t->committed + 1; i <= commit; i++)
+        for (uint64_t i = t->committed + 1; i <= commit; i++) {
             t->term[i] = raft_term_at(r, i);
+            t->by[i] = r->hard.term;
+        }
         t->committed = commit;
     }
     if (commit > t->committed)
