@@ -364,7 +364,12 @@ void broker_conn_kick(struct broker_conn *c, enum session_end_cause cause, uint8
 struct session_out *broker_conn_out(struct broker_conn *c)
 {
     struct session_out *out = &c->loop->deliver_out;
+    usec_t now = net_loop_now(c->loop->net);
     out->bytes = net_stream_out(c->stream);
+    if (unlikely(out->now != now)) { /* a new turn */
+        out->now = now;
+        out->wall_ms = broker_loop_wall_ms(c->loop);
+    }
     return out;
 }
 

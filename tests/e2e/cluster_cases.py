@@ -1,0 +1,107 @@
+"""Three nodes that are one broker.  SPDX-License-Identifier: Apache-2.0"""
+import random
+import time
+
+from basic_cases import topic
+from mqtt import Client, Closed, gather
+
+PATIENCE = 30.0  # for what the cluster does by itself: joining, electing, noticing a death
+
+
+def again(action, within=PATIENCE):
+    """Repeats what may be refused while ranges find their leaders; its result."""
+    end = time.monotonic() + within
+    while True:
+        try:
+            return action()
+        except (AssertionError, Closed, OSError):
+            if time.monotonic() > end:
+                raise
+
+
+def connected(node, cid="", **kw):
+    def once():
+        c = Client(node.port, 5)
+        c.connect(cid, **kw)
+        return c
+    return again(once)
+
+
+def subscribed(node, flt, qos, cid="", **kw):
+    def once():
+        c = connected(node, cid, **kw)
+        assert c.subscribe((flt, qos)) == [qos]
+        return c
+    return again(once)
+
+
+def acked(client, t, body, qos=1):
+    """Until it is accepted and the publisher's node knows of the subscription, which may have been made on another."""
+    def once():
+        assert client.publish(t, body, qos) == 0
+    again(once)
+
+
+def test_three_nodes_exchange_messages(w):
+    nodes = w.cluster(3)
+    t = topic("c3")
+    subs = [subscribed(n, t + "/#", 2) for n in nodes]
+    pubs = [connected(n) for n in nodes]
+    for q in (0, 1, 2):
+        for k, p in enumerate(pubs):
+            for i in range(20):
+                p.publish(t + "/%d" % k, "%d" % i, q)
+            for s in subs:
+                for i in range(20):
+                    assert s.message() == (t + "/%d" % k, "%d" % i)
+    members = [subscribed(n, "$share/g/" + t + "/s", 1) for n in nodes]
+    for i in range(60):
+        acked(pubs[i % 3], t + "/s", str(i))
+    gather(members, 60)
+    assert sorted(int(m.payload) for c in members for m in c.inbox) == list(range(60))
+    acked(pubs[0], t + "/r", "kept")
+    pubs[0].publish(t + "/r", "kept", 1, retain=True)
+    late = subscribed(nodes[2], t + "/r", 1)
+    assert late.message() == (t + "/r", "kept")
+    pubs[0].publish(t + "/r", "", 1, retain=True)
+
+
+def test_takeover_and_session_move_between_nodes(w):
+    nodes = w.cluster(3)
+    t, cid = topic("mv"), "mv-%d" % random.getrandbits(30)
+    a = subscribed(nodes[0], t, 1, cid, clean=False, p=[(0x11, 600)])
+    p = connected(nodes[1])
+    b = Client(nodes[2].port, 5)
+    assert b.connect(cid, clean=False, p=[(0x11, 600)]).present
+    assert a.closed() == 0x8E
+    for i in range(30):
+        acked(p, t, str(i))
+    for i in range(30):
+        assert b.message() == (t, str(i))
+
+
+def test_nothing_acknowledged_is_lost_when_a_node_is_killed(w):
+    nodes = w.cluster(3)
+    t, cid = topic("kill"), "kill-%d" % random.getrandbits(30)
+    s = subscribed(nodes[1], t + "/#", 1, cid, clean=False, p=[(0x11, 600)])
+    s.disconnect()
+    watch = subscribed(nodes[1], t + "-will", 1)
+    victim = connected(nodes[0], "victim-%d" % random.getrandbits(30), will=(t + "-will", "died", 1, False))
+    end = time.monotonic() + 8  # ranges get their three voters
+    p, sent = connected(nodes[2]), 0
+    while time.monotonic() < end:
+        if sent < 400:  # fewer than SessionInboxSize
+            acked(p, t + "/x", str(sent))
+            sent += 1
+        else:
+            p.recv(0.2)
+    nodes[0].kill()
+    for _ in range(50):
+        acked(p, t + "/x", str(sent))
+        sent += 1
+    back = connected(nodes[1], cid, clean=False, p=[(0x11, 600)])
+    got = set()
+    while len(got) < sent:
+        got.add(int(back.message(PATIENCE)[1]))
+    assert watch.message(PATIENCE) == (t + "-will", "died")
+    del victim
