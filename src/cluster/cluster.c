@@ -585,6 +585,18 @@ int cluster_new(const struct cluster_host_conf *conf, char error[CLUSTER_HOST_ER
     return 0;
 }
 
+void cluster_stop(struct cluster *c)
+{
+    c->acceptor = cluster_acceptor_free(c->acceptor);
+    cluster_wire_close(c);
+    net_timer_del(c->home, &c->timer);
+    net_timer_del(c->home, &c->grace);
+    net_timer_del(c->home, &c->seeds.timer);
+    net_timer_del(c->home, &c->seeds.report);
+    for (unsigned i = 0; i < c->loop_count; i++)
+        cluster_link_stop(c->link[i]);
+}
+
 struct cluster *cluster_free(struct cluster *c)
 {
     if (c == NULL)

@@ -50,7 +50,12 @@ struct cluster_host_conf {
 must_use int cluster_new(const struct cluster_host_conf *conf, char error[CLUSTER_HOST_ERROR_MAX],
                          struct cluster **out);
 
-/* The loops have stopped. */
+/* The loops have stopped: nothing goes out or comes in any more, open calls end with UNREACHABLE,
+ * no handler is called again.  Seats and links may still be read and let go by those who use them.
+ */
+void cluster_stop(struct cluster *c);
+
+/* The loops have stopped, and nobody uses seats or links. */
 struct cluster *cluster_free(struct cluster *c);
 
 /* Says good-bye to the others, then calls done, within 2 s.  On loop 0.  Set DRAINING first and

@@ -93,11 +93,10 @@ void cluster_link_siblings(struct cluster_link *l, struct cluster_link **all)
     l->sibling = all;
 }
 
-struct cluster_link *cluster_link_free(struct cluster_link *l)
+void cluster_link_stop(struct cluster_link *l)
 {
-    if (l == NULL)
-        return NULL;
     l->is_closing = true;
+    memset(l->service, 0, sizeof l->service);
     while (l->conns.count > 0) {
         size_t at = 0;
         cluster_conn_free(map_next(&l->conns, &at));
@@ -107,6 +106,13 @@ struct cluster_link *cluster_link_free(struct cluster_link *l)
         size_t at = 0;
         cluster_call_end(l, map_next(&l->calls, &at), CLUSTER_LINK_E_UNREACHABLE, STR(""));
     }
+}
+
+struct cluster_link *cluster_link_free(struct cluster_link *l)
+{
+    if (l == NULL)
+        return NULL;
+    cluster_link_stop(l);
     cluster_local_deinit(l);
     net_timer_del(l->conf.loop, &l->deadline_timer);
     map_deinit(&l->conns);
@@ -180,6 +186,8 @@ int cluster_link_call(struct cluster_link *l, const struct cluster_call *c,
     struct link_conn *conn = NULL;
     check_call(c);
     must(c->timeout > 0);
+    if (l->is_closing)
+        return CLUSTER_LINK_E_UNKNOWN;
     if (l->calls.count >= LINK_OPEN_CALLS_MAX) {
         l->stats.rejected++;
         return CLUSTER_LINK_E_OVERLOADED;
@@ -229,6 +237,8 @@ int cluster_link_cast(struct cluster_link *l, const struct cluster_call *c)
     struct link_conn *conn = NULL;
     check_call(c);
     l->stats.casts++;
+    if (l->is_closing)
+        return CLUSTER_LINK_E_UNKNOWN;
     if (uuid_eq(&c->peer, &l->conf.self))
         return cluster_local_send(l, c, NULL);
     int r = pick(l, c, &conn);

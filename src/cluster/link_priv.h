@@ -174,6 +174,9 @@ struct cluster_link {
 struct cluster_link *cluster_link_new(const struct link_conf *c) must_use;
 struct cluster_link *cluster_link_free(struct cluster_link *l);
 
+/* Ends all connections and calls; no handler is called again. */
+void cluster_link_stop(struct cluster_link *l);
+
 /* All links of this node, by loop; before any of them is used.  The array outlives them. */
 void cluster_link_siblings(struct cluster_link *l, struct cluster_link **all);
 

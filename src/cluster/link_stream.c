@@ -94,7 +94,8 @@ struct cluster_stream *cluster_stream_open(struct cluster_link *l, const struct 
 {
     struct link_peer p;
     *out_outcome = CLUSTER_LINK_E_UNKNOWN;
-    if (uuid_eq(&c->peer, &l->conf.self) || !l->conf.find(l->conf.arg, &c->peer, &p))
+    if (l->is_closing || uuid_eq(&c->peer, &l->conf.self) ||
+        !l->conf.find(l->conf.arg, &c->peer, &p))
         return NULL;
     uint32_t shard = c->shard == CLUSTER_SHARD_ANY ? l->conf.index : c->shard;
     uint32_t loop = p.loops == 0 ? 0 : shard % p.loops;

@@ -223,6 +223,12 @@ void node_cluster_leave(struct node *n, void (*done)(void *arg), void *arg)
         done(arg);
 }
 
+void node_cluster_stop(struct node *n)
+{
+    if (n->cluster != NULL)
+        cluster_stop(n->cluster);
+}
+
 void node_cluster_free(struct node *n)
 {
     n->cluster = cluster_free(n->cluster);

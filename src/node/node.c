@@ -59,8 +59,8 @@ static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
         .epoch = n->epoch,
         .loop = n->loop,
         .loop_count = n->loop_count,
-        .worker = n->worker,
         .seat = n->seat,
+        .worker = n->worker,
         .seed = net_random_u64(),
         .log = n->log,
         .memory_max = (uint64_t)c->memory_max,
@@ -125,6 +125,7 @@ struct node *node_free(struct node *n)
     if (n->loop_count)
         net_timer_del(n->loop[0], &n->status);
     node_admin_close(n);
+    node_cluster_stop(n);
     n->kv = kv_free(n->kv); /* what is under way ends, and tells the broker */
     broker_free(n->broker);
     stores_free(n->stores);

@@ -56,6 +56,8 @@ must_use int node_cluster_open(struct node *n, char error[NODE_ERROR_MAX]);
 void node_cluster_ready(struct node *n); /* we serve */
 void node_cluster_drain(struct node *n); /* no new work, please */
 void node_cluster_leave(struct node *n, void (*done)(void *arg), void *arg);
+/* The loops have stopped: nothing comes from other nodes any more. */
+void node_cluster_stop(struct node *n);
 void node_cluster_free(struct node *n);
 
 /* admin.c: the admin API; after the listeners. */
