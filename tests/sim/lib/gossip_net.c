@@ -253,12 +253,32 @@ static int node_of(const struct gossip_net *n, const struct uuid *u)
     return -1;
 }
 
+/* Invariant 1 of the machine, watched from outside: (epoch, incarnation, state) only grows. */
+static void check_belief(struct gossip_net *n, unsigned i, unsigned who)
+{
+    struct net_belief *b = &n->belief[i][who];
+    const struct gossip_member *m =
+        n->node[i].g != NULL ? gossip_member_find(n->node[i].g, &n->node[who].uuid) : NULL;
+    if (m == NULL || i == who)
+        return;
+    struct net_belief now = {m->epoch, m->inc, m->state, n->node[i].life};
+    bool is_back = b->life == now.life &&
+                   (now.epoch < b->epoch ||
+                    (now.epoch == b->epoch &&
+                     (now.inc < b->inc || (now.inc == b->inc && now.state < b->state))));
+    if (is_back)
+        world_fail(n->w, "node %u goes back on node %u: inc %u state %u, was inc %u state %u", i,
+                   who, (unsigned)now.inc, now.state, (unsigned)b->inc, b->state);
+    *b = now;
+}
+
 static void note(struct gossip_net *n, unsigned i, const struct gossip_effect *e)
 {
     struct net_node *x = &n->node[i];
     int who = node_of(n, &e->uuid);
     if (who < 0)
         return;
+    check_belief(n, i, (unsigned)who);
     if (n->w->is_loud || e->kind == GOSSIP_OUT_DEAD)
         world_trace(n->w, "%u: %d %s", i, who,
                     e->kind == GOSSIP_OUT_DEAD      ? "dead"

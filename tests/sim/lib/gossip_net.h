@@ -28,7 +28,15 @@ struct net_stream_end {
     uint64_t id; /* as that machine calls it */
 };
 
+/* The most that one node has believed of another: it must never take a step back. */
+struct net_belief {
+    uint64_t epoch;
+    uint32_t inc;
+    unsigned state, life;
+};
+
 struct gossip_net {
+    struct net_belief belief[NET_NODES_MAX][NET_NODES_MAX];
     struct world *w;
     struct net_node node[NET_NODES_MAX];
     unsigned count;
