@@ -10,18 +10,13 @@ struct net_resolve; /* one query */
 
 /* status: 0 and count >= 1; or -ENOENT (no such name), -EAGAIN (the servers fail), -ETIMEDOUT,
  * -ECANCELED.  The array is valid during the call; the query is freed after it.  Never called from
- * within net_resolve_host or net_resolve_srv. */
+ * within net_resolve_host. */
 typedef void net_resolve_fn(void *arg, int status, const struct net_address *address, size_t count);
 
 /* A and AAAA of host, through /etc/hosts and the system's resolver; the port is set in each
  * address.  A numeric host is answered too.  At most timeout_usec (0: 5 s). */
 struct net_resolve *net_resolve_host(struct net_loop *l, struct str host, uint16_t port,
                                      usec_t timeout_usec, net_resolve_fn *fn, void *arg);
-
-/* SRV of name ("_bilrost._tcp.example"), then the addresses of its targets, each with its port,
- * best priority first. */
-struct net_resolve *net_resolve_srv(struct net_loop *l, struct str name, usec_t timeout_usec,
-                                    net_resolve_fn *fn, void *arg);
 
 /* No call any more. */
 void net_resolve_cancel(struct net_resolve *r);

@@ -98,7 +98,8 @@ size_t net_stream_out_len(const struct net_stream *s);
 /* Above the high water mark: stop producing until drained(). */
 bool net_stream_is_high(const struct net_stream *s);
 
-/* Writes now instead of at the end of the turn. */
+/* Writes now instead of at the end of the turn.  What net_stream_out gave before is no longer
+ * valid. */
 void net_stream_flush(struct net_stream *s);
 
 /* Counted, so that several reasons may pause at once; input stays in the kernel and slows the peer.
