@@ -131,11 +131,9 @@ static void fetch_done(struct net_worker_job *job)
     struct fetch_job *f = container_of(job, struct fetch_job, job);
     struct kv_replica *r = f->replica;
     r->pins--;
-    if (job->is_cancelled)
-        f->result = -ECANCELED;
     if (r->is_closed)
         kv_replica_reap(r);
-    else
+    else if (!job->is_cancelled) /* else the pool ends: nothing more can be read */
         fetch_give(f);
     buf_deinit(&f->bytes);
     mem_free(f);
