@@ -48,6 +48,7 @@ struct engine_view {
 };
 
 struct engine_state {
+    char *dir; /* conf.dir is this copy: the thread looks at it for life */
     struct engine_state_conf conf;
     struct engine_table *table;
     pthread_t thread;
@@ -518,6 +519,7 @@ static void state_free(struct engine_state *s)
     pthread_mutex_destroy(&s->mutex);
     pthread_cond_destroy(&s->cond);
     mem_free(s->done);
+    mem_free(s->dir);
     mem_free(s);
 }
 
@@ -526,6 +528,8 @@ int engine_state_open(const struct engine_state_conf *conf, struct engine_state 
     must(!conf->is_inline || conf->dir == NULL);
     struct engine_state *s = mem_new(sizeof *s);
     s->conf = *conf;
+    if (conf->dir != NULL)
+        s->conf.dir = s->dir = mem_dup(conf->dir, strlen(conf->dir));
     conf_defaults(&s->conf);
     s->last = &s->first;
     s->has_drops = true;
