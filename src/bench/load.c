@@ -14,8 +14,9 @@
 #include "bench/payload.h"
 #include "net/clock.h"
 
-#define CONNECT_USEC_MAX (60 * USEC_SEC) /* a part whose clients are not ready by then has failed */
-#define TICK_USEC (1 * USEC_MSEC) /* matters for --rate: how fine the load is spread */
+#define CONNECT_USEC_MAX (60 * USEC_SEC) /* a part whose clients are not ready by then has failed  \
+                                          */
+#define TICK_USEC (1 * USEC_MSEC)        /* matters for --rate: how fine the load is spread */
 
 /* ---- who talks to whom ----------------------------------------------------------------------- */
 
@@ -156,7 +157,8 @@ static void pump(void *arg)
 
 static void publish_at_rate(struct bench_load *l, usec_t now)
 {
-    uint64_t due = (now - l->run_began) * l->conf->rate / USEC_SEC;
+    uint64_t due = usec_until(l->run_began, now) * l->conf->rate /
+                   USEC_SEC; /* the turn may have begun before */
     for (; l->rate_given < due; l->rate_given++) {
         struct bench_client *p = &l->publisher[l->rate_next];
         l->rate_next = (l->rate_next + 1) % l->conf->publishers;
