@@ -118,6 +118,14 @@ int node_new(const struct node_conf_run *run, char out_error[NODE_ERROR_MAX],
     return 0;
 }
 
+/* The loops do not run any more: the mails between them are received here. */
+static void loops_settle(struct node *n)
+{
+    for (unsigned round = 0; round < 4; round++)
+        for (unsigned i = 0; i < n->loop_count; i++)
+            net_loop_turn(n->loop[i], 0);
+}
+
 struct node *node_free(struct node *n)
 {
     if (!n)
@@ -128,6 +136,7 @@ struct node *node_free(struct node *n)
     node_cluster_stop(n);
     n->kv = kv_free(n->kv); /* what is under way ends, and tells the broker */
     broker_free(n->broker);
+    loops_settle(n); /* what the broker said last to the stores arrives */
     stores_free(n->stores);
     net_worker_free(n->worker);
     /* What came back from the threads is received, so that nothing is left behind. */

@@ -97,6 +97,8 @@ static void turn(void)
 
 static void teardown(void)
 {
+    for (unsigned i = 0; i < 4; i++)
+        turn(); /* what loops said to each other arrives */
     stores = stores_free(stores);
     for (unsigned i = 0; i < 4; i++)
         turn(); /* what the index unlinked is freed */
