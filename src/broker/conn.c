@@ -123,6 +123,8 @@ static void detached(void *arg, enum stores_outcome outcome)
 
 static void conn_detach(struct broker_conn *c, const struct session_end *end)
 {
+    if (c->is_attaching)
+        return; /* the answer finds that we are gone */
     if (c->is_attached) {
         struct stores_session s = {c->tenant->name, session_client_id(c->session),
                                    c->inflow->incarnation, c->inflow->mod};

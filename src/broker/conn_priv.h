@@ -52,6 +52,7 @@ struct broker_conn {
     uint32_t sub_count;
     bool is_open;     /* CONNACK 0 was sent and the end not yet reached */
     bool is_claimed;  /* the session dict knows us */
+    bool is_attaching; /* the inbox has been asked: whoever gets its answer gives up what an ended connection holds */
     bool is_attached; /* the inbox knows us */
     bool is_waiting;  /* reading is paused until the session mind is ready */
     bool is_slowed;   /* reading is paused for a slow receiver */

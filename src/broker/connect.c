@@ -158,10 +158,11 @@ static void attached_event(struct broker_conn *c, const struct stores_attached *
 static void connect_attached(void *arg, const struct stores_attached *a)
 {
     struct broker_conn *c = arg;
+    c->is_attaching = false;
     if (a->outcome != STORES_OK) {
         if (!is_gone(c))
             refuse_store(c, a->outcome);
-        else if (c->is_claimed)
+        else
             release(c);
         broker_conn_done(c);
         return;
@@ -193,6 +194,7 @@ static void connect_attached(void *arg, const struct stores_attached *a)
 static void connect_cleaned(void *arg, enum stores_outcome outcome)
 {
     struct broker_conn *c = arg;
+    c->is_attaching = false;
     if (is_gone(c)) {
         release(c);
     } else if (outcome != STORES_OK && outcome != STORES_E_NO_SESSION) {
@@ -228,6 +230,7 @@ static void connect_claimed(void *arg, enum stores_outcome outcome)
     const struct session_attach *a = &c->ask->attach;
     const struct session_settings *s = &c->settings->value;
     if (!a->is_persistent && !a->will) {
+        c->is_attaching = true;
         stores_delete(c->loop->stores, c->tenant->name, a->client_id, connect_cleaned, c);
         return;
     }
@@ -244,6 +247,7 @@ static void connect_claimed(void *arg, enum stores_outcome outcome)
         .will = a->will,
         .will_delay_sec = a->will_delay_sec,
     };
+    c->is_attaching = true;
     stores_attach(c->loop->stores, &at, connect_attached, c);
 }
 

@@ -1,6 +1,7 @@
 """Persistent sessions: what waits for a client, and what it finds when it comes back.  SPDX-License-Identifier: Apache-2.0"""
 import random
 import struct
+import time
 
 from mqtt import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Client
 from basic_cases import topic
@@ -173,3 +174,21 @@ def test_shared_with_a_persistent_member(w):
         p.publish(t, str(i), 1)
     for i in range(5):
         assert c.message() == (t, str(i))
+
+
+def test_a_client_that_is_taken_over_while_it_attaches(w):
+    """The inbox answers an attach after the disk has it; a takeover before that must not cost anything twice."""
+    n = w.node(data=True).start()
+    cids, clients = [name() for _ in range(4)], []
+    for i in range(120):
+        clients.append(Client(n.port, 5))
+        clients[-1].connect(cids[i % 4], clean=i % 3 == 0, p=[(0x11, 3600)], ok=False)
+        if i % 4 == 3:
+            time.sleep(random.random() / 200)
+    for c in clients:
+        c.drop()
+    for cid in cids:
+        c = Client(n.port, 5)
+        c.connect(cid, clean=False, p=[(0x11, 3600)])
+        c.disconnect()
+    assert n.process.poll() is None
