@@ -1,8 +1,8 @@
 /* The broker of one node: puts the parts together.  SPDX-License-Identifier: Apache-2.0
  *
- * Invariants: 1 tenants are only added while the node runs, never freed;  2 what all loops must hear
- * (settings, access
- * rules, drain) goes to each by mail and is theirs from then on.  It decides nothing about a message. */
+ * Invariants: 1 tenants are only added while the node runs, never freed;  2 what all loops must
+ * hear (settings, access rules, drain) goes to each by mail and is theirs from then on.  It decides
+ * nothing about a message. */
 #include "broker/broker.h"
 
 #include <errno.h>
@@ -128,6 +128,12 @@ static void loop_slow(void *arg, usec_t now)
     broker_conn_slow_check(arg);
 }
 
+static void loop_held(void *arg, usec_t now)
+{
+    (void)now;
+    broker_publish_held(arg);
+}
+
 static void loop_init(struct broker *b, unsigned i)
 {
     struct broker_loop *l = &b->loop[i];
@@ -140,6 +146,8 @@ static void loop_init(struct broker *b, unsigned i)
     list_init(&l->dirty);
     net_defer_init(&l->turn_end, loop_turn_end, l);
     net_timer_init(&l->slow_timer, loop_slow, l);
+    list_init(&l->held);
+    net_timer_init(&l->held_timer, loop_held, l);
     budget_init(&l->budget, &b->memory, UINT64_MAX);
     l->deliver_out.bytes_max = b->out_bytes_max;
     broker_targets_init(l);
@@ -150,6 +158,8 @@ static void loop_deinit(struct broker_loop *l)
 {
     while (!list_empty(&l->conns))
         broker_conn_drop(container_of(l->conns.next, struct broker_conn, link));
+    broker_publish_held_drop(l);
+    net_timer_del(l->net, &l->held_timer);
     net_timer_del(l->net, &l->slow_timer);
     net_defer_del(&l->turn_end);
     broker_targets_deinit(l);

@@ -1,8 +1,7 @@
 /* What one loop owns of the broker, and what all loops share.  SPDX-License-Identifier: Apache-2.0
  *
- * struct broker_loop belongs to its loop's thread, whole.  struct broker is written before the loops
- * run; what changes
- * later is atomic or belongs to loop 0. */
+ * struct broker_loop belongs to its loop's thread, whole.  struct broker is written before the
+ * loops run; what changes later is atomic or belongs to loop 0. */
 #pragma once
 
 #include <stdatomic.h>
@@ -56,6 +55,8 @@ struct broker_loop {
     uint64_t *seen;     /* [BROKER_SEEN_MAX]: QoS 2 exchanges delivered to live sessions here */
     uint64_t slow_from; /* the last publisher of another loop told to wait, and when */
     usec_t slow_at;
+    struct list held; /* publishes that wait for the index (publish.c) */
+    struct net_timer held_timer;
     struct net_timer second; /* ticks once a second: rates, overload, stalls */
     struct budget budget;    /* parent: the process */
     bool is_draining;

@@ -4,15 +4,18 @@
  *   publish_admit   may he?
  *   publish_receive QoS 2 of a persistent session: the inbox remembers its packet identifier first
  *   publish_retain  a leg, if asked for
- *   publish_match   who wants it
- *   publish_fan     this loop, other loops, other nodes, inboxes: a leg for each that must be waited for
- *   publish_leg     the only join: one less, the worst reason kept
- *   publish_end     the acknowledgement
+ *   publish_match   who wants it; QoS 1 and 2 wait in publish_hold while this node's index may be
+ * behind publish_fan     this loop, other loops, other nodes, inboxes: a leg for each that must be
+ * waited for publish_leg     the only join: one less, the worst reason kept publish_end     the
+ * acknowledgement
  *
- * Without a leg everything happens on the stack and in this turn: no allocation, no copy but into output buffers.
+ * Without a leg everything happens on the stack and in this turn: no allocation, no copy but into
+ * output buffers.
  *
- * Invariants: 1 the publisher is told exactly once, and not before every leg has ended;  2 the message reaches the
- * legs in the order in which its publisher sent it. */
+ * Invariants: 1 the publisher is told exactly once, and not before every leg has ended;  2 the
+ * message reaches the legs in the order in which its publisher sent it;  3 QoS 1 and 2: what was
+ * matched by an index that may lack a subscription is not acknowledged, unless the cluster has been
+ * out of reach for HOLD_USEC. */
 #include "broker/publish_priv.h"
 
 #include "base/hash.h"
@@ -20,6 +23,11 @@
 #include "broker/deliver_priv.h"
 #include "broker/peer_priv.h"
 #include "broker/share_priv.h"
+
+#define HOLD_USEC                                                                                  \
+    (3 * USEC_SEC) /* matters: an election is over by then; a cluster without a quorum goes on     \
+                      serving clean sessions with what the index had */
+#define LOOK_USEC (5 * USEC_MSEC) /* how soon a held publish sees that the index has caught up */
 
 /* Legs that have not ended. */
 struct join {
@@ -45,6 +53,7 @@ struct publish {
     const struct broker_publish_done *done;
     struct join *join;
     size_t receivers;
+    bool is_held; /* the rest of the road comes later */
     uint8_t reason;
 };
 
@@ -85,7 +94,7 @@ static void publish_leg(struct join *j, uint8_t reason)
 
 static int publish_end(struct publish *p, uint8_t *out_reason)
 {
-    if (p->receivers == 0 && p->reason == 0)
+    if (p->receivers == 0 && p->reason == 0 && !p->is_held)
         p->reason = CODEC_MQTT_RC_NO_MATCHING_SUBSCRIBERS;
     if (!p->join) {
         *out_reason = p->reason;
@@ -123,7 +132,8 @@ static void insert_done(void *arg, const struct stores_inserted *r)
     publish_leg(j, broker_conn_reason_of(r->outcome));
 }
 
-/* Subscriptions of one session in a row become one receiver with the largest QoS and all identifiers. */
+/* Subscriptions of one session in a row become one receiver with the largest QoS and all
+ * identifiers. */
 static size_t receivers_make(struct arena *a, const struct dist_receiver *const *in, size_t count,
                              uint8_t qos, struct stores_receiver *out)
 {
@@ -286,9 +296,93 @@ static void publish_fan(struct publish *p, const struct broker_targets *t)
     broker_deliver_local(p->loop, t, p->msg, p->conn, p->from_cookie);
 }
 
+/* ---- an index that may be behind ---- */
+
+/* A publish that waits for the index of this node to be whole and current. */
+struct held {
+    struct list link; /* of loop.held: in the order they came */
+    usec_t until;
+    struct join *join;
+    struct codec_msg *msg;
+    uint64_t from_cookie, floor;
+};
+
+static void publish_hold(struct publish *p)
+{
+    struct broker_loop *l = p->loop;
+    struct held *h = mem_new(sizeof(*h));
+    p->is_held = true;
+    h->join = publish_leg_begin(p);
+    h->msg = codec_msg_dup(p->msg);
+    h->from_cookie = p->from_cookie;
+    h->floor = p->floor;
+    h->until = usec_add(broker_loop_now(l), HOLD_USEC);
+    if (list_empty(&l->held)) {
+        log_line(l->broker->conf.log, LOG_LEVEL_NOTICE, "broker.publish.held",
+                 "publishes wait: this node's subscriptions may be behind the cluster's");
+        net_timer_set(l->net, &l->held_timer, usec_add(broker_loop_now(l), LOOK_USEC));
+    }
+    list_push_back(&l->held, &h->link);
+}
+
+/* What it waits for came, or will not come soon. */
+static void publish_resume(struct broker_loop *l, struct held *h, enum stores_index_state index)
+{
+    struct join *j = h->join;
+    struct publish p = {.loop = l,
+                        .tenant = j->tenant,
+                        .conn = j->conn,
+                        .token = j->token,
+                        .from_cookie = h->from_cookie,
+                        .floor = h->floor,
+                        .msg = h->msg,
+                        .join = j};
+    if (index == STORES_INDEX_PART) {
+        publish_leg(j, CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR);
+    } else {
+        publish_fan(&p, broker_targets_get(l, p.tenant, p.msg->topic));
+        uint8_t ignored;
+        (void)!publish_end(&p, &ignored);
+    }
+    codec_msg_unref(h->msg);
+    mem_free(h);
+}
+
+void broker_publish_held(struct broker_loop *l)
+{
+    enum stores_index_state index = stores_index_state_get(l->stores);
+    usec_t now = broker_loop_now(l);
+    while (!list_empty(&l->held)) {
+        struct held *h = container_of(l->held.next, struct held, link);
+        if (index != STORES_INDEX_CURRENT && now < h->until)
+            break;
+        list_del(&h->link);
+        publish_resume(l, h, index);
+    }
+    if (!list_empty(&l->held))
+        net_timer_set(l->net, &l->held_timer, usec_add(now, LOOK_USEC));
+}
+
+void broker_publish_held_drop(struct broker_loop *l)
+{
+    for (struct list *x; (x = list_pop_front(&l->held));) {
+        struct held *h = container_of(x, struct held, link);
+        codec_msg_unref(h->msg);
+        mem_free(h->join);
+        mem_free(h);
+    }
+}
+
+/* The index is looked at before its state is: had it been incomplete, the state says so. */
 static void publish_match(struct publish *p)
 {
-    publish_fan(p, broker_targets_get(p->loop, p->tenant, p->msg->topic));
+    const struct broker_targets *t = broker_targets_get(p->loop, p->tenant, p->msg->topic);
+    if (p->msg->qos > 0 &&
+        unlikely(!list_empty(&p->loop->held) ||
+                 stores_index_state_get(p->loop->stores) != STORES_INDEX_CURRENT))
+        publish_hold(p);
+    else
+        publish_fan(p, t);
 }
 
 static void received(void *arg, const struct stores_exchange *x)

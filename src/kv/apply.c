@@ -14,7 +14,8 @@
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
-/* Our own entry at this place, or NULL; what stood there or before and was overwritten is answered. */
+/* Our own entry at this place, or NULL; what stood there or before and was overwritten is answered.
+ */
 static struct kv_entry *take_own(struct kv_replica *r, uint64_t index, uint64_t term)
 {
     while (!list_empty(&r->entries)) {
@@ -318,7 +319,8 @@ void kv_apply_asks_send(struct kv_replica *r)
 
 void kv_apply_reads(struct kv_replica *r, const struct raft_out *out)
 {
-    for (size_t i = 0; i < out->read_count; i++)
+    for (size_t i = 0; i < out->read_count; i++) {
+        kv_fresh_read(r, &out->read[i]);
         list_each(&r->asks, x)
         {
             struct kv_ask *a = container_of(x, struct kv_ask, link);
@@ -331,6 +333,7 @@ void kv_apply_reads(struct kv_replica *r, const struct raft_out *out)
             list_del(&a->link);
             refuse_ask(r, a, KV_WIRE_NOT_LEADER);
         }
+    }
 }
 
 void kv_apply_asks_ready(struct kv_replica *r)

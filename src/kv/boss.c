@@ -126,23 +126,17 @@ static void mark(struct kv_client *c, usec_t now)
 
 /* ---- once a second --------------------------------------------------------------------------- */
 
+static bool is_led(const struct kv_route *r)
+{
+    return !uuid_is_zero(&r->leader);
+}
+
 /* Every store has a chain without gaps, and each range of it a leader. */
 static bool is_all_led(struct kv_loop *l)
 {
-    for (unsigned i = 0; i < l->kv->store_count; i++) {
-        const struct kv_client *c = &l->kv->store[i]->client[l->index];
-        struct str next = STR("");
-        bool is_open = false;
-        for (size_t k = 0; k < c->chain_count; k++) {
-            const struct kv_route *r = c->chain[k];
-            if (!str_eq(r->bounds.start, next) || uuid_is_zero(&r->leader))
-                return false;
-            next = r->bounds.end;
-            is_open = r->bounds.is_open;
-        }
-        if (!is_open)
+    for (unsigned i = 0; i < l->kv->store_count; i++)
+        if (!kv_router_is_whole(&l->kv->store[i]->client[l->index], is_led))
             return false;
-    }
     return true;
 }
 

@@ -21,6 +21,7 @@ void kv_client_init(struct kv_client *c, struct kv_store *s, struct kv_loop *l)
     c->store = s;
     c->loop = l;
     net_timer_init(&c->tick, on_tick, c);
+    kv_fresh_init(c);
 }
 
 static void arm(struct kv_client *c, usec_t wait)

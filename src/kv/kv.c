@@ -185,6 +185,8 @@ int kv_start(struct kv *kv)
         kv_ship_serve(l);
         kv_landscape_init(l);
         kv_boss_init(l);
+        for (unsigned k = 0; k < kv->store_count; k++)
+            kv_fresh_start(&kv->store[k]->client[i]);
         list_each(&l->replicas, x)
             kv_router_tell(container_of(x, struct kv_replica, link), false, NULL, NULL);
     }
@@ -204,6 +206,8 @@ bool kv_disk_step(struct kv *kv)
 static void stop_loop(struct kv_loop *l)
 {
     kv_boss_deinit(l);
+    for (unsigned k = 0; k < l->kv->store_count; k++)
+        kv_fresh_stop(&l->kv->store[k]->client[l->index]);
     kv_landscape_deinit(l);
     if (l->link) {
         cluster_link_serve(l->link, CLUSTER_SERVICE_RAFT, NULL, NULL);

@@ -34,8 +34,9 @@
 #define KV_STORE_MAX 16
 #define KV_LOOP_MAX 64
 #define KV_STORE_NAME_MAX 31
-/* Entries a range has in its log and not applied before it gathers on instead of making another.  Under load this is
- * what makes batches: two keep the disk and the network busy at the same time. */
+/* Entries a range has in its log and not applied before it gathers on instead of making another.
+ * Under load this is what makes batches: two keep the disk and the network busy at the same time.
+ */
 #define KV_ENTRY_FLIGHT_MAX 2
 #define KV_APPLY_BATCH_BYTES (1u << 20) /* rows of one engine batch, about */
 #define KV_FRAME_BYTES (1u << 20)      /* a frame to a peer that is larger leaves within the turn */
@@ -93,7 +94,8 @@ struct kv {
     struct kv_counters gone; /* of loops freed */
 };
 
-/* Completions of the disk that await their turn; the writer threads raise `tag` and post the mail. */
+/* Completions of the disk that await their turn; the writer threads raise `tag` and post the mail.
+ */
 struct kv_disk_mail {
     struct net_mail mail;
     _Atomic uint64_t tag;
@@ -277,6 +279,9 @@ struct kv_client {
     struct map tombstone; /* range tag -> largest replica id that was destroyed here */
     usec_t sync_at;       /* next durable mark */
     bool is_syncing;
+
+    struct net_timer fresh_tick;
+    _Atomic uint64_t fresh_at; /* kv_fresh_since of this loop; UINT64_MAX: no replica here */
 };
 
 /* ---- replicas ------------------------------------------------------------------------------- */
@@ -325,6 +330,8 @@ struct kv_replica {
     struct list asks;     /* linear reads: waiting for raft, or for applied */
     struct list asks_new; /* of this turn */
     uint64_t read_ctx;
+    uint64_t fresh_ctx, fresh_index; /* the question under way (fresh.c) and its answer; 0: none */
+    usec_t fresh_asked, fresh_at;
 
     struct net_timer tick; /* the machine's */
     uint64_t persisted;    /* raft seq durable, to be stepped */
@@ -487,6 +494,8 @@ struct kv_route_news { /* what became known; is_gone: the local replica ended */
     bool is_local, is_gone, is_ready;
     void *machine;
 };
+/* The chain has no gap, and every route of it is good. */
+bool kv_router_is_whole(const struct kv_client *c, bool (*is_good)(const struct kv_route *r));
 void kv_router_learn(struct kv_client *c, const struct kv_route_news *n);
 void kv_router_hint(struct kv_client *c, uint64_t tag, const struct uuid *leader, uint64_t term);
 void kv_router_avoid(struct kv_client *c, uint64_t tag, const struct uuid *leader);
@@ -529,6 +538,14 @@ void kv_landscape_describe(const struct kv_replica *r, struct range_descriptor *
 /* boss.c */
 void kv_boss_init(struct kv_loop *l);
 void kv_boss_deinit(struct kv_loop *l);
+
+/* fresh.c */
+void kv_fresh_init(struct kv_client *c);
+void kv_fresh_start(struct kv_client *c);
+void kv_fresh_stop(struct kv_client *c);
+void kv_fresh_read(struct kv_replica *r, const struct raft_read_done *read);
+void kv_fresh_applied(struct kv_replica *r);
+void kv_fresh_end(struct kv_replica *r); /* its machine is not complete from now on */
 
 /* command.c */
 void kv_command_run(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a);

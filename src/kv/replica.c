@@ -195,6 +195,8 @@ void kv_replica_ready(struct kv_replica *r, bool is_ready)
         return;
     r->is_ready = is_ready;
     r->is_routed_dirty = true;
+    if (!is_ready)
+        kv_fresh_end(r);
     const struct kv_host *h = &r->home->store->conf.host;
     struct kv_range_view v;
     kv_replica_view(r, &v);
@@ -312,6 +314,7 @@ void kv_replica_step(struct kv_replica *r, struct raft_event *ev)
         kv_loop_wake(r->loop);
     }
     kv_apply_asks_ready(r);
+    kv_fresh_applied(r);
 }
 
 static void on_timer(void *arg, usec_t now)
@@ -560,7 +563,8 @@ struct kv_replica *kv_replica_new(struct kv_client *home, const struct kv_birth 
     return r;
 }
 
-/* Its calls end, its host and the routers are told; freed at the end of the turn, when nobody holds it. */
+/* Its calls end, its host and the routers are told; freed at the end of the turn, when nobody holds
+ * it. */
 void kv_replica_close(struct kv_replica *r, bool is_wiped)
 {
     struct kv_loop *l = r->loop;

@@ -1,4 +1,5 @@
-/* Which range owns a key, and who leads it, as one loop knows it.  SPDX-License-Identifier: Apache-2.0
+/* Which range owns a key, and who leads it, as one loop knows it.  SPDX-License-Identifier:
+ * Apache-2.0
  *
  * 1. One route per range; its bounds are those of the highest boundary version heard of, its leader
  *    that of the highest
@@ -43,6 +44,20 @@ struct kv_route *kv_router_find(struct kv_client *c, struct str key)
     if (at == 0 || !range_bounds_has(&c->chain[at - 1]->bounds, key))
         return NULL;
     return c->chain[at - 1];
+}
+
+bool kv_router_is_whole(const struct kv_client *c, bool (*is_good)(const struct kv_route *r))
+{
+    struct str next = STR("");
+    bool is_open = false;
+    for (size_t i = 0; i < c->chain_count; i++) {
+        const struct kv_route *r = c->chain[i];
+        if (!str_eq(r->bounds.start, next) || !is_good(r))
+            return false;
+        next = r->bounds.end;
+        is_open = r->bounds.is_open;
+    }
+    return is_open;
 }
 
 static int by_strength(const void *a, const void *b)

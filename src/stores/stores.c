@@ -9,6 +9,9 @@
 #include "retain/retain.h"
 #include "stores/stores_priv.h"
 
+#define CURRENT_USEC                                                                               \
+    (500 * USEC_MSEC) /* matters: how old an index may be that a publish is acknowledged by; the   \
+                         leaders are asked ten times as often */
 #define TIMEOUT_USEC (5 * USEC_SEC) /* of one operation */
 
 uint64_t stores_hlc(struct stores_client *c)
@@ -172,7 +175,8 @@ static int tables_open(struct stores *s)
                                .machine_conf = &s->dist,
                                .host = {.arg = s, .leader = dist_leader, .ready = dist_ready},
                                .voter_count = c->dist_voter_count,
-                               .learner_count = -1},
+                               .learner_count = -1,
+                               .is_fresh_kept = true},
         [STORES_TABLE_INBOX] = {.name = "inbox.store",
                                 .ops = inbox_machine(),
                                 .host = {.arg = s,
@@ -248,6 +252,18 @@ struct stores_client *stores_client_get(struct stores *s, unsigned loop)
 {
     must(loop < s->conf.loop_count);
     return &s->client[loop];
+}
+
+enum stores_index_state stores_index_state_get(const struct stores_client *c)
+{
+    const struct kv_store *dist = c->stores->store[STORES_TABLE_DIST];
+    if (dist == NULL)
+        return STORES_INDEX_CURRENT; /* in this process */
+    usec_t since = kv_fresh_since(dist);
+    if (since == 0)
+        return STORES_INDEX_PART;
+    return usec_until(since, net_loop_now(c->net)) <= CURRENT_USEC ? STORES_INDEX_CURRENT
+                                                                   : STORES_INDEX_BEHIND;
 }
 
 struct dist_index *stores_index(struct stores *s)

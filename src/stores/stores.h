@@ -132,6 +132,16 @@ void stores_dict_find(struct stores_client *c, struct str tenant, struct str cli
  * node. */
 struct dist_index *stores_index(struct stores *s);
 
+enum stores_index_state {
+    STORES_INDEX_CURRENT, /* it has every route that was put before half a second ago, at the least
+                           */
+    STORES_INDEX_BEHIND,  /* it was complete once; since then nobody could be asked what is new */
+    STORES_INDEX_PART,    /* ranges of the table are missing here: still loading, or never seen */
+};
+/* May a match be relied on?  Ask after matching: an index that was being replaced meanwhile is then
+ * seen. */
+enum stores_index_state stores_index_state_get(const struct stores_client *c);
+
 /* A route to live sessions of this node: with group empty, one per filter however many sessions
  * (the hub fans out); else one per member, named by its cookie (16 lower-case hexadecimal
  * digits, as dist's client). */
