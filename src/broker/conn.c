@@ -2,10 +2,10 @@
  *
  * Invariants: 1 session_step and its kin are called here only (deliveries apart), and their effects
  * carried out before
- * anything else happens to the connection;  2 is_open implies a stream and a cookie in loop->by_cookie;
- * 3 it is freed only without a stream and with pending == 0;  4 reading is paused exactly while
- * is_waiting or is_slowed
- * says so.  It never decides what the protocol asks for: the session mind does. */
+ * anything else happens to the connection;  2 is_open implies a stream and a cookie in
+ * loop->by_cookie; 3 it is freed only without a stream and with pending == 0;  4 reading is paused
+ * exactly while is_waiting or is_slowed says so.  It never decides what the protocol asks for: the
+ * session mind does. */
 #include "broker/conn_priv.h"
 
 #include "base/hash.h"
@@ -128,10 +128,11 @@ static void conn_detach(struct broker_conn *c, const struct session_end *end)
     if (c->is_attached) {
         struct stores_session s = {c->tenant->name, session_client_id(c->session),
                                    c->inflow->incarnation, c->inflow->mod};
+        struct stores_detach d = {end->expiry_sec, end->will != SESSION_WILL_DUE,
+                                  broker_inflow_sent(c->inflow)};
         broker_inflow_commit(c);
         broker_conn_hold(c);
-        stores_detach(c->loop->stores, &s, end->expiry_sec, end->will != SESSION_WILL_DUE, detached,
-                      c);
+        stores_detach(c->loop->stores, &s, &d, detached, c);
     } else if (c->is_claimed) {
         stores_dict_release(c->loop->stores, c->tenant->name, session_client_id(c->session),
                             c->cookie);
@@ -310,7 +311,8 @@ static void conn_routed(struct broker_conn *c, const struct routed *routed, size
     }
 }
 
-/* All effects of one call, in order; then what was routed at once is told to the mind, which may have more. */
+/* All effects of one call, in order; then what was routed at once is told to the mind, which may
+ * have more. */
 static void conn_carry(struct broker_conn *c, struct session_out *out)
 {
     size_t count = out->effect_count, routed_count = 0;

@@ -1,10 +1,11 @@
 /* The connect road.  SPDX-License-Identifier: Apache-2.0
  *
- *   connect_authenticate  who is it (broker/auth.h)                                     -> AUTHENTICATED or REFUSED
- *   connect_attach        stores_dict_claim: an older connection of the client has ended, everywhere
- *   connect_claimed       stores_attach (persistent, or with a will), or stores_delete (what an older life left)
- *   connect_attached      the mind learns what the inbox remembers                      -> ATTACHED or REFUSED
- *   connect_connected     CONNACK is written: deliveries begin
+ *   connect_authenticate  who is it (broker/auth.h)                                     ->
+ * AUTHENTICATED or REFUSED connect_attach        stores_dict_claim: an older connection of the
+ * client has ended, everywhere connect_claimed       stores_attach (persistent, or with a will), or
+ * stores_delete (what an older life left) connect_attached      the mind learns what the inbox
+ * remembers                      -> ATTACHED or REFUSED connect_connected     CONNACK is written:
+ * deliveries begin
  *
  * Invariants: 1 a claim that was granted is released exactly once, an attach that was granted is
  * detached exactly once,
@@ -155,6 +156,13 @@ static void attached_event(struct broker_conn *c, const struct stores_attached *
     broker_conn_step(c, &ev);
 }
 
+/* Below it messages may have been sent before.  After a crash nobody knows: all that a window could
+ * hold. */
+static uint64_t dup_below(const struct stores_attached *a)
+{
+    return a->sent_seq ? a->sent_seq : usec_min(a->next_seq, a->acked_seq + 1 + SESSION_WINDOW_MAX);
+}
+
 static void connect_attached(void *arg, const struct stores_attached *a)
 {
     struct broker_conn *c = arg;
@@ -170,8 +178,9 @@ static void connect_attached(void *arg, const struct stores_attached *a)
     if (is_gone(c)) { /* it broke meanwhile: as if it had connected and broken */
         struct stores_session s = {c->tenant->name, session_client_id(c->session), a->incarnation,
                                    a->mod};
-        stores_detach(c->loop->stores, &s, session_expiry_sec(c->session), false, connect_released,
-                      c);
+        struct stores_detach d = {session_expiry_sec(c->session), false,
+                                  a->is_present ? dup_below(a) : a->acked_seq + 1};
+        stores_detach(c->loop->stores, &s, &d, connect_released, c);
         return;
     }
     c->is_attached = true;
@@ -180,9 +189,8 @@ static void connect_attached(void *arg, const struct stores_attached *a)
     c->inflow->mod = a->mod;
     c->inflow->next_seq = a->acked_seq + 1;
     c->inflow->known_seq = a->next_seq;
-    /* What an earlier connection sent is not recorded: DUP says "might be" [MQTT5 3.3.1.1]. */
     if (a->is_present)
-        c->inflow->dup_seq = usec_min(a->next_seq, a->acked_seq + 1 + SESSION_WINDOW_MAX);
+        c->inflow->dup_seq = dup_below(a);
     c->inflow->qos0_next_seq = a->qos0_acked_seq + 1;
     c->inflow->qos0_known_seq = a->qos0_next_seq;
     c->inflow->qos0_acked_seq = c->inflow->qos0_committed_seq = a->qos0_acked_seq;

@@ -16,3 +16,9 @@ void broker_inflow_pump(struct broker_conn *c);
 
 /* Commits the mind's progress, unless a commit is under way. */
 void broker_inflow_commit(struct broker_conn *c);
+
+/* All that the client was sent, on this connection or before, lies below this seq. */
+static inline uint64_t broker_inflow_sent(const struct broker_inflow *f)
+{
+    return f->next_seq > f->dup_seq ? f->next_seq : f->dup_seq;
+}

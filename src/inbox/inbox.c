@@ -130,6 +130,7 @@ static void reply_attached(struct inbox_step *st, const struct inbox_session *s,
     inbox_put_u64(r, INBOX_T_NEXT, s->next);
     inbox_put_u64(r, INBOX_T_QOS0_ACKED, s->qos0_acked);
     inbox_put_u64(r, INBOX_T_QOS0_NEXT, s->qos0_next);
+    inbox_put_u64(r, INBOX_T_SENT, s->sent);
     inbox_put_u64(r, INBOX_T_HLC, st->in->hlc);
     inbox_put_u64(r, INBOX_T_FLOOR, inbox_inbound_floor(s));
     inbox_put_owner(r, old);
@@ -200,10 +201,11 @@ static void apply_attach(struct inbox_step *st, const struct inbox_fields *f)
     s->qos0_drop_oldest = (f->u[INBOX_T_FLAGS] & INBOX_FLAG_DROP_OLDEST) != 0;
     inbox_session_own(m, s, &owner);
     inbox_session_arm(m, s);
+    reply_attached(st, s, is_present, &old);
+    s->sent = 0; /* until its owner says so: it may die without a word */
     inbox_session_write(st, s);
     range_out_put(st->out, inbox_row_key(m, s, 'i'), f->s[INBOX_T_INFO]);
     write_will(st, s, f);
-    reply_attached(st, s, is_present, &old);
 }
 
 /* --- the other lives
@@ -221,6 +223,7 @@ static void apply_detach(struct inbox_step *st, const struct inbox_fields *f)
     if (!(f->u[INBOX_T_FLAGS] & INBOX_FLAG_KEEP_WILL))
         inbox_session_drop_will(st, s);
     s->expiry_sec = (uint32_t)f->u[INBOX_T_EXPIRY];
+    s->sent = f->u[INBOX_T_SENT];
     inbox_session_detach(st, s);
     inbox_reply_outcome(st, INBOX_OK);
 }

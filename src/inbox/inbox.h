@@ -115,6 +115,8 @@ struct inbox_detach {
     struct inbox_ref ref;
     uint32_t expiry_sec;
     bool keep_will; /* false: a normal DISCONNECT, the will is discarded */
+    uint64_t sent;  /* messages of QoS 1 and 2 up to, not including, this seq were sent to the
+                       client,  ever; 0: nobody knows */
 };
 void inbox_command_detach(struct buf *out, const struct inbox_detach *d);
 
@@ -191,6 +193,7 @@ struct inbox_reply {
     uint64_t next;  /* the next seq to be given: (acked, next) may hold messages to fetch */
     uint64_t qos0_acked;
     uint64_t qos0_next;
+    uint64_t sent;     /* attach: as the last detach said; 0: nobody knows */
     uint64_t exchange; /* receive */
     uint64_t floor;    /* receive, release: lowest exchange that is not released */
     uint64_t hlc;      /* attach, sub, unsub: time of the command; order of routes */

@@ -98,6 +98,7 @@ struct inbox_session {
     char *subs; /* filter by filter: varint length, filter, options, varint sub id */
     uint64_t incarnation, mod;
     uint64_t created_hlc, detached_hlc;
+    uint64_t sent; /* detached: what the client has been sent is below it; 0: nobody knows */
     uint64_t acked, next, qos0_acked, qos0_next;
     uint64_t exchange_next;
     uint64_t byte_max;
@@ -170,6 +171,7 @@ enum inbox_tag {
     INBOX_T_BYTES,
     INBOX_T_RECEIVED,
     INBOX_T_CREATED,
+    INBOX_T_SENT,
     INBOX_T_COUNT,
 };
 

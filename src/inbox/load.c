@@ -57,6 +57,7 @@ static void load_meta(struct inbox_machine *m, struct inbox_session *s,
     s->qos0_drop_oldest = (f->u[INBOX_T_FLAGS] & INBOX_FLAG_DROP_OLDEST) != 0;
     s->created_hlc = f->u[INBOX_T_CREATED];
     s->detached_hlc = f->u[INBOX_T_HLC];
+    s->sent = f->u[INBOX_T_SENT];
     if (s->holder == NULL && inbox_fields_owner(f, &owner) && !uuid_is_zero(&owner.node))
         inbox_session_own(m, s, &owner);
 }
@@ -252,10 +253,10 @@ static uint64_t hash_live(const struct inbox_live *l)
 static uint64_t hash_session(const struct inbox_session *s)
 {
     uint64_t h = hash_str(inbox_session_client(s), hash_str(inbox_session_tenant(s), STATE_SEED));
-    const uint64_t v[] = {s->incarnation, s->mod,           s->created_hlc,     s->detached_hlc,
-                          s->acked,       s->next,          s->qos0_acked,      s->qos0_next,
-                          s->byte_max,    s->exchange_next, s->expiry_sec,      s->limit,
-                          s->window,      s->sub_count,     s->qos0_drop_oldest};
+    const uint64_t v[] = {s->incarnation, s->mod,           s->created_hlc,      s->detached_hlc,
+                          s->acked,       s->next,          s->qos0_acked,       s->qos0_next,
+                          s->byte_max,    s->exchange_next, s->expiry_sec,       s->limit,
+                          s->window,      s->sub_count,     s->qos0_drop_oldest, s->sent};
     for (size_t i = 0; i < countof(v); i++)
         mix(&h, v[i]);
     if (s->holder != NULL) {

@@ -245,6 +245,7 @@ void inbox_session_write(struct inbox_step *st, const struct inbox_session *s)
     inbox_put_u64(v, INBOX_T_FLAGS, s->qos0_drop_oldest ? INBOX_FLAG_DROP_OLDEST : 0u);
     inbox_put_u64(v, INBOX_T_CREATED, s->created_hlc);
     inbox_put_u64(v, INBOX_T_HLC, s->detached_hlc);
+    inbox_put_u64(v, INBOX_T_SENT, s->sent);
     if (s->holder != NULL)
         inbox_put_owner(v, &s->holder->who);
     range_out_put(st->out, inbox_row_key(st->m, s, 'm'), buf_str(v));

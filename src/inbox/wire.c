@@ -185,6 +185,7 @@ void inbox_command_detach(struct buf *out, const struct inbox_detach *d)
     put_ref(out, &d->ref);
     inbox_put_u64(out, INBOX_T_EXPIRY, d->expiry_sec);
     inbox_put_u64(out, INBOX_T_FLAGS, d->keep_will ? INBOX_FLAG_KEEP_WILL : 0u);
+    inbox_put_u64(out, INBOX_T_SENT, d->sent);
 }
 
 void inbox_command_sub(struct buf *out, const struct inbox_ref *ref, const struct inbox_sub *s,
@@ -340,6 +341,7 @@ bool inbox_reply_decode(struct str bytes, struct inbox_reply *out)
     out->next = f.u[INBOX_T_NEXT];
     out->qos0_acked = f.u[INBOX_T_QOS0_ACKED];
     out->qos0_next = f.u[INBOX_T_QOS0_NEXT];
+    out->sent = f.u[INBOX_T_SENT];
     out->exchange = f.u[INBOX_T_EXCHANGE];
     out->floor = f.u[INBOX_T_FLOOR];
     out->hlc = f.u[INBOX_T_HLC];

@@ -299,6 +299,8 @@ static void arrived(struct net_stream *s, uint8_t *base, size_t kept, size_t n, 
     }
     if (n > 0)
         offer(s, base, kept + n, is_kept);
+    if (r < 0 && s->stage == NET_STREAM_OPEN && !s->is_blocked)
+        net_stream_write(s); /* the answer says why it is closed */
     if (r && s->stage == NET_STREAM_OPEN)
         net_stream_end(s, r < 0 ? NET_STREAM_END_ERROR : NET_STREAM_END_PEER, r < 0 ? r : 0);
     if (s->rate && s->stage == NET_STREAM_OPEN)
@@ -454,7 +456,8 @@ static void open_now(struct net_stream *s)
     if (s->extra && s->stage == NET_STREAM_OPEN && !s->extra->is_rate_paused)
         extra_free(s);
     if (s->tls && net_tls_link_has_pending(s->tls))
-        net_stream_later(s, NET_STREAM_TODO_OFFER); /* came together with the end of the handshake */
+        net_stream_later(s,
+                         NET_STREAM_TODO_OFFER); /* came together with the end of the handshake */
     net_stream_interest(s);
 }
 

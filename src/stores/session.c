@@ -174,6 +174,7 @@ static void finish_attach(struct session_op *x, enum stores_outcome outcome,
                                 .next_seq = r->next,
                                 .qos0_acked_seq = r->qos0_acked,
                                 .qos0_next_seq = r->qos0_next,
+                                .sent_seq = r->sent,
                                 .floor = r->floor};
     struct stores_mark *mark = NULL;
     struct stores_received *received = NULL;
@@ -238,8 +239,8 @@ void stores_attach(struct stores_client *c, const struct stores_attach *a, store
     stores_op_send(&x->op);
 }
 
-void stores_detach(struct stores_client *c, const struct stores_session *s, uint32_t expiry_sec,
-                   bool is_will_discarded, stores_done *done, void *arg)
+void stores_detach(struct stores_client *c, const struct stores_session *s,
+                   const struct stores_detach *d, stores_done *done, void *arg)
 {
     struct session_op *x = session_op_new(c, s->tenant, s->client, finish_done);
     x->done = done;
@@ -247,7 +248,7 @@ void stores_detach(struct stores_client *c, const struct stores_session *s, uint
     struct stores_held *h = stores_held_find(c, s->tenant, s->client);
     if (h != NULL && h->incarnation == s->incarnation && h->mod == s->mod)
         stores_held_free(c, h);
-    struct inbox_detach detach = {ref_of(s), expiry_sec, !is_will_discarded};
+    struct inbox_detach detach = {ref_of(s), d->expiry_sec, !d->is_will_discarded, d->sent_seq};
     inbox_command_detach(&x->op.bytes, &detach);
     stores_op_send(&x->op);
 }

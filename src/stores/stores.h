@@ -210,8 +210,9 @@ struct stores_attached {
     uint64_t acked_seq; /* all up to here is finished */
     uint64_t next_seq;  /* the next message will have this one; fetch what lies between */
     uint64_t qos0_acked_seq, qos0_next_seq; /* the same of the QoS 0 queue */
-    uint64_t floor;                         /* lowest exchange of its own that is not released */
-    const struct stores_mark *mark;         /* phases above acked_seq that are not QUEUED */
+    uint64_t sent_seq; /* below it the client may have been sent them before; 0: nobody knows */
+    uint64_t floor;    /* lowest exchange of its own that is not released */
+    const struct stores_mark *mark; /* phases above acked_seq that are not QUEUED */
     size_t mark_count;
     const struct stores_received *received;
     size_t received_count;
@@ -223,10 +224,14 @@ typedef void stores_attached_cb(void *arg, const struct stores_attached *a);
 void stores_attach(struct stores_client *c, const struct stores_attach *a, stores_attached_cb *cb,
                    void *arg);
 
-/* The owner leaves.  is_will_discarded: DISCONNECT 0x00.  No deliveries from now on.  E_CONFLICT,
- * E_NO_SESSION. */
-void stores_detach(struct stores_client *c, const struct stores_session *s, uint32_t expiry_sec,
-                   bool is_will_discarded, stores_done *done, void *arg);
+struct stores_detach {
+    uint32_t expiry_sec;
+    bool is_will_discarded; /* DISCONNECT 0x00 */
+    uint64_t sent_seq;      /* all that the client was sent lies below it; 0: nobody knows */
+};
+/* The owner leaves.  No deliveries from now on.  E_CONFLICT, E_NO_SESSION. */
+void stores_detach(struct stores_client *c, const struct stores_session *s,
+                   const struct stores_detach *d, stores_done *done, void *arg);
 
 struct stores_sub {
     struct codec_topic_filter filter; /* parsed; views */

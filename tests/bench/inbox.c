@@ -77,7 +77,7 @@ static struct inbox_ref make_session(struct bench *b, struct str client, bool is
     struct inbox_ref ref = {a.tenant, client, b->reply.incarnation, b->reply.mod};
     keep_rows(b);
     if (is_detached) {
-        inbox_command_detach(&b->command, &(struct inbox_detach){ref, 86400, false});
+        inbox_command_detach(&b->command, &(struct inbox_detach){ref, 86400, false, 0});
         apply(b, true);
         keep_rows(b);
     }

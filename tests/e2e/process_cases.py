@@ -128,10 +128,7 @@ def test_stop_is_0_and_says_goodbye(w):
 def test_unix_socket(w):
     n = w.node()
     path = os.path.join(n.dir, "mqtt.sock")
-    with open(n.conf) as f:
-        text = f.read().replace("listeners = ( ", 'listeners = ( { kind = "unix"; address = "%s"; auth = "anonymous"; }, ' % path)
-    with open(n.conf, "w") as f:
-        f.write(text)
+    n.edit("listeners = ( ", 'listeners = ( { kind = "unix"; address = "%s"; auth = "anonymous"; }, ' % path)
     n.start()
     with socket.socket(socket.AF_UNIX) as s:
         s.settimeout(5)
@@ -140,21 +137,21 @@ def test_unix_socket(w):
         assert s.recv(4) == b"\x20\x02\x00\x00"
 
 
+def websocket_upgrade(s):
+    s.sendall(b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+              b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+              b"Sec-WebSocket-Protocol: mqtt\r\n\r\n")
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += s.recv(1)
+    assert b"101" in head and b"Sec-WebSocket-Protocol: mqtt" in head, head
+
+
 def test_tls_and_websocket_listeners(w):
     n = w.node()
-    crt, key = os.path.join(n.dir, "s.crt"), os.path.join(n.dir, "s.key")
-    w.tool("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
-           "-out", crt, "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
-    with socket.socket() as a, socket.socket() as b:
-        a.bind(("127.0.0.1", 0))
-        b.bind(("127.0.0.1", 0))
-        tls_port, ws_port = a.getsockname()[1], b.getsockname()[1]
-    more = ('{ kind = "tls"; address = "127.0.0.1:%d"; auth = "anonymous"; certFile = "%s"; keyFile = "%s"; },'
-            '{ kind = "ws"; address = "127.0.0.1:%d"; auth = "anonymous"; }, ' % (tls_port, crt, key, ws_port))
-    with open(n.conf) as f:
-        text = f.read().replace("listeners = ( ", "listeners = ( " + more)
-    with open(n.conf, "w") as f:
-        f.write(text)
+    crt, key = n.certificate()
+    tls_port = n.listen_also("tls", 'certFile = "%s"; keyFile = "%s";' % (crt, key))
+    ws_port = n.listen_also("ws")
     n.start()
     connect = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a"
     context = ssl.create_default_context(cafile=crt)
@@ -163,12 +160,6 @@ def test_tls_and_websocket_listeners(w):
             s.sendall(connect)
             assert s.recv(4) == b"\x20\x02\x00\x00"
     with socket.create_connection(("127.0.0.1", ws_port), timeout=5) as s:
-        s.sendall(b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                  b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-                  b"Sec-WebSocket-Protocol: mqtt\r\n\r\n")
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += s.recv(1)
-        assert b"101" in head and b"Sec-WebSocket-Protocol: mqtt" in head, head
+        websocket_upgrade(s)
         s.sendall(b"\x82" + bytes([0x80 | len(connect)]) + b"\0\0\0\0" + connect)
         assert s.recv(6) == b"\x82\x04\x20\x02\x00\x00"

@@ -51,7 +51,7 @@ struct inbox_ref attach(struct world *w, const struct inbox_attach *a)
 
 uint8_t detach(struct world *w, const struct inbox_ref *ref, uint32_t expiry_sec, bool keep_will)
 {
-    inbox_command_detach(&w->command, &(struct inbox_detach){*ref, expiry_sec, keep_will});
+    inbox_command_detach(&w->command, &(struct inbox_detach){*ref, expiry_sec, keep_will, 0});
     return apply(w);
 }
 

@@ -88,8 +88,8 @@ static void put_random(struct rng *r, struct buf *out, struct model *m, struct w
         put_attach(r, out, c);
         break;
     case 2:
-        inbox_command_detach(
-            out, &(struct inbox_detach){ref, (uint32_t)rng_below(r, 100), rng_below(r, 2)});
+        inbox_command_detach(out, &(struct inbox_detach){ref, (uint32_t)rng_below(r, 100),
+                                                         rng_below(r, 2), rng_below(r, 9)});
         break;
     case 3:
         inbox_command_sub(out, &ref, &sub, 3);

@@ -307,7 +307,7 @@ START_TEST(a_session_keeps_what_it_was_sent)
     ck_assert_str_eq(heard.payload[0], "online");
     ASK(a, stores_commit(client[1], &s, 1, 0, NULL, 0, done, &a));
     ck_assert_int_eq(a.outcome, STORES_OK);
-    ASK(a, stores_detach(client[1], &s, 100, true, done, &a));
+    ASK(a, stores_detach(client[1], &s, &(struct stores_detach){100, true, 0}, done, &a));
     ck_assert_int_eq(a.outcome, STORES_OK);
     insert(&s, STR("away"), &a);
     ck_assert_uint_eq(a.inserted.stored, 1);
@@ -338,7 +338,7 @@ START_TEST(large_payloads_come_back_whole)
     char *big = mem_new(100000);
     memset(big, 'x', 100000);
     struct stores_session s = attach(1, false, &a);
-    ASK(a, stores_detach(client[1], &s, 100, true, done, &a));
+    ASK(a, stores_detach(client[1], &s, &(struct stores_detach){100, true, 0}, done, &a));
     insert(&s, str_view(big, 100000), &a);
     s = attach(2, false, &a);
     ASK(a, stores_fetch(client[1], &s, false, 1, 10, fetched, &a));
@@ -370,7 +370,7 @@ START_TEST(a_will_of_a_lost_session_fires_once)
                                .will = &will};
     ASK(a, stores_attach(client[1], &at, attached, &a));
     struct stores_session s = {T, C, a.attached.incarnation, a.attached.mod};
-    ASK(a, stores_detach(client[1], &s, 0, false, done, &a));
+    ASK(a, stores_detach(client[1], &s, &(struct stores_detach){0, false, 0}, done, &a));
     usec_t end = net_clock_now() + WAIT_USEC;
     while (heard.wills == 0 && net_clock_now() < end)
         turn();
