@@ -1,5 +1,6 @@
 # Bilrost.  `make help` is the index; the plan of the house is src/FLOORS.
-VERSION := 0.1.0
+# The version has one home: the newest entry of debian/changelog.
+VERSION := $(shell sed -n '1s/^[^(]*(\([^)]*\)).*/\1/p' debian/changelog)
 CC      ?= cc
 CXX     ?= c++
 SAN     ?=
@@ -11,10 +12,17 @@ WARN    := -Wall -Wextra -Werror -Wshadow -Wconversion -Wmissing-prototypes -Wvl
 CXXWARN := -Wall -Wextra -Werror -Wshadow
 SANFLAG := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -DBILROST_SANITIZED)
 HARDEN  := $(if $(SAN),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2) -fstack-protector-strong -fPIE
-COMMON   = $(OPT) -g -pthread -D_GNU_SOURCE -DBILROST_VERSION='"$(VERSION)"' -include src/base/banned.h $(HARDEN) $(SANFLAG) -MMD -MP
+COMMON   = $(OPT) -g -pthread -D_GNU_SOURCE -include src/base/banned.h $(HARDEN) $(SANFLAG) -MMD -MP
 override CFLAGS   += -std=c11 $(COMMON) $(WARN)
 override CXXFLAGS += -std=c++17 $(COMMON) $(CXXWARN)
 override LDFLAGS  += -pthread -pie -Wl,-z,relro,-z,now $(SANFLAG)
+
+# V=1 shows each command.
+Q := $(if $(V),,@)
+# What tells its version, and is compiled anew when that changes.
+TELLS := $(B)/main/main.o $(B)/ctl/main.o $(B)/bench/conf.o
+$(TELLS): debian/changelog
+$(TELLS): override CFLAGS += -DBILROST_VERSION='"$(VERSION)"'
 
 ROOMS := $(shell awk '/^[0-9]/{print $$2}' src/FLOORS)
 uses   = $(shell awk '/^[0-9]/&&$$2=="$(1)"{for(i=4;i<=NF;i++)print $$i}' src/FLOORS)
@@ -43,9 +51,9 @@ build/doors/$(1)/.made: src/FLOORS src $$(wildcard src/*)
 $(B)/lib$(1).a: $$(patsubst src/%.c,$(B)/%.o,$$(wildcard src/$(1)/*.c)) $$(patsubst src/%.cc,$(B)/%.oo,$$(wildcard src/$(1)/*.cc))
 	@mkdir -p $$(@D) && rm -f $$@ && ar rcs $$@ $$^
 $(B)/$(1)/%.o: src/$(1)/%.c | build/doors/$(1)/.made
-	@mkdir -p $$(@D) && $$(CC) $$(CFLAGS) -Ibuild/doors/$(1) -c $$< -o $$@
+	$$(Q)mkdir -p $$(@D) && $$(CC) $$(CFLAGS) -Ibuild/doors/$(1) -c $$< -o $$@
 $(B)/$(1)/%.oo: src/$(1)/%.cc | build/doors/$(1)/.made
-	@mkdir -p $$(@D) && $$(CXX) $$(CXXFLAGS) -Ibuild/doors/$(1) -c $$< -o $$@
+	$$(Q)mkdir -p $$(@D) && $$(CXX) $$(CXXFLAGS) -Ibuild/doors/$(1) -c $$< -o $$@
 endef
 $(foreach r,$(ROOMS),$(eval $(call room,$(r))))
 
@@ -100,7 +108,7 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 FORCE:
 
 
-.PHONY: bench-log torture install dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
+.PHONY: bench-log torture install install-daemon install-tools install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -140,22 +148,50 @@ tidy: ## clang-tidy: functions over 70 lines, 6 parameters, nesting 4
 	@scripts/check-tidy
 PREFIX  ?= /usr
 UNITDIR ?= /lib/systemd/system
+DOCDIR  ?= $(PREFIX)/share/doc/bilrost
 D        = $(DESTDIR)
-install: all ## install into DESTDIR
+UNIT    := systemd/bilrostd.service.in
+# Documents for the people who run it; the others are for those who change it.
+DOCS    := $(filter-out docs/HOUSE.md docs/STATUS.md docs/FLOW.md,$(wildcard docs/*.md docs/*.txt))
+TOOLMAN := bilrost-bench.1 bilrost-virtualcluster.1
+PUT     := install -D -m 644
+# $(call unit_text,FOR,I,ARGS,WANTED): a unit out of systemd/bilrostd.service.in
+unit_text = sed -e '1,/^\[Unit\]/{/^\#/d}' -e 's|@FOR@|$(1)|;s|@I@|$(2)|g;s|@ARGS@|$(3)|;s|@WANTED@|$(4)|' $(UNIT)
+build/systemd/bilrostd.service: $(UNIT)
+	@mkdir -p $(@D) && $(call unit_text,,,,multi-user.target) >$@
+build/systemd/bilrostd@.service: $(UNIT)
+	@mkdir -p $(@D) && $(call unit_text, %i,-%i, -c /etc/bilrost-%i/bilrostd.conf -D data_dir=%S/bilrost-%i \
+	  -D apiServerConfig.unixSocket=%t/bilrost-%i/api.sock,bilrost.target) >$@
+UNITS_BUILT := build/systemd/bilrostd.service build/systemd/bilrostd@.service
+install: install-daemon install-tools install-doc ## install into DESTDIR: daemon, tools, documents
+install-daemon: all $(UNITS_BUILT)
 	install -D -m 755 $(B)/bilrostd $(D)$(PREFIX)/sbin/bilrostd
 	install -D -m 755 $(B)/bilrostctl $(D)$(PREFIX)/bin/bilrostctl
-	install -D -m 755 $(B)/bilrost-bench $(D)$(PREFIX)/bin/bilrost-bench
+	$(if $(wildcard scripts/bilrost-setup),install -D -m 755 scripts/bilrost-setup $(D)$(PREFIX)/sbin/bilrost-setup)
+	install -D -m 755 systemd/package-hook $(D)$(PREFIX)/lib/bilrost/package-hook
 	install -D -m 640 etc/bilrostd.conf $(D)/etc/bilrost/bilrostd.conf
-	install -D -m 644 systemd/bilrostd.service $(D)$(UNITDIR)/bilrostd.service
-	install -D -m 644 systemd/bilrost.sysusers $(D)$(PREFIX)/lib/sysusers.d/bilrost.conf
-	install -D -m 644 systemd/bilrost.tmpfiles $(D)$(PREFIX)/lib/tmpfiles.d/bilrost.conf
+	$(PUT) -t $(D)$(UNITDIR) $(UNITS_BUILT) systemd/bilrost.target systemd/bilrostd.socket
+	$(PUT) systemd/bilrost.sysusers $(D)$(PREFIX)/lib/sysusers.d/bilrost.conf
+	$(PUT) systemd/bilrost.tmpfiles $(D)$(PREFIX)/lib/tmpfiles.d/bilrost.conf
+	$(foreach m,$(filter-out $(TOOLMAN:%=docs/man/%),$(wildcard docs/man/*.[1-9])),$(call put_man,$(m)))
+install-tools: all
+	install -D -m 755 $(B)/bilrost-bench $(D)$(PREFIX)/bin/bilrost-bench
+	install -D -m 755 scripts/virtualcluster $(D)$(PREFIX)/bin/bilrost-virtualcluster
+	$(foreach m,$(filter $(TOOLMAN:%=docs/man/%),$(wildcard docs/man/*.[1-9])),$(call put_man,$(m)))
+define put_man
+$(PUT) $(1) $(D)$(PREFIX)/share/man/man$(patsubst .%,%,$(suffix $(1)))/$(notdir $(1))
+
+endef
+install-doc:
+	$(PUT) -t $(D)$(DOCDIR) README.md $(DOCS)
+	$(if $(wildcard etc/examples),mkdir -p $(D)$(DOCDIR)/examples && cp -r etc/examples/. $(D)$(DOCDIR)/examples)
 dist: ## build/bilrost-VERSION.tar.gz from what is committed
 	@mkdir -p build
 	git archive --format=tar.gz --prefix=bilrost-$(VERSION)/ -o build/bilrost-$(VERSION).tar.gz HEAD
-deb: ## Debian packages into build/deb
+deb: ## Debian packages of what is committed, into build/deb
 	scripts/build-deb
-rpm: dist ## RPM packages into build/rpm
-	scripts/build-rpm $(VERSION)
+rpm: ## RPM packages of what is committed, into build/rpm
+	scripts/build-rpm
 torture: all ## three nodes, load, kills: nothing acknowledged may be lost (KILLS=10)
 	@scripts/torture $${KILLS:-10}
 bench-peers: all ## bilrostd beside the distribution's mosquitto, in one run
