@@ -1,10 +1,12 @@
 /* Calls of one loop on one store: gathered, sent, answered, repeated.  SPDX-License-Identifier: Apache-2.0
  *
  * 1. Every call ends with exactly one callback, on this loop, never inside the function that asked.
- * 2. A call is repeated only after an answer that says it was certainly not executed, and before
- *    its deadline.
- * 3. What is under way is limited by bytes and count; beyond that calls end with KV_E_FULL at once.
- * 4. Commands of one turn for one range travel as one bundle. */
+ * 2. A call is repeated before its deadline, and only after an answer that says it was certainly not
+ *    executed, or when it bears being executed twice.
+ * 3. What is repeated keeps its place: nothing is sent for a range while an older bundle waits, and
+ *    what failed waits for the answers of what was sent behind it.
+ * 4. What is under way is limited by bytes and count; beyond that calls end with KV_E_FULL at once.
+ * 5. Commands of one turn for one range travel as one bundle. */
 #include "kv/kv_priv.h"
 
 #define SPARE_MAX 32
@@ -52,6 +54,10 @@ struct kv_bundle *kv_bundle_new(struct kv_client *c)
     }
     b->client = c;
     b->deadline = USEC_NEVER;
+    b->is_recalled = false;
+    b->tag = 0;
+    if (c)
+        b->order = ++c->order_last;
     return b;
 }
 
@@ -78,6 +84,7 @@ void kv_bundle_free(struct kv_bundle *b)
 struct proposal {
     struct str key, command;
     usec_t deadline;
+    bool is_repeatable, is_unsure;
     kv_reply_cb *cb;
     void *arg;
 };
@@ -93,6 +100,8 @@ static void bundle_add(struct kv_bundle *b, const struct proposal *p)
         .command_at = (uint32_t)(b->data.n - p->command.n),
         .command_n = (uint32_t)p->command.n,
         .deadline = p->deadline,
+        .is_repeatable = p->is_repeatable,
+        .is_unsure = p->is_unsure,
         .cb = p->cb,
         .arg = p->arg,
     };
@@ -100,11 +109,20 @@ static void bundle_add(struct kv_bundle *b, const struct proposal *p)
     b->deadline = usec_min(b->deadline, p->deadline);
 }
 
+static void send(struct kv_client *c, struct kv_route *r, struct kv_bundle *b);
+
 /* Into the bundle of its range, or among the homeless. */
 static void enlist(struct kv_client *c, const struct proposal *p)
 {
     struct kv_route *r = kv_router_find(c, p->key);
     struct kv_bundle **at = r ? &r->open : &c->homeless;
+    if (r && r->open &&
+        r->open->data.n + p->command.n > c->store->kv->conf.limits.batch_bytes_max) {
+        struct kv_bundle *full = r->open;
+        r->open = NULL;
+        list_del(&r->link);
+        send(c, r, full);
+    }
     if (!*at) {
         *at = kv_bundle_new(c);
         if (r) {
@@ -124,24 +142,43 @@ static void refuse(struct kv_client *c, const struct proposal *p, enum kv_wire_s
     kv_bundle_done(c->loop, b, status);
 }
 
+static void propose(struct kv_client *c, const struct proposal *p)
+{
+    const struct kv_limits *limits = &c->store->kv->conf.limits;
+    size_t n = p->command.n;
+    c->pending_bytes += n;
+    c->pending_count++;
+    kv_count(&c->loop->count.pending_bytes, n);
+    kv_count(&c->loop->count.pending_count, 1);
+    kv_count(&c->loop->count.proposal_count, 1);
+    kv_count(&c->loop->count.proposal_bytes, n);
+    if (n > limits->command_bytes_max || p->key.n > RANGE_KEY_MAX)
+        refuse(c, p, KV_WIRE_INVALID);
+    else if (c->pending_bytes > limits->pending_bytes_max ||
+             c->pending_count > limits->pending_count_max)
+        refuse(c, p, KV_WIRE_FULL);
+    else
+        enlist(c, p);
+}
+
 void kv_propose(struct kv_client *c, struct str key, struct str command, usec_t deadline,
                 kv_reply_cb *cb, void *arg)
 {
-    const struct kv_limits *limits = &c->store->kv->conf.limits;
-    struct proposal p = {key, command, deadline, cb, arg};
-    c->pending_bytes += command.n;
-    c->pending_count++;
-    kv_count(&c->loop->count.pending_bytes, command.n);
-    kv_count(&c->loop->count.pending_count, 1);
-    kv_count(&c->loop->count.proposal_count, 1);
-    kv_count(&c->loop->count.proposal_bytes, command.n);
-    if (command.n > limits->command_bytes_max || key.n > RANGE_KEY_MAX)
-        refuse(c, &p, KV_WIRE_INVALID);
-    else if (c->pending_bytes > limits->pending_bytes_max ||
-             c->pending_count > limits->pending_count_max)
-        refuse(c, &p, KV_WIRE_FULL);
-    else
-        enlist(c, &p);
+    struct proposal p = {
+        .key = key, .command = command, .deadline = deadline, .cb = cb, .arg = arg};
+    propose(c, &p);
+}
+
+void kv_propose_repeatable(struct kv_client *c, struct str key, struct str command, usec_t deadline,
+                           kv_reply_cb *cb, void *arg)
+{
+    struct proposal p = {.key = key,
+                         .command = command,
+                         .deadline = deadline,
+                         .is_repeatable = true,
+                         .cb = cb,
+                         .arg = arg};
+    propose(c, &p);
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
@@ -202,16 +239,22 @@ static void send_remote(struct kv_client *c, struct kv_bundle *b, const struct k
         .timeout = timeout_of(c, b->call[b->count - 1].deadline),
         .payload = buf_str(out),
     };
-    b->peer = r->leader;
     kv_count(&c->loop->count.forward_count, b->count);
     if (cluster_link_call(c->loop->link, &call, on_remote, b, NULL) != 0)
         kv_bundle_done(c->loop, b, KV_WIRE_NO_RANGE);
 }
 
-static void wait_for_route(struct kv_client *c, struct kv_bundle *b)
+/* Into its place among those that wait: repeated ones are older than what came meanwhile. */
+static void wait_in_order(struct kv_client *c, struct kv_bundle *b)
 {
+    struct kv_route *r = kv_router_of_tag(c, b->tag);
+    struct list *after = c->waiting.prev;
+    while (after != &c->waiting && container_of(after, struct kv_bundle, link)->order > b->order)
+        after = after->prev;
     list_del(&b->link);
-    list_push_back(&c->waiting, &b->link);
+    list_push_front(after, &b->link);
+    if (r)
+        r->waiting_count++;
     arm(c, KV_RETRY_USEC);
 }
 
@@ -219,11 +262,12 @@ static void send(struct kv_client *c, struct kv_route *r, struct kv_bundle *b)
 {
     struct kv *kv = c->store->kv;
     struct uuid leader = kv_router_leader(c, r);
-    if (uuid_is_zero(&leader)) {
-        wait_for_route(c, b);
+    b->tag = r->tag;
+    if (r->is_broken || r->waiting_count > 0 || uuid_is_zero(&leader)) {
+        wait_in_order(c, b);
         return;
     }
-    b->tag = r->tag;
+    b->peer = leader;
     b->boundary = r->version.boundary;
     b->shard = r->shard;
     list_push_back(&c->flying, &b->fly);
@@ -248,7 +292,7 @@ void kv_client_flush(struct kv_client *c)
         send(c, r, b);
     }
     if (c->homeless) {
-        wait_for_route(c, c->homeless);
+        wait_in_order(c, c->homeless);
         c->homeless = NULL;
     }
 }
@@ -348,51 +392,99 @@ static void deliver_ok(struct kv_client *c, struct kv_bundle *b)
 
 static struct proposal proposal_of(const struct kv_bundle *b, const struct kv_call *call)
 {
-    return (struct proposal){str_view(b->keys.p + call->key_at, call->key_n),
-                             str_view(b->data.p + call->command_at, call->command_n),
-                             call->deadline, call->cb, call->arg};
+    return (struct proposal){.key = str_view(b->keys.p + call->key_at, call->key_n),
+                             .command = str_view(b->data.p + call->command_at, call->command_n),
+                             .deadline = call->deadline,
+                             .is_repeatable = call->is_repeatable,
+                             .is_unsure = call->is_unsure,
+                             .cb = call->cb,
+                             .arg = call->arg};
 }
 
-/* Again: at once when we know better now, else after a breath. */
-static void repeat(struct kv_client *c, struct kv_bundle *b)
+/* The calls of a bundle that may be repeated, with its place in the order, wait for the next attempt. */
+static void again(struct kv_client *c, struct kv_bundle *b, bool is_unsure)
 {
-    usec_t now = kv_loop_now(c->loop);
-    bool is_better = b->answer.status == KV_WIRE_NOT_LEADER && !uuid_is_zero(&b->answer.leader);
     struct kv_bundle *later = NULL;
-    if (b->answer.status == KV_WIRE_NOT_LEADER)
-        kv_router_hint(c, b->tag, &b->answer.leader, b->answer.term);
     for (uint32_t i = 0; i < b->count; i++) {
         struct kv_call *call = &b->call[i];
         struct proposal p = proposal_of(b, call);
-        if (!call->cb)
+        if (!call->cb || (is_unsure && !call->is_repeatable))
             continue;
-        if (call->deadline <= now) {
-            answer(c, call, outcome_of(b->answer.status), STR(""));
-            continue;
-        }
         kv_count(&c->loop->count.retry_count, 1);
-        if (is_better)
-            enlist(c, &p);
-        else {
-            later = later ? later : kv_bundle_new(c);
-            bundle_add(later, &p);
+        p.is_unsure = p.is_unsure || is_unsure;
+        call->cb = NULL;
+        if (!later) {
+            later = kv_bundle_new(c);
+            later->order = b->order;
+            later->tag = b->tag;
         }
+        bundle_add(later, &p);
     }
     if (later)
-        wait_for_route(c, later);
+        wait_in_order(c, later);
+}
+
+static bool is_flying(const struct kv_client *c, uint64_t tag)
+{
+    list_each(&c->flying, x)
+    {
+        const struct kv_bundle *b = container_of(x, struct kv_bundle, fly);
+        if (b->tag == tag && !b->is_recalled)
+            return true;
+    }
+    return false;
+}
+
+/* Those behind a failed one may still succeed; the failed one goes again when all have their answers. */
+static void mend(struct kv_client *c, uint64_t tag, usec_t wait)
+{
+    struct kv_route *r = kv_router_of_tag(c, tag);
+    if (!r || !r->is_broken || is_flying(c, tag))
+        return;
+    r->is_broken = false;
+    arm(c, wait);
+}
+
+void kv_client_recall(struct kv_client *c, const struct kv_route *r)
+{
+    list_each(&c->flying, x)
+    {
+        struct kv_bundle *b = container_of(x, struct kv_bundle, fly);
+        if (b->tag != r->tag || b->is_recalled || uuid_eq(&b->peer, &r->leader))
+            continue;
+        b->is_recalled = true;
+        again(c, b, true);
+    }
+    mend(c, r->tag, 0);
+}
+
+static enum kv_outcome failure_of(const struct kv_call *call, enum kv_outcome o)
+{
+    return call->is_unsure ? KV_E_UNKNOWN : o;
 }
 
 void kv_bundle_deliver(struct kv_bundle *b)
 {
     struct kv_client *c = b->client;
+    enum kv_wire_status status = b->answer.status;
+    struct kv_route *r = kv_router_of_tag(c, b->tag);
     list_del(&b->fly);
-    if (b->answer.status == KV_WIRE_OK)
+    if (status == KV_WIRE_OK) {
         deliver_ok(c, b);
-    else if (is_repeatable(b->answer.status) && !b->is_final && !c->store->kv->is_stopping)
-        repeat(c, b);
-    else
+    } else {
+        bool is_sure = is_repeatable(status);
+        bool may_repeat = !b->is_final && !c->store->kv->is_stopping;
+        if (r && may_repeat && !b->is_recalled && (is_sure || status == KV_WIRE_UNKNOWN))
+            r->is_broken = true;
+        if (may_repeat && (is_sure || status == KV_WIRE_UNKNOWN))
+            again(c, b, !is_sure);
+        if (status == KV_WIRE_NOT_LEADER)
+            kv_router_hint(c, b->tag, &b->answer.leader, b->answer.term);
         for (uint32_t i = 0; i < b->count; i++)
-            answer(c, &b->call[i], outcome_of(b->answer.status), STR(""));
+            answer(c, &b->call[i], failure_of(&b->call[i], outcome_of(status)), STR(""));
+    }
+    bool is_better = status == KV_WIRE_NOT_LEADER && !uuid_is_zero(&b->answer.leader);
+    mend(c, b->tag, is_better ? 0 : KV_RETRY_USEC);
     b->is_final = false;
     kv_bundle_free(b);
 }
@@ -409,7 +501,7 @@ static bool expire(struct kv_client *c, struct kv_bundle *b, enum kv_outcome out
     for (uint32_t i = 0; i < b->count; i++) {
         struct kv_call *call = &b->call[i];
         if (call->deadline <= now)
-            answer(c, call, outcome, STR(""));
+            answer(c, call, failure_of(call, outcome), STR(""));
         if (!call->cb)
             continue;
         is_any = true;
@@ -419,12 +511,30 @@ static bool expire(struct kv_client *c, struct kv_bundle *b, enum kv_outcome out
     return is_any;
 }
 
+/* All that waits is looked at anew, in order; what was gathered meanwhile for the same ranges lines up behind. */
+static void waiting_take(struct kv_client *c, struct list *todo)
+{
+    for (size_t i = 0; i < c->route_count; i++) {
+        struct kv_route *r = c->route[i];
+        if (r->waiting_count > 0 && r->open) {
+            struct kv_bundle *b = r->open;
+            r->open = NULL;
+            list_del(&r->link);
+            b->tag = r->tag;
+            wait_in_order(c, b);
+        }
+    }
+    for (size_t i = 0; i < c->route_count; i++)
+        c->route[i]->waiting_count = 0;
+    for (struct list *x; (x = list_pop_front(&c->waiting));)
+        list_push_back(todo, x);
+}
+
 static void retry_waiting(struct kv_client *c)
 {
     struct list todo;
     list_init(&todo);
-    for (struct list *x; (x = list_pop_front(&c->waiting));)
-        list_push_back(&todo, x);
+    waiting_take(c, &todo);
     for (struct list *x; (x = list_pop_front(&todo));) {
         struct kv_bundle *b = container_of(x, struct kv_bundle, link);
         struct proposal first = proposal_of(b, &b->call[0]);
@@ -434,8 +544,9 @@ static void retry_waiting(struct kv_client *c)
             continue;
         }
         struct uuid leader = r ? kv_router_leader(c, r) : (struct uuid){{0}};
-        if (uuid_is_zero(&leader)) {
-            list_push_back(&c->waiting, &b->link);
+        if (uuid_is_zero(&leader) || r->is_broken || r->waiting_count > 0) {
+            b->tag = r ? r->tag : 0;
+            wait_in_order(c, b);
             continue;
         }
         for (uint32_t i = 0; i < b->count; i++) {

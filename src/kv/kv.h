@@ -186,6 +186,13 @@ typedef void kv_reply_cb(void *arg, const struct kv_reply *reply);
 void kv_propose(struct kv_client *c, struct str key, struct str command, usec_t deadline,
                 kv_reply_cb *cb, void *arg);
 
+/* The same for a command that may be applied several times, or knows itself that it was: within the
+ * deadline it is repeated also when it may have been carried out, so KV_E_UNKNOWN comes only at the end.  Such commands
+ * of one client for one range take effect, for the first time each, in the order they were proposed, also when the
+ * leader dies (but not when it sheds load). */
+void kv_propose_repeatable(struct kv_client *c, struct str key, struct str command, usec_t deadline,
+                           kv_reply_cb *cb, void *arg);
+
 enum kv_read {
     KV_READ_LINEAR, /* sees every proposal that was answered before: asks the leader */
     KV_READ_STALE, /* whatever the nearest replica has applied; a local one if there is a ready one */

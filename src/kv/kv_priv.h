@@ -163,7 +163,9 @@ struct kv_call {
     uint32_t key_at, key_n;         /* in bundle.keys */
     uint32_t command_at, command_n; /* in bundle.data */
     usec_t deadline;
-    kv_reply_cb *cb; /* NULL: answered */
+    bool is_repeatable; /* also when it may have been carried out */
+    bool is_unsure;     /* an earlier attempt may have been carried out */
+    kv_reply_cb *cb;    /* NULL: answered */
     void *arg;
 };
 
@@ -178,7 +180,9 @@ struct kv_bundle {
     struct uuid peer;  /* whom it was sent to */
     uint32_t boundary; /* the range's version as the router knew it */
     uint32_t shard;
-    bool is_final;   /* the answer stands, whatever it is */
+    uint64_t order;   /* of its first call among all of the client: what waits goes out in this order */
+    bool is_final;    /* the answer stands, whatever it is */
+    bool is_recalled; /* its repeatable calls go another way; nobody waits for it */
     struct buf data; /* the commands as fields of a write batch (range_command_add) */
     uint32_t count;
     uint32_t first; /* place of the first in the log entry */
@@ -243,6 +247,8 @@ struct kv_route {
     void *machine;
     uint32_t shard;
     struct kv_bundle *open; /* gathered in this turn */
+    size_t waiting_count;   /* bundles of client.waiting that were for this range */
+    bool is_broken; /* one under way failed: nothing follows until the others have their answers */
     struct list link;       /* of client.open_routes */
     uint32_t witness_count; /* rows of the landscape that speak of it */
 };
@@ -260,7 +266,8 @@ struct kv_client {
     size_t chain_count, chain_cap;
     struct list open_routes;
     struct list open_link; /* of loop.open_clients */
-    struct list waiting;   /* bundles without a route */
+    struct list waiting;   /* bundles that cannot go out now, by order */
+    uint64_t order_last;
     struct list asks_waiting;
     struct list flying; /* bundles under way */
     struct list asks_flying;
@@ -475,6 +482,8 @@ void kv_ask_done(struct kv_loop *here, struct kv_ask *a, enum kv_wire_status sta
 void kv_ask_deliver(struct kv_ask *a);
 void kv_ask_free(struct kv_ask *a);
 void kv_client_routes_changed(struct kv_client *c);
+/* The range has another leader: what was sent to the former one is repeated where that does no harm. */
+void kv_client_recall(struct kv_client *c, const struct kv_route *r);
 
 /* ask.c */
 struct kv_ask *kv_ask_of_request(struct cluster_request *rq, const struct kv_wire_request *w);

@@ -88,6 +88,14 @@ static void rebuild(struct kv_client *c)
     }
 }
 
+static void lead(struct kv_client *c, struct kv_route *r, const struct uuid *leader, uint64_t term)
+{
+    r->leader = *leader;
+    r->term = term;
+    if (!uuid_is_zero(leader))
+        kv_client_recall(c, r);
+}
+
 void kv_router_learn(struct kv_client *c, const struct kv_route_news *n)
 {
     struct kv_route *r = kv_router_of_id(c, n->id);
@@ -116,13 +124,12 @@ void kv_router_learn(struct kv_client *c, const struct kv_route_news *n)
         r->is_ready = n->is_ready && !n->is_gone;
         r->machine = r->is_ready ? n->machine : NULL;
     }
-    if (!n->is_gone && (n->term > r->term || (n->term == r->term && uuid_is_zero(&r->leader)))) {
-        r->term = n->term;
-        r->leader = n->leader;
-        r->avoid_until = 0;
-    }
     if (is_moved)
         rebuild(c);
+    if (!n->is_gone && (n->term > r->term || (n->term == r->term && uuid_is_zero(&r->leader)))) {
+        r->avoid_until = 0;
+        lead(c, r, &n->leader, n->term);
+    }
     kv_client_routes_changed(c);
 }
 
@@ -134,8 +141,7 @@ void kv_router_hint(struct kv_client *c, uint64_t tag, const struct uuid *leader
     if (term > r->term || !uuid_is_zero(leader)) {
         if (!uuid_eq(&r->leader, leader))
             r->avoid_until = 0;
-        r->leader = *leader;
-        r->term = term;
+        lead(c, r, leader, term);
     }
 }
 

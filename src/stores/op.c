@@ -5,7 +5,7 @@
 #include "stores/stores_priv.h"
 
 #define AGAIN_USEC                                                                                 \
-    (20 * USEC_MSEC) /* matters for failover: how soon a command looks for another leader */
+    (20 * USEC_MSEC) /* does not matter much: how soon a key is looked for where its range went */
 
 static void send_again(void *arg, usec_t now)
 {
@@ -58,11 +58,7 @@ static enum stores_outcome outcome_of(enum kv_outcome o)
 static void answered(void *arg, const struct kv_reply *reply)
 {
     struct stores_op *op = arg;
-    bool is_early = net_loop_now(op->client->net) < op->deadline;
-    if (reply->outcome == KV_E_UNKNOWN && !op->is_once && is_early)
-        stores_op_send_again(op);
-    else
-        op->end(op, outcome_of(reply->outcome), reply);
+    op->end(op, outcome_of(reply->outcome), reply);
 }
 
 void stores_op_send_again(struct stores_op *op)
@@ -89,8 +85,8 @@ void stores_op_send(struct stores_op *op)
         return;
     }
     if (!op->is_query) {
-        kv_propose(c->kv[op->table], buf_str(&op->key), buf_str(&op->bytes), op->deadline, answered,
-                   op);
+        (op->is_once ? kv_propose : kv_propose_repeatable)(
+            c->kv[op->table], buf_str(&op->key), buf_str(&op->bytes), op->deadline, answered, op);
         return;
     }
     struct kv_query q = {.key = buf_str(&op->key),
