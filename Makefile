@@ -88,7 +88,7 @@ ALLLIBS = -Wl,--start-group $(LIBS) -Wl,--end-group $(SYSLIBS)
 $(B)/t/%.o: tests/%.c
 	@mkdir -p $(@D) && $(CC) $(TCFLAGS) -c $< -o $@
 define unit
-$(B)/unit/$(1).test: $$(patsubst tests/%.c,$(B)/t/%.o,$$(wildcard tests/unit/$(1)/*.c) tests/unit/main.c) $(LIBS)
+$(B)/unit/$(1).test: $$(patsubst tests/%.c,$(B)/t/%.o,$$(wildcard tests/unit/$(1)/*.c) tests/unit/main.c tests/unit/cert.c) $(LIBS)
 	@mkdir -p $$(@D) && $$(CXX) $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) $$(ALLLIBS) -lcheck -lsubunit -lrt
 endef
 $(foreach u,$(notdir $(UNITS:.test=)),$(eval $(call unit,$(u))))

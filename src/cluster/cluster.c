@@ -1,12 +1,9 @@
-/* This node among the others: carries out what the mind decides, and tells the seats.
- * SPDX-License-Identifier: Apache-2.0
+/* This node among the others: carries out what the mind decides.  SPDX-License-Identifier:
+ * Apache-2.0
  *
- * Everything here runs on loop 0.  What changed in a turn is published once, at the end of its
- * deferred work.
+ * Everything here runs on loop 0.
  *
- * Invariants:
- *   C1  c->member and c->row mirror the mind after each publish.
- *   C2  cluster_step is the only caller of gossip_step and never nests. */
+ * Invariant C2: cluster_step is the only caller of gossip_step and never nests. */
 #include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -18,185 +15,6 @@
 #define GRACE_FIRST (1 * USEC_SEC)  /* without seeds and without a past: we begin the cluster */
 #define GRACE_LATER (15 * USEC_SEC) /* without seeds, but there were others once */
 
-/* --- mirrors --- */
-
-static void note_change(struct cluster *c, enum cluster_event_kind kind, struct view_member *m,
-                        struct view_row *r)
-{
-    c->change = mem_grow(c->change, &c->change_cap, c->change_count + 1, sizeof *c->change);
-    c->change[c->change_count++] = (struct view_change){kind, m, r}; /* takes the references */
-    net_loop_defer(c->home, &c->publish);
-}
-
-static struct view_member *ref_member(struct view_member *m)
-{
-    atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
-    return m;
-}
-
-static struct view_row *ref_row(struct view_row *r)
-{
-    atomic_fetch_add_explicit(&r->refs, 1, memory_order_relaxed);
-    return r;
-}
-
-static size_t member_place(const struct cluster *c, const struct uuid *uuid, bool *out_hit)
-{
-    size_t lo = 0, hi = c->member_count;
-    *out_hit = false;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        const struct view_member *m = c->member[mid];
-        int r = uuid_cmp(&m->pub.uuid, uuid);
-        *out_hit |= r == 0;
-        if (r < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
-}
-
-/* The mirror of one member, made anew.  epoch, when not 0: of the life the event is about. */
-static struct view_member *mirror_member(struct cluster *c, const struct uuid *uuid)
-{
-    const struct gossip_member *g = gossip_member_find(c->gossip, uuid);
-    bool hit;
-    size_t at = member_place(c, uuid, &hit);
-    if (g == NULL) {
-        if (hit) {
-            cluster_view_member_unref(c->member[at]);
-            c->member_count--;
-            memmove(c->member + at, c->member + at + 1, (c->member_count - at) * sizeof *c->member);
-        }
-        return NULL;
-    }
-    struct view_member *m = cluster_view_member_new(g);
-    if (hit) {
-        cluster_view_member_unref(c->member[at]);
-    } else {
-        c->member = mem_grow(c->member, &c->member_cap, c->member_count + 1, sizeof *c->member);
-        memmove(c->member + at + 1, c->member + at, (c->member_count - at) * sizeof *c->member);
-        c->member_count++;
-    }
-    c->member[at] = m;
-    c->members_changed = true;
-    return m;
-}
-
-static void log_member(struct cluster *c, const struct gossip_effect *e, enum log_level level,
-                       const char *event, const char *what)
-{
-    char uuid[UUID_TEXT], at[NET_ADDRESS_TEXT];
-    struct net_address a;
-    uuid_format(&e->uuid, uuid);
-    cluster_addr_to(&e->addr, &a);
-    (void)net_address_format(&a, at);
-    log_line(c->log, level, event, "node %s at %s %s", uuid, at, what);
-}
-
-/* The life that ended, as it was: the mind may already hold the next one. */
-static void member_down(struct cluster *c, const struct gossip_effect *e)
-{
-    bool hit;
-    size_t at = member_place(c, &e->uuid, &hit);
-    struct view_member *old = hit ? ref_member(c->member[at]) : NULL;
-    struct view_member *now = mirror_member(c, &e->uuid);
-    if (now == NULL || now->pub.epoch == e->epoch || old == NULL || old->pub.epoch != e->epoch) {
-        cluster_view_member_unref(old);
-        if (now != NULL)
-            note_change(c, CLUSTER_EV_DOWN, ref_member(now), NULL);
-        return;
-    }
-    struct view_member *dead = mem_dup(old, sizeof *old);
-    dead->refs = 1;
-    dead->pub.state = CLUSTER_ST_DEAD;
-    dead->pub.host = dead->pub.rpc_host = dead->pub.api = dead->pub.release = "";
-    cluster_view_member_unref(old);
-    note_change(c, CLUSTER_EV_DOWN, dead, NULL);
-}
-
-static void on_member(struct cluster *c, const struct gossip_effect *e)
-{
-    struct view_member *m;
-    switch ((unsigned)e->kind) {
-    case GOSSIP_OUT_DEAD:
-        log_member(c, e, LOG_LEVEL_WARN, "cluster.member.dead", "is dead");
-        member_down(c, e);
-        break;
-    case GOSSIP_OUT_LEFT:
-        log_member(c, e, LOG_LEVEL_NOTICE, "cluster.member.left", "has left");
-        member_down(c, e);
-        break;
-    case GOSSIP_OUT_ALIVE:
-        log_member(c, e, LOG_LEVEL_NOTICE, "cluster.member.alive", "is alive");
-        m = mirror_member(c, &e->uuid);
-        if (m != NULL)
-            note_change(c, CLUSTER_EV_UP, ref_member(m), NULL);
-        break;
-    case GOSSIP_OUT_SUSPECT:
-        log_member(c, e, LOG_LEVEL_INFO, "cluster.member.suspect", "does not answer");
-        m = mirror_member(c, &e->uuid);
-        if (m != NULL)
-            note_change(c, CLUSTER_EV_SUSPECT, ref_member(m), NULL);
-        break;
-    default:
-        m = mirror_member(c, &e->uuid);
-        if (m != NULL)
-            note_change(c, CLUSTER_EV_CHANGED, ref_member(m), NULL);
-        break;
-    }
-    cluster_keep_peers(c);
-}
-
-static void on_row(struct cluster *c, const struct gossip_effect *e)
-{
-    const struct gossip_row *g = &e->row;
-    size_t at = cluster_view_lower(c->row, c->row_count, g->space, g->key, &g->owner);
-    struct view_row *old = at < c->row_count ? c->row[at] : NULL;
-    if (old != NULL && cluster_view_row_cmp(&old->pub, g->space, g->key, &g->owner) != 0)
-        old = NULL;
-    c->rows_changed = true;
-    if (g->is_tombstone) {
-        if (old == NULL)
-            return;
-        c->row_count--;
-        memmove(c->row + at, c->row + at + 1, (c->row_count - at) * sizeof *c->row);
-        note_change(c, CLUSTER_EV_ROW_GONE, NULL, old);
-        return;
-    }
-    struct view_row *r = cluster_view_row_new(g);
-    if (old != NULL) {
-        cluster_view_row_unref(old);
-    } else {
-        c->row = mem_grow(c->row, &c->row_cap, c->row_count + 1, sizeof *c->row);
-        memmove(c->row + at + 1, c->row + at, (c->row_count - at) * sizeof *c->row);
-        c->row_count++;
-    }
-    c->row[at] = r;
-    note_change(c, CLUSTER_EV_ROW, NULL, ref_row(r));
-}
-
-static void publish(void *arg)
-{
-    struct cluster *c = arg;
-    if (c->seat == NULL)
-        return;
-    struct view_news *n = mem_new(sizeof *n + c->change_count * sizeof n->change[0]);
-    n->refs = 1;
-    n->members =
-        c->members_changed ? cluster_view_list_new(c->member, c->member_count, false) : NULL;
-    n->rows = c->rows_changed ? cluster_view_list_new(c->row, c->row_count, true) : NULL;
-    n->is_joined = c->is_joined;
-    n->is_isolated = c->is_isolated;
-    n->count = c->change_count;
-    if (c->change_count > 0)
-        memcpy(n->change, c->change, c->change_count * sizeof *c->change);
-    c->change_count = 0;
-    c->members_changed = c->rows_changed = false;
-    cluster_seat_publish(c, n);
-}
-
 /* --- effects --- */
 
 static void set_joined(struct cluster *c)
@@ -204,15 +22,15 @@ static void set_joined(struct cluster *c)
     if (c->is_joined)
         return;
     c->is_joined = true;
-    note_change(c, CLUSTER_EV_JOINED, NULL, NULL);
+    cluster_note(c, CLUSTER_EV_JOINED, NULL, NULL);
 }
 
 static void on_skew(struct cluster *c, const struct gossip_effect *e)
 {
-    log_member(c, e, LOG_LEVEL_WARN, "cluster.member.skew",
-               e->flags == GOSSIP_SKEW_CLOCK
-                   ? "has a clock more than 10 s ahead of ours: its time is not taken"
-                   : "speaks no protocol version that we speak: it is not a member");
+    cluster_log_member(c, e, LOG_LEVEL_WARN, "cluster.member.skew",
+                       e->flags == GOSSIP_SKEW_CLOCK
+                           ? "has a clock more than 10 s ahead of ours: its time is not taken"
+                           : "speaks no protocol version that we speak: it is not a member");
 }
 
 static void on_duplicate(struct cluster *c, const struct gossip_effect *e)
@@ -254,7 +72,7 @@ static void on_fact(struct cluster *c, const struct gossip_effect *e)
         log_line(c->log, LOG_LEVEL_WARN, "cluster.isolated", "%s",
                  c->is_isolated ? "most others fell silent at once: this node is probably cut off"
                                 : "the others answer again");
-        note_change(c, CLUSTER_EV_ISOLATED, NULL, NULL);
+        cluster_note(c, CLUSTER_EV_ISOLATED, NULL, NULL);
         break;
     case GOSSIP_OUT_REFUTED:
         log_line(c->log, LOG_LEVEL_INFO, "cluster.refuted",
@@ -292,15 +110,15 @@ static void run_effect(struct cluster *c, const struct gossip_effect *e, bool *s
     case GOSSIP_OUT_DEAD:
     case GOSSIP_OUT_LEFT:
     case GOSSIP_OUT_UPDATED:
-        on_member(c, e);
+        cluster_mirror_fact(c, e);
         break;
     case GOSSIP_OUT_FORGOTTEN:
-        (void)mirror_member(c, &e->uuid);
+        (void)cluster_mirror_member(c, &e->uuid);
         c->members_changed = true;
         net_loop_defer(c->home, &c->publish);
         break;
     case GOSSIP_OUT_ROW:
-        on_row(c, e);
+        cluster_mirror_row(c, e);
         break;
     case GOSSIP_OUT_SHARED:
         *shared = true;
@@ -494,10 +312,13 @@ static void start_mind(struct cluster *c, const struct cluster_host_conf *conf,
     c->gossip = gossip_new(&gc, net_loop_now(c->home), net_loop_wall(c->home), net_random_u64());
     buf_deinit(&b);
     net_timer_init(&c->timer, on_timer, c);
-    net_defer_init(&c->publish, publish, c);
-    note_change(c, CLUSTER_EV_UP, ref_member(mirror_member(c, &c->id.uuid)), NULL);
+    net_defer_init(&c->publish, cluster_mirror_publish, c);
+    net_timer_init(&c->refresh, cluster_mirror_refresh, c);
+    net_timer_set(c->home, &c->refresh, net_loop_now(c->home));
+    (void)cluster_mirror_member(c, &c->id.uuid);
     c->rows_changed = true;
     cluster_keep_load(c);
+    cluster_keyring_init(c, conf->key, conf->key_count);
     cluster_seeds_init(c, conf);
     net_timer_init(&c->grace, on_grace, c);
     if (c->seeds.count == 0)
@@ -578,7 +399,6 @@ int cluster_new(const struct cluster_host_conf *conf, char error[CLUSTER_HOST_ER
         return r;
     }
     c->seal = cluster_seal_new(&c->id.uuid, c->id.epoch, str_of(c->env), NULL, 0);
-    cluster_keys_set(c, conf->key, conf->key_count);
     start_mind(c, conf, &meta);
     first_view(c);
     *out = c;
@@ -591,6 +411,7 @@ void cluster_stop(struct cluster *c)
     cluster_wire_close(c);
     net_timer_del(c->home, &c->timer);
     net_timer_del(c->home, &c->grace);
+    net_timer_del(c->home, &c->refresh);
     net_timer_del(c->home, &c->seeds.timer);
     net_timer_del(c->home, &c->seeds.report);
     for (unsigned i = 0; i < c->loop_count; i++)
@@ -605,6 +426,7 @@ struct cluster *cluster_free(struct cluster *c)
     if (c->gossip != NULL) {
         net_timer_del(c->home, &c->timer);
         net_timer_del(c->home, &c->grace);
+        net_timer_del(c->home, &c->refresh);
         net_defer_del(&c->publish);
         cluster_seeds_deinit(c);
         cluster_keep_deinit(c);
@@ -615,6 +437,7 @@ struct cluster *cluster_free(struct cluster *c)
         if (c->seat[i].c != NULL)
             cluster_seat_deinit(&c->seat[i]);
     }
+    cluster_keyring_deinit(c);
     drop_changes(c);
     for (size_t i = 0; i < c->member_count; i++)
         cluster_view_member_unref(c->member[i]);
@@ -651,21 +474,10 @@ void cluster_leave(struct cluster *c, void (*done)(void *arg), void *arg)
     cluster_step(c, &ev);
 }
 
-void cluster_forget(struct cluster *c, const struct uuid *uuid)
-{
-    struct gossip_event ev = {.kind = GOSSIP_EV_FORGET, .uuid = *uuid};
-    cluster_step(c, &ev);
-}
-
 void cluster_keys_set(struct cluster *c, const struct cluster_host_key *key, size_t key_count)
 {
-    struct cluster_key k[CLUSTER_KEYS_MAX];
-    must(key_count <= CLUSTER_KEYS_MAX);
-    for (size_t i = 0; i < key_count; i++) {
-        k[i].id = key[i].id;
-        memcpy(k[i].bytes, key[i].bytes, sizeof k[i].bytes);
-    }
-    cluster_seal_keys(c->seal, k, key_count);
+    must(key_count <= CLUSTER_KEYRING_MAX);
+    cluster_keyring_init(c, key, key_count);
 }
 
 struct cluster_seat *cluster_seat(struct cluster *c, unsigned loop)
@@ -689,8 +501,9 @@ uint16_t cluster_rpc_port(const struct cluster *c)
     return net_address_port(cluster_acceptor_address(c->acceptor));
 }
 
-void cluster_host_stats_get(const struct cluster *c, struct cluster_host_stats *out)
+void cluster_stats_get(const struct cluster_seat *s, struct cluster_stats *out)
 {
+    const struct cluster *c = s->c;
     struct gossip_stats g;
     gossip_stats_get(c->gossip, &g);
     *out = c->stats;

@@ -29,6 +29,8 @@ enum cluster_flag {
     CLUSTER_FLAG_STORAGE_FAILED = 8,
 };
 
+#define CLUSTER_ACCUSERS_MAX 4
+
 struct cluster_member {
     struct uuid uuid;
     uint64_t epoch; /* grows with every start of that node */
@@ -38,8 +40,11 @@ struct cluster_member {
     uint16_t version_min, version_max;
     uint32_t loops; /* its worker loops: link shards */
     usec_t since, rtt;
-    uint32_t flaps, accusers;
-    const char *host; /* gossip address, text */
+    uint32_t flaps; /* times it came back from SUSPECT or DEAD in this epoch */
+    uint32_t accusers;
+    struct uuid accuser[CLUSTER_ACCUSERS_MAX]; /* SUSPECT: the first of them; maybe ourselves */
+    usec_t suspect_until; /* SUSPECT: when this node calls it dead, unless it answers; else 0 */
+    const char *host;     /* gossip address, text */
     uint16_t port;
     const char *rpc_host; /* link address, text */
     uint16_t rpc_port;
@@ -86,6 +91,14 @@ bool cluster_is_live(const struct cluster_seat *s, const struct uuid *uuid, uint
  * included. */
 const struct cluster_member *cluster_member_at(const struct cluster_seat *s, size_t i);
 size_t cluster_live_count(const struct cluster_seat *s);
+
+/* Why a member is in the state it is in, one sentence for a person, without a full stop. */
+void cluster_member_why(const struct cluster_seat *s, const struct cluster_member *m,
+                        struct buf *out);
+
+/* An operator says that this dead node never comes back: all nodes treat it as one that left, and
+ * nobody knocks at its door any more.  false: not a dead member. */
+bool cluster_member_forget(struct cluster_seat *s, const struct uuid *uuid) must_use;
 
 /* Another member has been seen since the start, or none was configured and the grace has passed. */
 bool cluster_is_joined(const struct cluster_seat *s);
@@ -140,6 +153,20 @@ static inline uint64_t cluster_space_bit(uint8_t space)
 {
     return (uint64_t)1 << (space & 63);
 }
+
+/* What went over the sockets of gossip, and how it fares. */
+struct cluster_stats {
+    uint64_t packets_in, packets_out, bytes_in, bytes_out;
+    uint64_t junk, foreign, unkeyed, forged, replayed, flooded,
+        malformed; /* packets that were dropped, by why */
+    uint64_t probes, probes_failed, suspicions, refutes, false_deaths, syncs;
+    unsigned score;   /* Lifeguard's local health, 0 healthy .. 7 */
+    size_t queue_len; /* rumours waiting */
+    size_t rows;      /* of the table */
+};
+
+/* On the seat of loop 0 only. */
+void cluster_stats_get(const struct cluster_seat *s, struct cluster_stats *out);
 
 struct cluster_link *cluster_seat_link(struct cluster_seat *s);
 struct net_loop *cluster_seat_loop(struct cluster_seat *s);

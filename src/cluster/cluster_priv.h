@@ -6,9 +6,11 @@
 #include "cluster/acceptor_priv.h"
 #include "cluster/host.h"
 #include "cluster/identity.h"
+#include "cluster/keyring_priv.h"
 #include "cluster/link_priv.h"
 #include "cluster/seal_priv.h"
 #include "gossip/gossip.h"
+#include "gossip/suspicion.h"
 #include "net/address.h"
 #include "net/dgram.h"
 #include "net/listener.h"
@@ -52,7 +54,9 @@ struct view_news {
     struct view_change change[];
 };
 
-struct view_member *cluster_view_member_new(const struct gossip_member *m) must_use;
+/* s: what is held against it, or NULL. */
+struct view_member *cluster_view_member_new(const struct gossip_member *m,
+                                            const struct gossip_suspicion *s) must_use;
 struct view_row *cluster_view_row_new(const struct gossip_row *r) must_use;
 struct view_member *cluster_view_member_unref(struct view_member *m);
 struct view_row *cluster_view_row_unref(struct view_row *r);
@@ -80,6 +84,20 @@ void cluster_meta_put(struct buf *b, const struct meta *m);
 void cluster_meta_get(struct str s, struct meta *out); /* what is damaged stays zero */
 void cluster_addr_of(const struct net_address *a, struct gossip_addr *out);
 void cluster_addr_to(const struct gossip_addr *a, struct net_address *out);
+
+/* --- mirror.c --- */
+
+/* One event for the watchers; takes the references. */
+void cluster_note(struct cluster *c, enum cluster_event_kind kind, struct view_member *m,
+                  struct view_row *r);
+/* Makes the mirror of one member anew; NULL: the mind does not know it any more. */
+struct view_member *cluster_mirror_member(struct cluster *c, const struct uuid *uuid);
+void cluster_mirror_fact(struct cluster *c, const struct gossip_effect *e); /* about a member */
+void cluster_mirror_row(struct cluster *c, const struct gossip_effect *e);
+void cluster_mirror_publish(void *cluster);
+void cluster_mirror_refresh(void *cluster, usec_t now);
+void cluster_log_member(struct cluster *c, const struct gossip_effect *e, enum log_level level,
+                        const char *event, const char *what);
 
 /* --- seat.c --- */
 
@@ -138,6 +156,7 @@ void cluster_seeds_note(struct cluster *c, const struct gossip_addr *addr, const
 void cluster_keep_load(struct cluster *c);
 void cluster_keep_shared(struct cluster *c); /* shared rows changed */
 void cluster_keep_peers(struct cluster *c);  /* members changed */
+void cluster_keep_keyring(struct cluster *c);
 void cluster_keep_deinit(struct cluster *c);
 
 /* --- wire.c: sockets of gossip --- */
@@ -169,6 +188,7 @@ struct cluster {
     struct gossip_addr *unsent; /* refused by the kernel during a step: told after it */
     size_t unsent_count, unsent_cap;
     struct cluster_seal *seal;
+    struct keyring keyring;
     struct net_dgram *dgram;
     struct net_listener *listener;
     struct net_stream_limits wire_limits;
@@ -194,7 +214,7 @@ struct cluster {
     size_t change_count, change_cap;
     bool members_changed, rows_changed;
     bool is_joined, is_isolated, was_joined;
-    struct net_timer grace;
+    struct net_timer grace, refresh;
 
     struct keep {
         const char *name;
@@ -203,14 +223,14 @@ struct cluster {
         struct net_worker_job job;
         struct cluster *c;
         int result;
-    } keep[2]; /* shared rows, peers */
+    } keep[3]; /* shared rows, peers, keyring */
     struct net_timer keep_timer;
     uint32_t flags;
     void (*left)(void *arg);
     void *left_arg;
     bool is_leaving;
 
-    struct cluster_host_stats stats;
+    struct cluster_stats stats;
     struct {
         uint64_t source;
         usec_t since;

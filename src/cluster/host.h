@@ -4,6 +4,7 @@
 
 #include "cluster/cluster.h"
 #include "cluster/identity.h"
+#include "cluster/keyring.h"
 
 struct net_tls;
 struct net_worker;
@@ -11,8 +12,7 @@ struct net_worker;
 #define CLUSTER_HOST_ERROR_MAX 320
 
 struct cluster_host_key {
-    uint8_t id; /* 1..254, the same on all nodes */
-    uint8_t bytes[32];
+    uint8_t bytes[CLUSTER_KEY_LEN];
 };
 
 struct cluster_host_conf {
@@ -69,22 +69,6 @@ const struct uuid *cluster_uuid(const struct cluster *c);
 uint16_t cluster_port(const struct cluster *c);
 uint16_t cluster_rpc_port(const struct cluster *c);
 
-/* Other keys from now on: install the new one behind the old on all nodes, then use it (first),
- * then remove the old. On loop 0. */
+/* The configured keys were read again.  When they are the ones of before, what was changed by order
+ * since then (keyring.h) stays; else these are the ring.  On loop 0. */
 void cluster_keys_set(struct cluster *c, const struct cluster_host_key *key, size_t key_count);
-
-/* An operator says that this dead node never comes back.  On loop 0. */
-void cluster_forget(struct cluster *c, const struct uuid *uuid);
-
-struct cluster_host_stats {
-    uint64_t packets_in, packets_out, bytes_in, bytes_out;
-    uint64_t junk, foreign, unkeyed, forged, replayed, flooded,
-        malformed; /* packets that were dropped, by why */
-    uint64_t probes, probes_failed, suspicions, refutes, false_deaths, syncs;
-    unsigned score;   /* Lifeguard's local health, 0 healthy .. 7 */
-    size_t queue_len; /* rumours waiting */
-    size_t rows;      /* of the table */
-};
-
-/* On loop 0. */
-void cluster_host_stats_get(const struct cluster *c, struct cluster_host_stats *out);

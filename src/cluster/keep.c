@@ -16,6 +16,7 @@
 
 #define SHARED 0
 #define PEERS 1
+#define KEYRING 2
 #define PEERS_EVERY (10 * USEC_SEC)
 #define FILE_MAX ((size_t)64 << 20)
 #define MAGIC "BLNKROW1"
@@ -120,8 +121,10 @@ static void begin(struct keep *k)
     k->content.n = 0;
     if (k == &c->keep[SHARED])
         fill_shared(c, &k->content);
-    else
+    else if (k == &c->keep[PEERS])
         fill_peers(c, &k->content);
+    else
+        cluster_keyring_fill(c, &k->content);
     if (c->worker != NULL) {
         k->is_busy = net_worker_push(c->worker, c->home, &k->job, work, done) == 0;
         k->is_dirty = !k->is_busy; /* a full pool: with the next timer */
@@ -134,7 +137,7 @@ static void begin(struct keep *k)
 static void on_timer(void *arg, usec_t now)
 {
     struct cluster *c = arg;
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < countof(c->keep); i++)
         if (c->keep[i].is_dirty)
             begin(&c->keep[i]);
     net_timer_set(c->home, &c->keep_timer, now + PEERS_EVERY);
@@ -149,6 +152,12 @@ void cluster_keep_shared(struct cluster *c)
 void cluster_keep_peers(struct cluster *c)
 {
     c->keep[PEERS].is_dirty = true; /* written by the timer */
+}
+
+void cluster_keep_keyring(struct cluster *c)
+{
+    c->keep[KEYRING].is_dirty = true;
+    begin(&c->keep[KEYRING]);
 }
 
 /* --- reading --- */
@@ -202,7 +211,9 @@ void cluster_keep_load(struct cluster *c)
 {
     c->keep[SHARED].name = "shared.rows";
     c->keep[PEERS].name = "peers";
-    c->keep[SHARED].c = c->keep[PEERS].c = c;
+    c->keep[KEYRING].name = "keyring";
+    for (unsigned i = 0; i < countof(c->keep); i++)
+        c->keep[i].c = c;
     net_timer_init(&c->keep_timer, on_timer, c);
     if (c->data_path == NULL)
         return;
@@ -215,6 +226,6 @@ void cluster_keep_load(struct cluster *c)
 void cluster_keep_deinit(struct cluster *c)
 {
     net_timer_del(c->home, &c->keep_timer);
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < countof(c->keep); i++)
         buf_deinit(&c->keep[i].content);
 }

@@ -38,7 +38,8 @@ enum cluster_service {
     CLUSTER_SERVICE_DELIVER = 5, /* messages for sessions of that node */
     CLUSTER_SERVICE_SESSION = 6, /* session dict: takeover, kill, exist */
     CLUSTER_SERVICE_API = 7,
-    CLUSTER_SERVICE_ECHO = 8, /* the link itself: answers what it got */
+    CLUSTER_SERVICE_ECHO = 8,    /* the link itself: answers what it got */
+    CLUSTER_SERVICE_KEYRING = 9, /* the cluster itself: orders about keys */
     CLUSTER_SERVICE_MAX = 16,
 };
 

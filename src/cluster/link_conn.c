@@ -23,6 +23,7 @@
 #define DIAL_MAX (3 * USEC_SEC)
 #define BACKOFF_MIN (100 * USEC_MSEC)
 #define BACKOFF_MAX (5 * USEC_SEC)
+#define WARN_EVERY (1 * USEC_SEC)
 
 enum {
     HELLO_UUID = 1,
@@ -330,11 +331,29 @@ static void dial_failed(struct link_conn *c)
     ended(c);
 }
 
+/* It ended before it was up: an operator wants to know why, above all when it is a certificate. */
+static void tell_refused(const struct link_conn *c, const struct net_stream *s,
+                         enum net_stream_end why)
+{
+    struct cluster_link *l = c->l;
+    usec_t now = net_loop_now(l->conf.loop);
+    char at[NET_ADDRESS_TEXT];
+    if (now < l->warn_at)
+        return;
+    l->warn_at = now + WARN_EVERY;
+    (void)net_address_format(net_stream_peer(s), at);
+    log_line(l->conf.log, LOG_LEVEL_WARN, "cluster.link.failed", "link %s %s did not open: %s",
+             c->is_dialer ? "to" : "from", at,
+             why == NET_STREAM_END_ERROR     ? net_stream_error_text(s)
+             : why == NET_STREAM_END_TIMEOUT ? "it took too long"
+                                             : "the other side closed it");
+}
+
 static void on_closed(void *arg, struct net_stream *s, enum net_stream_end why)
 {
     struct link_conn *c = arg;
-    (void)s;
-    (void)why;
+    if (c->state == LINK_ST_CONNECTING && !c->is_ending && !c->l->is_closing)
+        tell_refused(c, s, why);
     c->s = NULL;
     ended(c);
 }

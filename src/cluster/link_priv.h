@@ -168,6 +168,7 @@ struct cluster_link {
     struct net_timer hop_timer; /* hops made while deferred work runs come in the next turn */
     uint64_t ids;
     bool is_closing;
+    usec_t warn_at; /* not before: a line about a connection that did not open */
     struct cluster_link_stats stats;
 };
 

@@ -295,6 +295,54 @@ struct net_loop *cluster_seat_loop(struct cluster_seat *s)
     return s->loop;
 }
 
+static void put_seconds(struct buf *out, usec_t t)
+{
+    buf_printf(out, "%llu.%llu s", (unsigned long long)(t / USEC_SEC),
+               (unsigned long long)(t / (USEC_SEC / 10) % 10));
+}
+
+static void put_accusers(const struct cluster_seat *s, const struct cluster_member *m,
+                         struct buf *out)
+{
+    for (unsigned i = 0; i < m->accusers && i < CLUSTER_ACCUSERS_MAX; i++) {
+        char uuid[UUID_TEXT];
+        uuid_format(&m->accuser[i], uuid);
+        buf_printf(out, "%s%s%s", i > 0 ? ", " : "", uuid,
+                   uuid_eq(&m->accuser[i], cluster_self(s)) ? " (this node)" : "");
+    }
+}
+
+void cluster_member_why(const struct cluster_seat *s, const struct cluster_member *m,
+                        struct buf *out)
+{
+    usec_t now = net_loop_now(s->loop);
+    switch (m->state) {
+    case CLUSTER_ST_ALIVE:
+        buf_printf(out, "answers%s%s%s%s", m->flags & CLUSTER_FLAG_READY ? "" : ", does not serve",
+                   m->flags & CLUSTER_FLAG_DRAINING ? ", is about to leave" : "",
+                   m->flags & CLUSTER_FLAG_DEGRADED ? ", a loop of it stalls" : "",
+                   m->flags & CLUSTER_FLAG_STORAGE_FAILED ? ", cannot write to its disk" : "");
+        return;
+    case CLUSTER_ST_SUSPECT:
+        buf_put_str(out, STR("does not answer "));
+        put_accusers(s, m, out);
+        buf_put_str(out, STR(" for "));
+        put_seconds(out, usec_until(m->since, now));
+        buf_put_str(out, STR(", is called dead in "));
+        put_seconds(out, usec_until(now, m->suspect_until));
+        return;
+    case CLUSTER_ST_DEAD:
+        buf_put_str(out, STR("did not answer, is dead for "));
+        put_seconds(out, usec_until(m->since, now));
+        return;
+    case CLUSTER_ST_LEFT:
+        buf_put_str(out, STR("said good-bye, or was given up by an operator, "));
+        put_seconds(out, usec_until(m->since, now));
+        buf_put_str(out, STR(" ago"));
+        return;
+    }
+}
+
 /* --- orders to loop 0 --- */
 
 static void obey(struct net_loop *here, struct net_mail *mail)
@@ -358,6 +406,17 @@ void cluster_flags_set(struct cluster_seat *s, uint32_t set, uint32_t clear)
     o->set = set;
     o->clear = clear;
     order_send(s, o);
+}
+
+bool cluster_member_forget(struct cluster_seat *s, const struct uuid *uuid)
+{
+    const struct view_member *m = cluster_view_find(s->members, uuid);
+    if (m == NULL || m->pub.state != CLUSTER_ST_DEAD)
+        return false;
+    struct order *o = order_new(s, GOSSIP_EV_FORGET, STR(""), STR(""));
+    o->uuid = *uuid;
+    order_send(s, o);
+    return true;
 }
 
 /* --- what the link asks --- */

@@ -25,7 +25,8 @@ static const char *keep_text(struct view_member *m, size_t *at, struct str s)
     return to;
 }
 
-struct view_member *cluster_view_member_new(const struct gossip_member *g)
+struct view_member *cluster_view_member_new(const struct gossip_member *g,
+                                            const struct gossip_suspicion *s)
 {
     struct view_member *m = mem_new(sizeof *m + TEXT_MAX);
     struct net_address addr;
@@ -51,6 +52,10 @@ struct view_member *cluster_view_member_new(const struct gossip_member *g)
         .rpc_port = meta.rpc.port,
         .pid = meta.pid,
     };
+    if (s != NULL) {
+        m->pub.suspect_until = s->deadline;
+        memcpy(m->pub.accuser, s->accuser, s->count * sizeof *s->accuser);
+    }
     cluster_addr_to(&g->addr, &addr);
     (void)net_address_format_host(&addr, host);
     m->pub.host = keep_text(m, &at, str_of(host));

@@ -421,6 +421,13 @@ const struct gossip_member *gossip_member_find(const struct gossip *g, const str
     return p != NULL ? &p->pub : NULL;
 }
 
+const struct gossip_suspicion *gossip_member_suspicion(const struct gossip *g,
+                                                       const struct uuid *uuid)
+{
+    const struct gossip_peer *p = gossip_peer_find(g, uuid);
+    return p != NULL && p->pub.state == GOSSIP_ST_SUSPECT ? &p->suspicion : NULL;
+}
+
 const struct gossip_member *gossip_member_next(const struct gossip *g, size_t *at)
 {
     const struct gossip_peer *p = map_next(&g->peers, at);

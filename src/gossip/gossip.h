@@ -124,7 +124,7 @@ enum gossip_effect_kind {
     GOSSIP_OUT_SUSPECT,      /* uuid, epoch */
     GOSSIP_OUT_DEAD,         /* uuid, epoch */
     GOSSIP_OUT_LEFT,         /* uuid, epoch */
-    GOSSIP_OUT_UPDATED,      /* uuid, epoch: address, flags or meta changed */
+    GOSSIP_OUT_UPDATED,      /* uuid, epoch: address, flags, meta or accusers changed */
     GOSSIP_OUT_FORGOTTEN,    /* uuid: no longer remembered */
     GOSSIP_OUT_ROW,    /* row: became visible or changed; is_tombstone: is no longer visible.  Copy
                         * what you keep
@@ -199,6 +199,13 @@ const struct gossip_member *gossip_self(const struct gossip *g);
 
 /* The member, in whatever state, or NULL. */
 const struct gossip_member *gossip_member_find(const struct gossip *g, const struct uuid *uuid);
+
+struct gossip_suspicion;
+
+/* What is held against a member (suspicion.h): NULL when it is not SUSPECT.  Valid until the next
+ * step. */
+const struct gossip_suspicion *gossip_member_suspicion(const struct gossip *g,
+                                                       const struct uuid *uuid);
 
 /* Walks all members, ourselves and the remembered dead too, in no order.  Start with *at = 0; NULL
  * at the end. */

@@ -292,7 +292,8 @@ static void suspect(struct gossip *g, struct gossip_peer *p, const struct uuid *
 }
 
 /* A second opinion about one that is suspected already. */
-static void accuse_again(struct gossip *g, struct gossip_peer *p, const struct uuid *from)
+static void accuse_again(struct gossip *g, struct gossip_peer *p, const struct uuid *from,
+                         struct gossip_out *out)
 {
     if (gossip_suspicion_accuse(&p->suspicion, from) != 0)
         return;
@@ -300,6 +301,7 @@ static void accuse_again(struct gossip *g, struct gossip_peer *p, const struct u
         gossip_suspicion_stretch(&p->suspicion);
     p->pub.suspect_until = p->suspicion.deadline;
     p->pub.accusers = p->suspicion.count;
+    tell(out, GOSSIP_OUT_UPDATED, p);
     queue_state(g, p, from); /* the first few independent accusers are passed on (Lifeguard) */
 }
 
@@ -433,7 +435,7 @@ static void about_known(struct gossip *g, struct gossip_peer *p, const struct go
     bool newer = new_epoch || m->inc > p->pub.inc;
     if (!newer && state <= p->pub.state) {
         if (state == GOSSIP_ST_SUSPECT && p->pub.state == GOSSIP_ST_SUSPECT)
-            accuse_again(g, p, &m->from);
+            accuse_again(g, p, &m->from, out);
         return;
     }
     if (new_epoch && !is_full && state < GOSSIP_ST_DEAD)
@@ -488,7 +490,7 @@ void gossip_fact(struct gossip *g, const struct gossip_msg *m, bool is_sync, str
 void gossip_accuse(struct gossip *g, struct gossip_peer *p, struct gossip_out *out)
 {
     if (p->pub.state == GOSSIP_ST_SUSPECT)
-        accuse_again(g, p, &g->self->pub.uuid);
+        accuse_again(g, p, &g->self->pub.uuid, out);
     else if (p->pub.state == GOSSIP_ST_ALIVE)
         suspect(g, p, &g->self->pub.uuid, out);
 }

@@ -8,13 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/crc.h"
 #include "base/mem.h"
 #include "cluster/host.h"
 #include "engine/dir.h"
 #include "node/node_priv.h"
 
-#define KEYS_MAX 8
+#define KEYS_MAX CLUSTER_KEYRING_MAX
 #define SEEDS_MAX 64
 #define KEY_FILE_MAX 4096
 
@@ -39,28 +38,6 @@ static int outcome_of_start(int r)
 
 /* --- keys and certificates --- */
 
-static int nibble(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool key_of(struct str line, struct cluster_host_key *out)
-{
-    if (line.n != 2 * sizeof out->bytes)
-        return false;
-    for (size_t i = 0; i < sizeof out->bytes; i++) {
-        int hi = nibble(line.p[2 * i]), lo = nibble(line.p[2 * i + 1]);
-        if (hi < 0 || lo < 0)
-            return false;
-        out->bytes[i] = (uint8_t)(hi << 4 | lo);
-    }
-    out->id = (uint8_t)(1 + crc_update(0, out->bytes, sizeof out->bytes) % 254);
-    return true;
-}
-
 static int keys_read(const char *path, struct cluster_host_key key[KEYS_MAX], size_t *count,
                      char error[NODE_ERROR_MAX])
 {
@@ -76,7 +53,7 @@ static int keys_read(const char *path, struct cluster_host_key key[KEYS_MAX], si
     while (str_next(&left, '\n', &line)) {
         if (line.n == 0 || line.p[0] == '#')
             continue;
-        if (*count == KEYS_MAX || !key_of(line, &key[*count])) {
+        if (*count == KEYS_MAX || !cluster_key_parse(line, key[*count].bytes)) {
             snprintf(error, NODE_ERROR_MAX, "%.200s: at most %d keys, 64 hexadecimal digits a line",
                      path, KEYS_MAX);
             return NODE_E_CONFIG;

@@ -4,9 +4,11 @@
 Suite *suite_link(void);
 Suite *suite_cluster(void);
 Suite *suite_seal(void);
+Suite *suite_keyring(void);
+Suite *suite_tls(void);
 
 Suite *unit_suites(int i)
 {
-    Suite *(*const all[])(void) = {suite_link, suite_cluster, suite_seal};
+    Suite *(*const all[])(void) = {suite_link, suite_cluster, suite_seal, suite_keyring, suite_tls};
     return i < (int)(sizeof all / sizeof all[0]) ? all[i]() : NULL;
 }

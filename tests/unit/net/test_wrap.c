@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "net/proxy_priv.h"
 #include "net/ws_priv.h"
-#include "unit/net/cert.h"
+#include "unit/cert.h"
 #include "unit/net/pair.h"
 
 static char dir[64];

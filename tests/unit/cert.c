@@ -1,5 +1,5 @@
 /* Certificates for tests, made on the spot.  SPDX-License-Identifier: Apache-2.0 */
-#include "unit/net/cert.h"
+#include "unit/cert.h"
 
 #include <openssl/evp.h>
 #include <openssl/pem.h>
