@@ -250,6 +250,20 @@ int engine_dir_peek(struct engine_fs fs, const char *path, struct engine_dir **o
     return 0;
 }
 
+int engine_dir_whose(struct engine_fs fs, const char *path, struct uuid *out, struct buf *out_why)
+{
+    struct engine_dir *d = mem_new(sizeof *d);
+    d->fs = fs;
+    d->path = mem_dup(path, strlen(path));
+    int r = read_format(d, out_why);
+    if (r == 0)
+        r = read_node(d, out_why);
+    if (r == 0)
+        *out = d->node;
+    engine_dir_close(d);
+    return r;
+}
+
 struct engine_dir *engine_dir_close(struct engine_dir *d)
 {
     if (d == NULL)

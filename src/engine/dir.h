@@ -39,6 +39,11 @@ struct engine_dir_conf {
 must_use int engine_dir_open(const struct engine_dir_conf *conf, struct engine_dir **out,
                              struct buf *out_why);
 
+/* Whose directory it is, without a lock and without a change, also while it is in use.  As
+ * engine_dir_open; -ENOENT when it was not made yet. */
+must_use int engine_dir_whose(struct engine_fs fs, const char *path, struct uuid *out,
+                              struct buf *out_why);
+
 /* Gives the lock back.  Returns NULL. */
 struct engine_dir *engine_dir_close(struct engine_dir *d);
 

@@ -32,7 +32,7 @@ struct options {
     const char *argument[ARGUMENTS_MAX]; /* of -D */
     size_t argument_count;
     const char *explain;
-    bool is_test, is_dump, is_document;
+    bool is_test, is_dump, is_document, is_node_id;
 };
 
 struct run {
@@ -54,18 +54,20 @@ static const char usage[] =
     "  -t, --test-config      check the configuration and exit\n"
     "      --dump-config      show what is in effect, with meanings and origins, and exit\n"
     "      --explain-config KEY  show what one key means and exit\n"
+    "      --node-id          show the node's identifier (a new data directory gets one) and exit\n"
     "      --document-config  write the manual of all keys and exit\n"
     "  -V, --version          show the version and exit\n"
     "  -h, --help             show this and exit\n";
 
 static int options_read(int argc, char **argv, struct options *o)
 {
-    enum { DUMP = 256, DOCUMENT, EXPLAIN };
+    enum { DUMP = 256, DOCUMENT, EXPLAIN, NODE_ID };
     static const struct option longs[] = {
         {"config", required_argument, NULL, 'c'},
         {"test-config", no_argument, NULL, 't'},
         {"dump-config", no_argument, NULL, DUMP},
         {"document-config", no_argument, NULL, DOCUMENT},
+        {"node-id", no_argument, NULL, NODE_ID},
         {"explain-config", required_argument, NULL, EXPLAIN},
         {"version", no_argument, NULL, 'V'},
         {"help", no_argument, NULL, 'h'},
@@ -89,6 +91,9 @@ static int options_read(int argc, char **argv, struct options *o)
             break;
         case DOCUMENT:
             o->is_document = true;
+            break;
+        case NODE_ID:
+            o->is_node_id = true;
             break;
         case EXPLAIN:
             o->explain = optarg;
@@ -297,6 +302,19 @@ static int serve(struct run *r, struct node_conf *conf)
     return r->exit_code;
 }
 
+/* The configuration may still lack what is made for this very identifier, so it is not checked. */
+static int node_id_show(struct node_conf *conf)
+{
+    char text[UUID_TEXT], error[NODE_ERROR_MAX] = "";
+    int outcome = node_uuid_find(conf, text, error);
+    if (outcome)
+        fprintf(stderr, "bilrostd: %s\n", error);
+    else
+        puts(text);
+    node_conf_free(conf);
+    return outcome ? exit_code_of(outcome) : EX_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {0};
@@ -316,6 +334,8 @@ int main(int argc, char **argv)
         return is_known ? EX_OK : EX_USAGE;
     }
     struct node_conf *conf = conf_read(&o);
+    if (o.is_node_id)
+        return node_id_show(conf);
     if (node_conf_check(conf) > 0) {
         fwrite(conf->errors.p, 1, conf->errors.n, stderr);
         fprintf(stderr, "bilrostd: %zu mistake%s in the configuration\n", conf->error_count,

@@ -59,13 +59,44 @@ struct node_conf *node_conf_new(void)
     return c;
 }
 
-void node_conf_listener_clear(struct node_conf *c)
+static void listener_init(struct node_conf_listener *l, const char *where)
 {
+    memset(l, 0, sizeof *l);
+    node_keys_init(&node_keys_listener, l);
+    l->origin = mem_dup(where, strlen(where));
+}
+
+static void listener_deinit(struct node_conf_listener *l)
+{
+    node_keys_deinit(&node_keys_listener, l);
+    mem_free(l->origin);
+}
+
+void node_conf_listener_reset(struct node_conf_listener *l, const char *where)
+{
+    listener_deinit(l);
+    listener_init(l, where);
+}
+
+struct node_conf_listener *node_conf_listener_find(struct node_conf *c, const char *name)
+{
+    for (size_t i = 0; i < c->listener_count; i++)
+        if (strcmp(c->listener[i].name, name) == 0)
+            return &c->listener[i];
+    return NULL;
+}
+
+/* Those that are switched off are gone from here on. */
+static void listeners_settle(struct node_conf *c)
+{
+    size_t kept = 0;
     for (size_t i = 0; i < c->listener_count; i++) {
-        node_keys_deinit(&node_keys_listener, &c->listener[i]);
-        mem_free(c->listener[i].origin);
+        if (c->listener[i].enable)
+            c->listener[kept++] = c->listener[i];
+        else
+            listener_deinit(&c->listener[i]);
     }
-    c->listener_count = 0;
+    c->listener_count = kept;
 }
 
 struct node_conf_listener *node_conf_listener_add(struct node_conf *c, const char *where)
@@ -73,9 +104,7 @@ struct node_conf_listener *node_conf_listener_add(struct node_conf *c, const cha
     c->listener =
         mem_grow(c->listener, &c->listener_cap, c->listener_count + 1, sizeof *c->listener);
     struct node_conf_listener *l = &c->listener[c->listener_count++];
-    memset(l, 0, sizeof *l);
-    node_keys_init(&node_keys_listener, l);
-    l->origin = mem_dup(where, strlen(where));
+    listener_init(l, where);
     return l;
 }
 
@@ -83,7 +112,8 @@ struct node_conf *node_conf_free(struct node_conf *c)
 {
     if (!c)
         return NULL;
-    node_conf_listener_clear(c);
+    for (size_t i = 0; i < c->listener_count; i++)
+        listener_deinit(&c->listener[i]);
     mem_free(c->listener);
     for (size_t i = 0; i < c->tenant_count; i++) {
         node_keys_deinit(&node_keys_tenant, &c->tenant[i]);
@@ -289,7 +319,8 @@ static void check_cluster(struct node_conf *c)
     if (!c->cluster_enable)
         return;
     if (!c->cluster_env[0] || strlen(c->cluster_env) > 63)
-        node_conf_error(c, origin_of(c, "clusterConfig.env"), "clusterConfig.env needs a name of 1 to 63 characters");
+        node_conf_error(c, origin_of(c, "clusterConfig.env"),
+                        "clusterConfig.env needs a name of 1 to 63 characters");
     if (c->rpc_ssl && (!c->rpc_cert[0] || !c->rpc_key[0] || !c->rpc_ca[0]))
         node_conf_error(c, origin_of(c, "rpcConfig.enableSSL"),
                         "rpcConfig.enableSSL needs sslConfig.certFile, keyFile and trustCertsFile");
@@ -305,6 +336,7 @@ static void check_cluster(struct node_conf *c)
 size_t node_conf_check(struct node_conf *c)
 {
     inherit(c);
+    listeners_settle(c);
     check_voters(c, "dist_worker_range_voter_count", c->dist_voters);
     check_voters(c, "inbox_store_range_voter_count", c->inbox_voters);
     check_voters(c, "retain_store_range_voter_count", c->retain_voters);

@@ -101,6 +101,24 @@ static void read_value(struct place *p, const config_setting_t *s, const struct 
     buf_deinit(&text);
 }
 
+/* The place of one entry: that of an earlier file's entry of the same name, or a new one; NULL: the
+ * same file has the name already. */
+static struct node_conf_listener *listener_for(struct place *p, const config_setting_t *e)
+{
+    const char *name = "";
+    (void)config_setting_lookup_string(e, "name", &name);
+    struct node_conf_listener *l = name[0] ? node_conf_listener_find(p->conf, name) : NULL;
+    if (!l)
+        return node_conf_listener_add(p->conf, at(p, e));
+    size_t n = strlen(p->file);
+    if (strncmp(l->origin, p->file, n) == 0 && l->origin[n] == ':') {
+        node_conf_error(p->conf, at(p, e), "listeners has two entries with the name \"%s\"", name);
+        return NULL;
+    }
+    node_conf_listener_reset(l, at(p, e));
+    return l;
+}
+
 static void read_listeners(struct place *p, const config_setting_t *s)
 {
     if (!config_setting_is_list(s)) {
@@ -110,7 +128,6 @@ static void read_listeners(struct place *p, const config_setting_t *s)
             type_name(s));
         return;
     }
-    node_conf_listener_clear(p->conf); /* a list replaces that of an earlier file */
     for (int i = 0; i < config_setting_length(s); i++) {
         const config_setting_t *e = config_setting_get_elem(s, (unsigned)i);
         if (!config_setting_is_group(e)) {
@@ -118,7 +135,9 @@ static void read_listeners(struct place *p, const config_setting_t *s)
                             type_name(e));
             continue;
         }
-        struct node_conf_listener *l = node_conf_listener_add(p->conf, at(p, e));
+        struct node_conf_listener *l = listener_for(p, e);
+        if (!l)
+            continue;
         for (int j = 0; j < config_setting_length(e); j++) {
             const config_setting_t *v = config_setting_get_elem(e, (unsigned)j);
             struct str name = str_of(config_setting_name(v));

@@ -51,4 +51,6 @@ void node_conf_setting_put(struct node_conf *c, struct node_conf_tenant *t,
 struct node_conf_tenant *node_conf_tenant_get(struct node_conf *c, struct str name,
                                               const char *where);
 struct node_conf_listener *node_conf_listener_add(struct node_conf *c, const char *where);
-void node_conf_listener_clear(struct node_conf *c);
+struct node_conf_listener *node_conf_listener_find(struct node_conf *c, const char *name);
+/* As it was when added, from somewhere else. */
+void node_conf_listener_reset(struct node_conf_listener *l, const char *where);

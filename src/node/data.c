@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "engine/dir.h"
+#include "net/address.h"
 #include "net/random.h"
 #include "node/node_priv.h"
 #include "stores/stores.h"
@@ -19,6 +20,29 @@ static int say(char error[NODE_ERROR_MAX], int r, const char *what)
 {
     snprintf(error, NODE_ERROR_MAX, "%s: %s", what, r < 0 ? strerrordesc_np(-r) : "refused");
     return r < 0 ? node_outcome_of(r) : NODE_E_DATA;
+}
+
+int node_uuid_find(const struct node_conf *c, char out[UUID_TEXT], char error[NODE_ERROR_MAX])
+{
+    struct engine_dir_conf conf = {.path = c->data_dir, .fs = engine_fs_posix()};
+    struct engine_dir *dir = NULL;
+    struct uuid uuid;
+    struct buf why = {0};
+    int r = engine_dir_whose(conf.fs, conf.path, &uuid, &why);
+    if (r == -ENOENT) {
+        net_random_bytes(conf.random, sizeof conf.random);
+        r = engine_dir_open(&conf, &dir, &why);
+        if (r == 0)
+            uuid = engine_dir_node(dir);
+        engine_dir_close(dir);
+    }
+    if (r == 0)
+        uuid_format(&uuid, out);
+    else
+        snprintf(error, NODE_ERROR_MAX, "data_dir \"%s\": %.*s", c->data_dir,
+                 why.n ? (int)why.n : 32, why.n ? (const char *)why.p : strerrordesc_np(-r));
+    buf_deinit(&why);
+    return r > 0 ? NODE_E_DATA : r < 0 ? node_outcome_of(r) : 0;
 }
 
 int node_data_open(struct node *n, char error[NODE_ERROR_MAX])
@@ -53,6 +77,21 @@ int node_data_open(struct node *n, char error[NODE_ERROR_MAX])
     return r ? say(error, r, n->conf->data_dir) : 0;
 }
 
+/* Does a cluster of these seeds begin here?  The same list stands on every node, so one node alone
+ * answers yes; it still waits until it has met another, and founds only what nobody has. */
+static bool is_founder(const struct node_conf *c)
+{
+    struct str all = str_of(c->cluster_seeds), first, host;
+    uint16_t port = 0;
+    if (!c->cluster_enable)
+        return true;
+    if (!all.n)
+        return !c->cluster_domain[0];
+    (void)str_next(&all, ',', &first);
+    return net_address_split(first, &host, &port) == 0 && str_eq(host, str_of(c->cluster_host)) &&
+           port == c->cluster_port;
+}
+
 static int tables_open(struct node *n, char error[NODE_ERROR_MAX])
 {
     const struct node_conf *c = n->conf;
@@ -65,7 +104,7 @@ static int tables_open(struct node *n, char error[NODE_ERROR_MAX])
         .worker = n->worker,
         .log_path = is_memory ? NULL : n->log_path,
         .state_path = is_memory ? NULL : n->state_path,
-        .is_founder = !c->cluster_enable || (!c->cluster_seeds[0] && !c->cluster_domain[0]),
+        .is_founder = is_founder(c),
         .seed = net_random_u64(),
         .log = n->log,
     };

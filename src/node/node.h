@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/log.h"
+#include "base/uuid.h"
 #include "node/conf.h"
 
 struct node;
@@ -51,6 +52,11 @@ struct node_conf_run {
 must_use int node_new(const struct node_conf_run *run, char out_error[NODE_ERROR_MAX],
                       struct node **out_node);
 struct node *node_free(struct node *n);
+
+/* The name of the node whose data directory this is, also while a node runs on it; a directory that
+ * is not there yet is made. 0, or an outcome with one plain sentence in out_error. */
+must_use int node_uuid_find(const struct node_conf *c, char out[UUID_TEXT],
+                            char out_error[NODE_ERROR_MAX]);
 
 /* Serves until the end of the drain that node_stop began. */
 void node_run(struct node *n);

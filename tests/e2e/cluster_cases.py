@@ -42,6 +42,17 @@ def acked(client, t, body, qos=1):
     again(once)
 
 
+def test_the_first_of_the_same_seeds_founds(w):
+    nodes = w.cluster(3, same_seeds=True)
+    t = topic("founded")
+    c = subscribed(nodes[2], t, 1, "keeps", clean=False, p=[(0x11, 300)])
+    acked(c, t, "x")
+    for n in nodes:
+        n.log.flush()
+    said = [open(n.log.name).read().count("founded by this node") for n in nodes]
+    assert said == [3, 0, 0], said
+
+
 def test_three_nodes_exchange_messages(w):
     nodes = w.cluster(3)
     t = topic("c3")

@@ -40,6 +40,10 @@ START_TEST(test_made_and_opened_again)
     ck_assert_uint_eq(engine_dir_epoch(d), 1);
     struct engine_dir *second;
     ck_assert_int_eq(engine_dir_open(&c, &second, NULL), ENGINE_DIR_E_LOCKED);
+    struct uuid whose;
+    ck_assert_int_eq(engine_dir_whose(c.fs, c.path, &whose, NULL), 0); /* asks for no lock */
+    ck_assert(uuid_eq(&whose, &node));
+    ck_assert_int_eq(engine_dir_whose(c.fs, "/none", &whose, NULL), -ENOENT);
     engine_dir_close(d);
     ck_assert_int_eq(engine_dir_open(&c, &d, NULL), 0);
     struct uuid again = engine_dir_node(d);

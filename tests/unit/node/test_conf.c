@@ -69,6 +69,39 @@ START_TEST(reads_values)
 }
 END_TEST
 
+static void read_more(struct node_conf *c, const char *suffix, const char *text)
+{
+    char more[96];
+    write_file(text);
+    snprintf(more, sizeof more, "%s.%s", path, suffix);
+    ck_assert_int_eq(rename(path, more), 0);
+    node_conf_read_file(c, more);
+    unlink(more);
+}
+
+/* A later file adds listeners, replaces one by its name, and takes one away. */
+START_TEST(listeners_of_several_files)
+{
+    struct node_conf *c = node_conf_new();
+    read_more(c, "1",
+              "listeners = ( { name = \"a\"; address = \"127.0.0.1:1\"; auth = \"anonymous\"; "
+              "maxConnections = 7; },\n"
+              "  { name = \"b\"; address = \"127.0.0.1:2\"; auth = \"anonymous\"; },\n"
+              "  { address = \"127.0.0.1:3\"; auth = \"anonymous\"; } );\n");
+    read_more(c, "2",
+              "listeners = ( { name = \"a\"; address = \"127.0.0.1:4\"; auth = \"anonymous\"; },\n"
+              "  { name = \"b\"; enable = false; },\n"
+              "  { name = \"c\"; address = \"127.0.0.1:5\"; auth = \"anonymous\"; } );\n");
+    ck_assert_msg(node_conf_check(c) == 0, "%.*s", STR_ARG(buf_str(&c->errors)));
+    ck_assert_uint_eq(c->listener_count, 3);
+    ck_assert_str_eq(c->listener[0].address, "127.0.0.1:4");
+    ck_assert_int_eq(c->listener[0].connection_max, 0); /* replaced as a whole */
+    ck_assert_str_eq(c->listener[1].address, "127.0.0.1:3");
+    ck_assert_str_eq(c->listener[2].address, "127.0.0.1:5");
+    node_conf_free(c);
+}
+END_TEST
+
 START_TEST(mistakes_are_named)
 {
     static const struct {
@@ -86,6 +119,8 @@ START_TEST(mistakes_are_named)
         {"workers = 1\nlog_level = ;", ":2: syntax error"},
         {"dist_worker_range_voter_count = 2;", "must be odd"},
         {"listeners = { };", "must be a list"},
+        {"listeners = ( { name = \"a\"; auth = \"anonymous\"; },\n{ name = \"a\"; } );",
+         ":2: listeners has two entries with the name \"a\""},
         {"listeners = ( { adress = \"x\"; } );",
          "unknown key \"adress\"; did you mean \"address\"?"},
         {"listeners = ( { address = \"localhost\"; auth = \"anonymous\"; } );",
@@ -204,6 +239,7 @@ Suite *conf_suite(void)
     TCase *t = tcase_create("conf");
     tcase_add_test(t, defaults_are_good);
     tcase_add_test(t, reads_values);
+    tcase_add_test(t, listeners_of_several_files);
     tcase_add_test(t, mistakes_are_named);
     tcase_add_test(t, missing_file_is_named);
     tcase_add_test(t, precedence);
