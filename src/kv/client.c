@@ -117,7 +117,8 @@ static void enlist(struct kv_client *c, const struct proposal *p)
     struct kv_route *r = kv_router_find(c, p->key);
     struct kv_bundle **at = r ? &r->open : &c->homeless;
     if (r && r->open &&
-        r->open->data.n + p->command.n > c->store->kv->conf.limits.batch_bytes_max) {
+        (r->open->boundary != r->version.boundary || /* its keys were found in other bounds */
+         r->open->data.n + p->command.n > c->store->kv->conf.limits.batch_bytes_max)) {
         struct kv_bundle *full = r->open;
         r->open = NULL;
         list_del(&r->link);
@@ -126,6 +127,7 @@ static void enlist(struct kv_client *c, const struct proposal *p)
     if (!*at) {
         *at = kv_bundle_new(c);
         if (r) {
+            (*at)->boundary = r->version.boundary;
             list_del(&r->link);
             list_push_back(&c->open_routes, &r->link);
         }
@@ -268,7 +270,6 @@ static void send(struct kv_client *c, struct kv_route *r, struct kv_bundle *b)
         return;
     }
     b->peer = leader;
-    b->boundary = r->version.boundary;
     b->shard = r->shard;
     list_push_back(&c->flying, &b->fly);
     arm(c, KV_TICK_USEC);
