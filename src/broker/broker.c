@@ -13,6 +13,7 @@
 #include "broker/inflow_priv.h"
 #include "broker/peer_priv.h"
 #include "broker/publish_priv.h"
+#include "broker/roster_priv.h"
 #include "broker/sys_priv.h"
 #include "dist/index.h"
 
@@ -187,6 +188,8 @@ struct broker *broker_new(const struct broker_conf *conf)
     b->seed = conf->seed;
     b->events.log = conf->log;
     b->out_bytes_max = OUT_BYTES_MAX;
+    list_init(&b->roster);
+    list_init(&b->asked);
     budget_init(&b->memory, NULL, conf->memory_max ? conf->memory_max : UINT64_MAX);
     b->host = mem_new(sizeof(*b->host));
     *b->host = (struct stores_host){b, host_deliver, host_backlog, host_quit, host_will};
@@ -224,6 +227,7 @@ struct broker *broker_free(struct broker *b)
     if (!b)
         return NULL;
     broker_sys_free(b->sys);
+    broker_roster_stop(b);
     for (size_t i = 0; i < b->listener_count; i++)
         net_listener_free(b->listener[i]->net);
     for (unsigned i = 0; i < b->loop_count; i++)
@@ -389,6 +393,17 @@ void broker_publish_inject(struct broker *b, unsigned here, struct str tenant,
     struct broker_tenant *t = broker_tenant_find(b, tenant);
     if (t)
         broker_publish_message(&b->loop[here], t, msg, NULL);
+}
+
+bool broker_publish_ask(struct broker *b, unsigned here, struct str tenant,
+                        const struct codec_msg *msg, void (*done)(void *arg, uint8_t reason),
+                        void *arg)
+{
+    struct broker_tenant *t = broker_tenant_find(b, tenant);
+    struct broker_publish_done end = {done, arg};
+    if (t)
+        broker_publish_message(&b->loop[here], t, msg, &end);
+    return t != NULL;
 }
 
 const struct broker_events *broker_events(const struct broker *b)

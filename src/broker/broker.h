@@ -97,6 +97,12 @@ struct codec_msg;
 void broker_publish_inject(struct broker *b, unsigned here, struct str tenant,
                            const struct codec_msg *msg);
 
+/* The same, and done is called once, now or later on that loop, with what its publisher would be told: a reason code of
+ * PUBACK, 0x10 when nobody wants it.  false: there is no such tenant, and done is not called. */
+bool broker_publish_ask(struct broker *b, unsigned here, struct str tenant,
+                        const struct codec_msg *msg, void (*done)(void *arg, uint8_t reason),
+                        void *arg) must_use;
+
 /* All events, for the API. */
 const struct broker_events *broker_events(const struct broker *b);
 

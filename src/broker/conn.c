@@ -357,12 +357,19 @@ void broker_conn_published(struct broker_conn *c, uint64_t token, uint8_t reason
     out_end(c, out);
 }
 
-void broker_conn_kick(struct broker_conn *c, enum session_end_cause cause, uint8_t reason)
+void broker_conn_kick_to(struct broker_conn *c, enum session_end_cause cause, uint8_t reason,
+                         struct str reference)
 {
     struct session_event ev = {.type = SESSION_EV_KICK};
     ev.kick.cause = cause;
     ev.kick.reason = reason;
+    ev.kick.server_reference = reference;
     broker_conn_step(c, &ev);
+}
+
+void broker_conn_kick(struct broker_conn *c, enum session_end_cause cause, uint8_t reason)
+{
+    broker_conn_kick_to(c, cause, reason, STR(""));
 }
 
 struct session_out *broker_conn_out(struct broker_conn *c)

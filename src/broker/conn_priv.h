@@ -47,6 +47,7 @@ struct broker_conn {
     usec_t slow_until;            /* but no longer than this */
     uint64_t cookie;
     struct str user;   /* heap; who was authenticated */
+    uint64_t since_ms; /* since 1970: CONNACK 0 */
     uint64_t acl_hash; /* the last topic it was allowed to publish to */
     uint32_t pending;  /* completions that will name this connection */
     uint32_t sub_count;
@@ -73,6 +74,10 @@ void broker_conn_published(struct broker_conn *c, uint64_t token, uint8_t reason
 
 /* Ends it with this cause and 5.0 reason code. */
 void broker_conn_kick(struct broker_conn *c, enum session_end_cause cause, uint8_t reason);
+
+/* The same, naming another server (reasons 0x9C, 0x9D); reference is borrowed for the call. */
+void broker_conn_kick_to(struct broker_conn *c, enum session_end_cause cause, uint8_t reason,
+                         struct str reference);
 
 /* By name on this loop; NULL when it has gone. */
 struct broker_conn *broker_conn_find(struct broker_loop *l, uint64_t cookie);

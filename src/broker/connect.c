@@ -276,6 +276,7 @@ void broker_connect_connected(struct broker_conn *c, bool is_session_present)
 {
     struct broker_metrics *m = broker_loop_metrics(c->loop, c->tenant);
     c->is_open = true;
+    c->since_ms = broker_loop_wall_ms(c->loop);
     broker_metric_add(m, BROKER_M_CONNECTIONS, 1);
     broker_metric_add(m, BROKER_M_CONNECT, 1);
     if (session_is_persistent(c->session))

@@ -94,6 +94,7 @@ struct broker {
     size_t listener_count, listener_cap;
     struct broker_sys *sys;
     struct broker_drain_state *drain;
+    struct list roster, asked; /* of roster.c: what is under way; loop 0 */
 };
 
 static inline usec_t broker_loop_now(const struct broker_loop *l)

@@ -38,6 +38,8 @@ struct subscription {
     uint32_t sub_id;
     uint32_t count, left;
     uint8_t *code;
+    broker_subscribe_done *done; /* NULL: the client itself asked */
+    void *arg;
     struct item item[];
 };
 
@@ -160,6 +162,16 @@ static void subscribe_retained(struct subscription *s)
 
 /* ---- the join of one packet's filters ---- */
 
+static void subscribe_answer(struct subscription *s)
+{
+    struct session_event ev = {.type = s->is_unsubscribe ? SESSION_EV_UNSUBSCRIBED
+                                                         : SESSION_EV_SUBSCRIBED};
+    ev.subscribed.packet_id = s->packet_id;
+    ev.subscribed.codes = s->code;
+    ev.subscribed.count = s->count;
+    broker_conn_step(s->conn, &ev);
+}
+
 static void subscribe_leg(struct subscription *s, uint32_t index, uint8_t code)
 {
     struct broker_conn *c = s->conn;
@@ -167,12 +179,10 @@ static void subscribe_leg(struct subscription *s, uint32_t index, uint8_t code)
     must(s->left > 0);
     if (--s->left > 0)
         return;
-    struct session_event ev = {.type = s->is_unsubscribe ? SESSION_EV_UNSUBSCRIBED
-                                                         : SESSION_EV_SUBSCRIBED};
-    ev.subscribed.packet_id = s->packet_id;
-    ev.subscribed.codes = s->code;
-    ev.subscribed.count = s->count;
-    broker_conn_step(c, &ev);
+    if (s->done)
+        s->done(s->arg, s->code[0], s->item[0].is_new);
+    else
+        subscribe_answer(s);
     if (!s->is_unsubscribe)
         subscribe_retained(s);
     for (uint32_t i = 0; i < s->count; i++)
@@ -357,11 +367,15 @@ static void subscribe_shared(struct broker_conn *c, struct item *it, const struc
         s->filter =
             str_view(s->bytes + (in->filter.filter.p - in->filter.text.p), in->filter.filter.n);
         s->is_ordered = in->filter.kind == CODEC_TOPIC_OSHARE;
+        it->is_new = true;
         s->next = c->shared;
         c->shared = s;
         c->sub_count++;
         broker_metric_add(broker_loop_metrics(c->loop, c->tenant), BROKER_M_SHARED_NUM, 1);
     }
+    s->qos = in->qos;
+    s->sub_id = it->all->sub_id;
+    s->is_as_published = in->is_retain_as_published;
     struct stores_route r = shared_route(c, s);
     r.options = (uint8_t)(in->qos | (in->is_retain_as_published ? DIST_OPTION_AS_PUBLISHED : 0));
     r.sub_id = it->all->sub_id;
@@ -440,9 +454,9 @@ static void subscribe_one(struct broker_conn *c, struct item *it, const struct s
     }
 }
 
-void broker_subscribe(struct broker_conn *c, const struct session_subscribe *in)
+static void subscribe_all(struct subscription *s, const struct session_subscribe *in)
 {
-    struct subscription *s = subscription_new(c, in, false);
+    struct broker_conn *c = s->conn;
     struct broker_metrics *m = broker_loop_metrics(c->loop, c->tenant);
     broker_metric_add(m, session_is_persistent(c->session) ? BROKER_M_PSUB : BROKER_M_TSUB,
                       in->count);
@@ -454,6 +468,11 @@ void broker_subscribe(struct broker_conn *c, const struct session_subscribe *in)
             subscribe_leg(s, i, code);
     }
     subscription_walked(s);
+}
+
+void broker_subscribe(struct broker_conn *c, const struct session_subscribe *in)
+{
+    subscribe_all(subscription_new(c, in, false), in);
 }
 
 static uint8_t unsubscribe_live(struct broker_conn *c, const struct session_sub *in)
@@ -470,9 +489,9 @@ static uint8_t unsubscribe_live(struct broker_conn *c, const struct session_sub 
     return sub ? 0 : CODEC_MQTT_RC_NO_SUBSCRIPTION_EXISTED;
 }
 
-void broker_unsubscribe(struct broker_conn *c, const struct session_subscribe *in)
+static void unsubscribe_all(struct subscription *s, const struct session_subscribe *in)
 {
-    struct subscription *s = subscription_new(c, in, true);
+    struct broker_conn *c = s->conn;
     struct broker_metrics *m = broker_loop_metrics(c->loop, c->tenant);
     bool is_stored = session_is_persistent(c->session);
     broker_metric_add(m, is_stored ? BROKER_M_PUNSUB : BROKER_M_TUNSUB, in->count);
@@ -488,6 +507,25 @@ void broker_unsubscribe(struct broker_conn *c, const struct session_subscribe *i
         }
     }
     subscription_walked(s);
+}
+
+void broker_unsubscribe(struct broker_conn *c, const struct session_subscribe *in)
+{
+    unsubscribe_all(subscription_new(c, in, true), in);
+}
+
+void broker_subscribe_ask(struct broker_conn *c, const struct session_sub *sub, bool is_unsubscribe,
+                          broker_subscribe_done *done, void *arg)
+{
+    struct session_sub one = *sub;
+    struct session_subscribe in = {.sub = &one, .count = 1};
+    struct subscription *s = subscription_new(c, &in, is_unsubscribe);
+    s->done = done;
+    s->arg = arg;
+    if (is_unsubscribe)
+        unsubscribe_all(s, &in);
+    else
+        subscribe_all(s, &in);
 }
 
 void broker_subscribe_drop(struct broker_conn *c)

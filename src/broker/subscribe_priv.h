@@ -8,13 +8,22 @@ struct broker_shared {
     struct broker_shared *next;
     struct str text;          /* as subscribed */
     struct str filter, group; /* views into text */
+    uint32_t sub_id;
+    uint8_t qos;
     bool is_ordered;
+    bool is_as_published;
     char bytes[];
 };
 
 /* Carry out the effects; SUBSCRIBED or UNSUBSCRIBED follows when all filters are decided. */
 void broker_subscribe(struct broker_conn *c, const struct session_subscribe *s);
 void broker_unsubscribe(struct broker_conn *c, const struct session_subscribe *s);
+
+/* An operator's wish in the client's name: done is called once, now or later, with the code and whether
+ * it is new.  The session mind hears nothing of it. */
+typedef void broker_subscribe_done(void *arg, uint8_t code, bool is_new);
+void broker_subscribe_ask(struct broker_conn *c, const struct session_sub *sub, bool is_unsubscribe,
+                          broker_subscribe_done *done, void *arg);
 
 /* The connection ends: its live subscriptions go. */
 void broker_subscribe_drop(struct broker_conn *c);
