@@ -290,6 +290,21 @@ struct inbox_state {
 void inbox_query_state(struct buf *out, struct str tenant, struct str client);
 must_use bool inbox_reply_state(struct str reply, struct inbox_state *out);
 
+/* The sessions of a tenant that are in this range, in order of client identifiers: those with this
+ * prefix behind `after`, at most count_max (1 .. INBOX_LIST_MAX).  One pass over the range's sessions: for people. */
+#define INBOX_LIST_MAX 1000u
+void inbox_query_list(struct buf *out, struct str tenant, struct str prefix, struct str after,
+                      uint32_t count_max);
+struct inbox_list {
+    bool is_more; /* there are others behind the last one */
+    struct str rest;
+    bool is_bad;
+};
+must_use bool inbox_list_begin(struct str reply, struct inbox_list *out);
+/* Views into the reply; info is not filled. */
+must_use bool inbox_list_next(struct inbox_list *l, struct str *out_client,
+                              struct inbox_state *out);
+
 /* A command that detaches sessions of a dead process (at most max), to be proposed; an empty reply:
  * none is left. */
 void inbox_query_dead(struct buf *out, const struct inbox_owner *owner, uint32_t max);
@@ -300,6 +315,8 @@ must_use bool inbox_reply_owner(struct str *rest, struct inbox_owner *out, uint6
 /* A command that ends at most max detached sessions of a tenant whose detachment is older than
  * age_sec; empty: none. */
 void inbox_query_expire(struct buf *out, struct str tenant, uint32_t age_sec, uint32_t max);
+/* How many sessions such a command names. */
+uint64_t inbox_expire_count(struct str command);
 
 struct inbox_stat {
     uint64_t sessions, attached, subs, messages, bytes, bodies;

@@ -206,6 +206,7 @@ enum inbox_kind { /* of records */
                   INBOX_K_Q_OWNERS,
                   INBOX_K_Q_EXPIRE,
                   INBOX_K_Q_STAT,
+                  INBOX_K_Q_LIST,
 };
 #define INBOX_VERSION 1
 
@@ -240,6 +241,12 @@ must_use bool inbox_receiver_get(struct str bytes, struct inbox_receiver *out,
 void inbox_grant_put(struct buf *b, uint8_t qos, uint8_t options, const uint32_t *sub_id,
                      uint32_t count);
 must_use bool inbox_grant_get(struct codec_cursor *c, struct inbox_push *out);
+
+/* What a session is like, as fields and back: census.c. */
+void inbox_state_put(struct buf *v, const struct inbox_session *s);
+must_use bool inbox_state_get(const struct inbox_fields *f, struct inbox_state *out);
+/* Answers inbox_query_list. */
+void inbox_census(const struct inbox_machine *m, const struct inbox_fields *f, struct buf *reply);
 
 /* --- keys
  * ------------------------------------------------------------------------------------------ */

@@ -142,23 +142,7 @@ static int query_state(struct inbox_machine *m, const struct inbox_fields *f, st
         return no_scan(reply);
     struct buf *v = &m->value;
     v->n = 0;
-    inbox_put_u64(v, INBOX_T_INCARNATION, s->incarnation);
-    inbox_put_u64(v, INBOX_T_MOD, s->mod);
-    inbox_put_u64(v, INBOX_T_CREATED, s->created_hlc);
-    inbox_put_u64(v, INBOX_T_HLC, s->detached_hlc);
-    inbox_put_u64(v, INBOX_T_ACKED, s->acked);
-    inbox_put_u64(v, INBOX_T_NEXT, s->next);
-    inbox_put_u64(v, INBOX_T_QOS0_ACKED, s->qos0_acked);
-    inbox_put_u64(v, INBOX_T_QOS0_NEXT, s->qos0_next);
-    inbox_put_u64(v, INBOX_T_BYTES, s->live != NULL ? s->live->bytes : 0);
-    inbox_put_u64(v, INBOX_T_EXPIRY, s->expiry_sec);
-    inbox_put_u64(v, INBOX_T_LIMIT, s->limit);
-    inbox_put_u64(v, INBOX_T_WINDOW, s->sub_count);
-    inbox_put_u64(v, INBOX_T_PACKET_ID, s->live != NULL ? s->live->inbound_count : 0);
-    inbox_put_u64(v, INBOX_T_DELAY, s->will != NULL);
-    if (s->holder != NULL)
-        inbox_put_owner(v, &s->holder->who);
-    inbox_put_str(v, INBOX_T_LIST, str_view(s->subs, s->subs_len));
+    inbox_state_put(v, s);
     buf_put_varint(reply, v->n);
     buf_put_str(reply, buf_str(v));
     (void)inbox_row_key(m, s, 'i');
@@ -318,6 +302,9 @@ int inbox_query(void *arg, uint64_t hlc, struct str request, struct buf *reply,
     case INBOX_K_Q_STAT:
         query_stat(m, f.s[INBOX_T_TENANT], reply);
         return 0;
+    case INBOX_K_Q_LIST:
+        inbox_census(m, &f, reply);
+        return 0;
     default:
         return RANGE_QUERY_E_INVALID;
     }
@@ -396,23 +383,8 @@ bool inbox_reply_state(struct str reply, struct inbox_state *out)
         return !c.bad;
     struct codec_cursor in = codec_cursor_of(get_run(&c));
     (void)get_run(&c);
-    if (c.bad || !inbox_fields_rest(&in, &f) || !inbox_fields_owner(&f, &out->owner))
+    if (c.bad || !inbox_fields_rest(&in, &f) || !inbox_state_get(&f, out))
         return false;
-    out->incarnation = f.u[INBOX_T_INCARNATION];
-    out->mod = f.u[INBOX_T_MOD];
-    out->created_hlc = f.u[INBOX_T_CREATED];
-    out->detached_hlc = f.u[INBOX_T_HLC];
-    out->acked = f.u[INBOX_T_ACKED];
-    out->next = f.u[INBOX_T_NEXT];
-    out->qos0_acked = f.u[INBOX_T_QOS0_ACKED];
-    out->qos0_next = f.u[INBOX_T_QOS0_NEXT];
-    out->bytes = f.u[INBOX_T_BYTES];
-    out->expiry_sec = (uint32_t)f.u[INBOX_T_EXPIRY];
-    out->limit = (uint32_t)f.u[INBOX_T_LIMIT];
-    out->sub_count = (uint32_t)f.u[INBOX_T_WINDOW];
-    out->received_count = (uint32_t)f.u[INBOX_T_PACKET_ID];
-    out->has_will = f.u[INBOX_T_DELAY] != 0;
-    out->filters = f.s[INBOX_T_LIST];
     struct inbox_fetch rows = {.rest = str_view(c.p, codec_cursor_left(&c))};
     struct str key;
     (void)row_next(&rows, &key, &out->info);

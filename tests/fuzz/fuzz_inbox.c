@@ -47,6 +47,10 @@ static void read_answer(struct str s)
     }
     for (struct str rest = s; inbox_reply_owner(&rest, &owner, &n);)
         must(rest.n < s.n);
+    struct inbox_list l;
+    if (inbox_list_begin(s, &l))
+        while (inbox_list_next(&l, &message, &state))
+            must(l.rest.n < s.n);
     if (inbox_reply_state(s, &state) && inbox_reply_stat(s, &stat) && inbox_reply_body(s, &message))
         return;
     read_effect(s);

@@ -549,6 +549,56 @@ START_TEST(state_query)
 }
 END_TEST
 
+/* The page behind `after` with this prefix: names separated by ' ', "+" when there are more. */
+static struct str listed(struct world *w, const char *prefix, const char *after, uint32_t max)
+{
+    static char text[256];
+    struct inbox_list l;
+    struct inbox_state s;
+    struct str client;
+    struct buf reply = {0};
+    text[0] = 0;
+    w->query.n = 0;
+    inbox_query_list(&w->query, STR("t"), str_of(prefix), str_of(after), max);
+    ck_assert_int_eq(replica_query(&w->r, 0, buf_str(&w->query), &reply), 0);
+    ck_assert(inbox_list_begin(buf_str(&reply), &l));
+    while (inbox_list_next(&l, &client, &s)) {
+        ck_assert_uint_gt(s.incarnation, 0);
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%.*s ", STR_ARG(client));
+    }
+    ck_assert(!l.is_bad);
+    if (l.is_more)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "+");
+    buf_deinit(&reply);
+    return str_of(text);
+}
+
+START_TEST(sessions_are_listed_in_order_and_by_pages)
+{
+    struct world w;
+    world_open(&w);
+    ck_str(listed(&w, "", "", 10), STR(""));
+    static const char *const name[] = {"d", "a2", "b", "a1", "c", "a"};
+    for (size_t i = 0; i < countof(name); i++) {
+        struct inbox_attach a = attach_of(name[i], 1);
+        (void)attach(&w, &a);
+    }
+    struct inbox_attach other = attach_of("z", 1);
+    other.tenant = STR("u");
+    (void)attach(&w, &other);
+    ck_str(listed(&w, "", "", 10), STR("a a1 a2 b c d "));
+    ck_str(listed(&w, "", "", 6), STR("a a1 a2 b c d "));
+    ck_str(listed(&w, "", "", 4), STR("a a1 a2 b +"));
+    ck_str(listed(&w, "", "b", 4), STR("c d "));
+    ck_str(listed(&w, "", "d", 4), STR(""));
+    ck_str(listed(&w, "a", "", 2), STR("a a1 +"));
+    ck_str(listed(&w, "a", "a1", 2), STR("a2 "));
+    ck_str(listed(&w, "x", "", 2), STR(""));
+    ck_str(listed(&w, "", "", 0), STR("a +"));
+    world_close(&w);
+}
+END_TEST
+
 START_TEST(split)
 {
     struct world w;
@@ -600,6 +650,7 @@ Suite *inbox_suite(void)
     tcase_add_test(t, bodies);
     tcase_add_test(t, owners_are_told);
     tcase_add_test(t, state_query);
+    tcase_add_test(t, sessions_are_listed_in_order_and_by_pages);
     tcase_add_test(t, split);
     suite_add_tcase(s, t);
     return s;

@@ -6,6 +6,7 @@
 #include "net/clock.h"
 #include "net/loop.h"
 #include "stores/stores.h"
+#include "stores/survey.h"
 #include "unit/unit.h"
 
 #define WAIT_USEC (10 * USEC_SEC) /* a test that waits longer has failed */
@@ -431,6 +432,82 @@ START_TEST(retained_messages_are_found_and_cleared)
 }
 END_TEST
 
+static struct buf surveyed_names;
+
+static void surveyed(void *arg, const struct stores_survey *s)
+{
+    struct answer *a = arg;
+    struct buf *b = &surveyed_names;
+    b->n = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        struct str rest = s->session[i].filters;
+        struct stores_stored_filter f;
+        buf_put_str(b, s->session[i].client);
+        buf_put_u8(b, s->session[i].detached_ms ? '-' : '+');
+        while (stores_stored_filter(&rest, &f))
+            buf_put_str(b, f.filter);
+    }
+    if (s->is_more)
+        buf_put_str(b, STR("..."));
+    done(a, s->outcome);
+}
+
+static void stored(void *arg, enum stores_outcome outcome, const struct stores_stored *s)
+{
+    struct answer *a = arg;
+    a->count = (unsigned)s->queue_count;
+    a->is_last = s->detached_ms == 0;
+    done(a, outcome);
+}
+
+static void expired(void *arg, enum stores_outcome outcome, uint64_t count)
+{
+    struct answer *a = arg;
+    a->count = (unsigned)count;
+    done(a, outcome);
+}
+
+START_TEST(sessions_are_surveyed_and_expired)
+{
+    struct answer a;
+    struct stores_survey_query q = {.tenant = T, .prefix = STR(""), .after = STR(""), .count_max = 5};
+    ASK(a, stores_stored_find(client[0], T, C, stored, &a));
+    ck_assert_int_eq(a.outcome, STORES_E_NO_SESSION);
+    struct stores_session s = attach(1, false, &a);
+    subscribe(&s, STORES_OK);
+    ASK(a, stores_survey_sessions(client[0], &q, surveyed, &a));
+    ck_assert_int_eq(a.outcome, STORES_OK);
+    ck_str(buf_str(&surveyed_names), STR("sensor+a/+/c"));
+    insert(&s, STR("waits"), &a);
+    ASK(a, stores_stored_find(client[0], T, C, stored, &a));
+    ck_assert_int_eq(a.outcome, STORES_OK);
+    ck_assert_uint_eq(a.count, 1);
+    ck_assert(a.is_last);
+    ASK(a, stores_expire_sessions(client[0], T, 0, expired, &a));
+    ck_assert_uint_eq(a.count, 0); /* it is connected */
+    ASK(a, stores_detach(client[1], &s, &(struct stores_detach){100, true, 0}, done, &a));
+    ASK(a, stores_survey_sessions(client[1], &q, surveyed, &a));
+    ck_str(buf_str(&surveyed_names), STR("sensor-a/+/c"));
+    ASK(a, stores_expire_sessions(client[0], T, 3600, expired, &a));
+    ck_assert_uint_eq(a.count, 0); /* too young */
+    ASK(a, stores_expire_sessions(client[0], T, 0, expired, &a));
+    ck_assert_int_eq(a.outcome, STORES_OK);
+    ck_assert_uint_eq(a.count, 1);
+    ASK(a, stores_survey_sessions(client[0], &q, surveyed, &a));
+    ck_str(buf_str(&surveyed_names), STR(""));
+    retain(STR("r/1"), STR("one"));
+    retain(STR("r/2"), STR("two"));
+    ASK(a, stores_expire_retained(client[0], STR("other"), 0, expired, &a));
+    ck_assert_uint_eq(a.count, 0);
+    for (int i = 0; i < 20; i++)
+        turn();
+    ASK(a, stores_expire_retained(client[0], T, 3600, expired, &a));
+    ck_assert_uint_eq(a.count, 0);
+    buf_deinit(&surveyed_names);
+    surveyed_names = (struct buf){0};
+}
+END_TEST
+
 Suite *unit_suites(int i)
 {
     if (i > 0)
@@ -448,6 +525,7 @@ Suite *unit_suites(int i)
     tcase_add_test(t, exchanges_are_numbered_once);
     tcase_add_test(t, a_will_of_a_lost_session_fires_once);
     tcase_add_test(t, retained_messages_are_found_and_cleared);
+    tcase_add_test(t, sessions_are_surveyed_and_expired);
     suite_add_tcase(s, t);
     return s;
 }
