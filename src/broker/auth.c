@@ -1,8 +1,10 @@
 /* The authentication chain, the password file and the ACL files.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Invariants: 1 done comes exactly once;  2 a wrong name costs as much time as a wrong password.
- * It never logs a password and never compares one itself (net/password.h does, on a worker). */
+ * Invariants: 1 done comes exactly once for each step;  2 a wrong name costs as much time as a
+ * wrong password: of a file with hashes of both kinds, names that are not there look like either,
+ * in their proportion. It never logs a password and never compares one itself (net/password.h does,
+ * on a worker). */
 #include "broker/auth.h"
 
 #include <errno.h>
@@ -14,7 +16,9 @@
 #include "base/hash.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "broker/auth_priv.h"
 #include "net/password.h"
+#include "net/scram.h"
 
 #define FILE_LEN_MAX ((size_t)64 << 20) /* does not matter: a larger file is a mistake */
 
@@ -22,6 +26,10 @@
 #define NOBODY_HASH                                                                                \
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$"                                       \
     "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+#define NOBODY_SCRAM                                                                               \
+    "SCRAM-SHA-256$16384:AAAAAAAAAAAAAAAAAAAAAA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:"   \
+    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 struct password {
     struct str user, hash;
@@ -37,7 +45,8 @@ struct broker_auth_files {
     bool has_passwords;
     struct buf text; /* of the password file: names and hashes are views into it */
     struct password *password;
-    size_t password_count, password_cap;
+    size_t password_count, password_cap, scram_count;
+    uint64_t secret[4];
     struct map by_user;
     struct broker_acl *acl;
     struct tenant_acl *tenant;
@@ -104,6 +113,7 @@ static int passwords_read(struct broker_auth_files *f, const char *path,
             return -EINVAL;
         }
         p.hash = line;
+        f->scram_count += net_scram_is_stored(line);
         f->password = mem_grow(f->password, &f->password_cap, f->password_count + 1, sizeof(p));
         f->password[f->password_count++] = p;
     }
@@ -124,6 +134,7 @@ int broker_auth_files_new(const struct broker_auth_conf *conf,
 {
     struct broker_auth_files *f = mem_new(sizeof(*f));
     atomic_init(&f->refs, 1);
+    memcpy(f->secret, conf->secret, sizeof f->secret);
     int r = conf->password_file ? passwords_read(f, conf->password_file, out_error) : 0;
     if (r == 0 && conf->acl_file)
         r = acl_read(conf->acl_file, &f->acl, out_error);
@@ -189,12 +200,31 @@ static void password_done(struct net_worker_job *job)
     ask->done(ask, outcome);
 }
 
+struct str broker_auth_hash_find(const struct broker_auth_files *f, struct str user)
+{
+    const struct password *p = map_find(&f->by_user, hash_str(user, 0), password_eq, &user);
+    return p ? p->hash : str_view(NULL, 0);
+}
+
+const uint64_t *broker_auth_secret(const struct broker_auth_files *f)
+{
+    return f->secret;
+}
+
+/* What the password of a name that is not there is compared with. */
+static struct str nobody_hash(const struct broker_auth_files *f, struct str user)
+{
+    bool is_scram =
+        f->password_count > 0 && hash_str(user, f->secret[0]) % f->password_count < f->scram_count;
+    return is_scram ? STR(NOBODY_SCRAM) : STR(NOBODY_HASH);
+}
+
 static void password_begin(struct broker_auth_ask *ask, struct broker_auth_files *files,
                            struct net_worker *worker, struct net_loop *here)
 {
-    const struct password *p =
-        map_find(&files->by_user, hash_str(ask->user, 0), password_eq, &ask->user);
-    ask->hash = p ? p->hash : STR(NOBODY_HASH);
+    ask->hash = broker_auth_hash_find(files, ask->user);
+    if (!ask->hash.p)
+        ask->hash = nobody_hash(files, ask->user);
     ask->out_user = ask->user;
     ask->files = broker_auth_files_ref(files);
     if (net_worker_push(worker, here, &ask->job, password_work, password_done)) {
@@ -203,11 +233,53 @@ static void password_begin(struct broker_auth_ask *ask, struct broker_auth_files
     }
 }
 
+/* ---- enhanced authentication ---- */
+
+static const struct broker_auth_enhanced *const enhanced[] = {&broker_scram};
+
+static void enhanced_begin(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
+                           struct broker_auth_files *files, struct net_worker *worker,
+                           struct net_loop *here)
+{
+    for (size_t i = 0; i < countof(enhanced); i++)
+        if ((chain->methods & enhanced[i]->method) &&
+            str_eq(ask->method, str_of(enhanced[i]->name)))
+            ask->enhanced = enhanced[i];
+    if (!ask->enhanced) {
+        ask->done(ask, BROKER_AUTH_E_BAD_METHOD);
+        return;
+    }
+    ask->files = broker_auth_files_ref(files);
+    ask->enhanced->step(ask, worker, here);
+}
+
+void broker_auth_continue(struct broker_auth_ask *ask, struct net_worker *worker,
+                          struct net_loop *here)
+{
+    must(ask->enhanced);
+    ask->out_data.n = 0;
+    ask->enhanced->step(ask, worker, here);
+}
+
+void broker_auth_end(struct broker_auth_ask *ask)
+{
+    if (!ask->enhanced)
+        return;
+    ask->enhanced->end(ask);
+    ask->enhanced = NULL;
+    ask->files = broker_auth_files_unref(ask->files);
+    buf_deinit(&ask->out_data);
+}
+
 void broker_auth_begin(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
                        struct broker_auth_files *files, struct net_worker *worker,
                        struct net_loop *here)
 {
     ask->out_user = str_view("", 0);
+    if (ask->method.p) {
+        enhanced_begin(ask, chain, files, worker, here);
+        return;
+    }
     if ((chain->methods & BROKER_AUTH_CERTIFICATE) && ask->certificate.n) {
         ask->out_user = ask->certificate;
         ask->done(ask, BROKER_AUTH_OK);

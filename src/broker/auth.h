@@ -15,6 +15,7 @@ enum broker_auth_method {
     BROKER_AUTH_CERTIFICATE = 1, /* a checked certificate names the user */
     BROKER_AUTH_PASSWORD = 2,    /* user name and password are in the password file */
     BROKER_AUTH_ANONYMOUS = 4,   /* a client without a user name is let in */
+    BROKER_AUTH_SCRAM = 8,       /* enhanced: SCRAM-SHA-256 with keys of the password file */
 };
 
 enum broker_auth_identity {
@@ -33,6 +34,7 @@ struct broker_auth_files;
 
 struct broker_auth_conf {
     const char *password_file; /* NULL: none.  "name:hash" a line, # comments */
+    uint64_t secret[4];        /* from a random source, the same at each reload */
     const char *acl_file;      /* of every tenant without one of its own; NULL: all is allowed */
     const struct broker_auth_acl {
         const char *tenant, *file;
@@ -42,7 +44,8 @@ struct broker_auth_conf {
 
 #define BROKER_AUTH_ERROR_MAX 256
 
-/* Reads the files now (blocking).  0, or -errno / -EINVAL with one plain sentence that names file and line. */
+/* Reads the files now (blocking).  0, or -errno / -EINVAL with one plain sentence that names file
+ * and line. */
 must_use int broker_auth_files_new(const struct broker_auth_conf *conf,
                                    char out_error[BROKER_AUTH_ERROR_MAX],
                                    struct broker_auth_files **out_files);
@@ -57,17 +60,30 @@ enum broker_auth_outcome {
     BROKER_AUTH_E_BAD_PASS,       /* wrong user name or password */
     BROKER_AUTH_E_NOT_AUTHORIZED, /* nobody in the chain knows him */
     BROKER_AUTH_E_ERROR,          /* could not be decided: busy, out of memory */
+    BROKER_AUTH_E_MORE, /* enhanced: out_data goes to the client, its answer to broker_auth_continue
+                         */
+    BROKER_AUTH_E_BAD_METHOD, /* enhanced: nobody in the chain knows this method */
 };
 
-/* One question, embedded in who asks; the views must live until done. */
+struct broker_auth_enhanced;
+
+/* One question, embedded in who asks (zeroed before the first use); the views must live until done.
+ */
 struct broker_auth_ask {
     struct str user; /* p == NULL: none given */
     struct str password;
     struct str certificate; /* the name in the checked certificate; empty: none */
     void (*done)(struct broker_auth_ask *ask, enum broker_auth_outcome outcome);
-    struct str out_user;       /* who it is; a view of user or certificate */
+    struct str method; /* of enhanced authentication; p == NULL: none, else user and password do not
+                          count */
+    struct str data;   /* its Authentication Data, of this step */
+    struct str
+        out_user; /* who it is; a view of user or certificate, or good until broker_auth_end */
+    struct buf out_data;       /* enhanced: for the client, with E_MORE and with OK */
     struct net_worker_job job; /* ours from here on */
     struct broker_auth_files *files;
+    const struct broker_auth_enhanced *enhanced;
+    void *exchange; /* of the method */
     struct str hash;
     int result;
 };
@@ -76,3 +92,10 @@ struct broker_auth_ask {
 void broker_auth_begin(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
                        struct broker_auth_files *files, struct net_worker *worker,
                        struct net_loop *here);
+
+/* The client's answer to E_MORE: ask->data and its like are set anew; done comes again. */
+void broker_auth_continue(struct broker_auth_ask *ask, struct net_worker *worker,
+                          struct net_loop *here);
+
+/* After the last done, or instead of going on: frees what enhanced authentication holds. */
+void broker_auth_end(struct broker_auth_ask *ask);

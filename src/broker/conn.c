@@ -90,7 +90,7 @@ static void conn_free(struct broker_conn *c)
     session_free(c->session);
     broker_settings_unref(c->settings);
     mem_free(c->inflow);
-    mem_free(c->ask);
+    broker_connect_ask_free(c);
     mem_free((void *)(uintptr_t)c->user.p);
     mem_free(c);
 }
@@ -252,7 +252,7 @@ static void conn_carry_one(struct broker_conn *c, const struct session_effect *f
         broker_connect_authenticate(c, fx->connect);
         break;
     case SESSION_FX_AUTH:
-        broker_connect_auth(c, fx->auth.is_reauth);
+        broker_connect_auth(c, fx->auth.method, fx->auth.data);
         break;
     case SESSION_FX_ATTACH:
         broker_connect_attach(c, &fx->attach);

@@ -25,6 +25,13 @@ struct broker_conn_ask {
     char assigned_id[40];
 };
 
+void broker_connect_ask_free(struct broker_conn *c)
+{
+    if (c->ask)
+        broker_auth_end(&c->ask->auth);
+    c->ask = mem_free(c->ask);
+}
+
 static void refuse(struct broker_conn *c, enum session_end_cause cause, uint8_t reason)
 {
     struct session_event ev = {.type = SESSION_EV_REFUSED};
@@ -45,43 +52,93 @@ static void accepted(struct broker_conn *c)
     struct session_event ev = {.type = SESSION_EV_AUTHENTICATED};
     ev.authenticated.settings = &c->settings->value;
     ev.authenticated.assigned_client_id = str_of(ask->assigned_id);
+    ev.authenticated.auth_data = buf_str(&ask->auth.out_data);
     broker_conn_step(c, &ev);
+}
+
+/* Authenticated again on an open connection: it must be who it was. */
+static void accepted_again(struct broker_conn *c)
+{
+    struct broker_auth_ask *auth = &c->ask->auth;
+    if (!str_eq(auth->out_user, c->user)) {
+        refuse(c, SESSION_END_RE_AUTH_FAILED, CODEC_MQTT_RC_NOT_AUTHORIZED);
+        return;
+    }
+    struct session_event ev = {.type = SESSION_EV_AUTHENTICATED};
+    ev.authenticated.auth_data = buf_str(&auth->out_data);
+    broker_conn_step(c, &ev);
+    broker_connect_ask_free(c);
+}
+
+static void challenged(struct broker_conn *c)
+{
+    struct session_event ev = {.type = SESSION_EV_AUTH_CONTINUE};
+    ev.auth.data = buf_str(&c->ask->auth.out_data);
+    broker_conn_step(c, &ev);
+}
+
+static void answered(struct broker_conn *c, enum broker_auth_outcome outcome)
+{
+    switch (outcome) {
+    case BROKER_AUTH_OK:
+        if (c->is_open)
+            accepted_again(c);
+        else
+            accepted(c);
+        break;
+    case BROKER_AUTH_E_MORE:
+        challenged(c);
+        break;
+    case BROKER_AUTH_E_BAD_PASS:
+        refuse(c, SESSION_END_UNAUTHENTICATED_CLIENT, CODEC_MQTT_RC_BAD_USER_NAME_OR_PASSWORD);
+        break;
+    case BROKER_AUTH_E_NOT_AUTHORIZED:
+        refuse(c, SESSION_END_NOT_AUTHORIZED_CLIENT, CODEC_MQTT_RC_NOT_AUTHORIZED);
+        break;
+    case BROKER_AUTH_E_BAD_METHOD:
+        refuse(c, SESSION_END_AUTH_ERROR, CODEC_MQTT_RC_BAD_AUTHENTICATION_METHOD);
+        break;
+    case BROKER_AUTH_E_ERROR:
+        refuse(c, SESSION_END_AUTH_ERROR, CODEC_MQTT_RC_SERVER_UNAVAILABLE);
+        break;
+    }
 }
 
 static void authenticated(struct broker_auth_ask *auth, enum broker_auth_outcome outcome)
 {
     struct broker_conn *c = container_of(auth, struct broker_conn_ask, auth)->conn;
-    if (session_state_get(c->session) == SESSION_ST_AUTH) {
-        if (outcome != BROKER_AUTH_OK)
+    if (session_state_get(c->session) != SESSION_ST_ENDED) {
+        if (outcome != BROKER_AUTH_OK && outcome != BROKER_AUTH_E_MORE)
             broker_metric_add(broker_loop_metrics(c->loop, c->tenant), BROKER_M_AUTH_FAILURE, 1);
-        switch (outcome) {
-        case BROKER_AUTH_OK:
-            accepted(c);
-            break;
-        case BROKER_AUTH_E_BAD_PASS:
-            refuse(c, SESSION_END_UNAUTHENTICATED_CLIENT, CODEC_MQTT_RC_BAD_USER_NAME_OR_PASSWORD);
-            break;
-        case BROKER_AUTH_E_NOT_AUTHORIZED:
-            refuse(c, SESSION_END_NOT_AUTHORIZED_CLIENT, CODEC_MQTT_RC_NOT_AUTHORIZED);
-            break;
-        case BROKER_AUTH_E_ERROR:
-            refuse(c, SESSION_END_AUTH_ERROR, CODEC_MQTT_RC_SERVER_UNAVAILABLE);
-            break;
-        }
+        answered(c, outcome);
     }
     broker_conn_done(c);
 }
 
-void broker_connect_authenticate(struct broker_conn *c, const struct codec_mqtt_connect *connect)
+static struct broker_conn_ask *ask_new(struct broker_conn *c)
 {
-    if (CODEC_MQTT_HAS(&connect->props, AUTHENTICATION_METHOD)) {
-        refuse(c, SESSION_END_AUTH_ERROR, CODEC_MQTT_RC_BAD_AUTHENTICATION_METHOD);
-        return;
-    }
-    struct broker_loop *l = c->loop;
     struct broker_conn_ask *ask = c->ask = mem_new(sizeof(*ask));
     ask->conn = c;
+    ask->auth.done = authenticated;
+    return ask;
+}
+
+static void ask_begin(struct broker_conn *c)
+{
+    struct broker_loop *l = c->loop;
+    broker_conn_hold(c);
+    broker_auth_begin(&c->ask->auth, &c->listener->auth, l->auth_files, l->broker->conf.worker,
+                      l->net);
+}
+
+void broker_connect_authenticate(struct broker_conn *c, const struct codec_mqtt_connect *connect)
+{
+    struct broker_conn_ask *ask = ask_new(c);
     ask->connect = connect;
+    if (CODEC_MQTT_HAS(&connect->props, AUTHENTICATION_METHOD))
+        ask->auth.method = connect->props.auth_method;
+    if (CODEC_MQTT_HAS(&connect->props, AUTHENTICATION_DATA))
+        ask->auth.data = connect->props.auth_data;
     struct uuid id = net_random_uuid();
     memcpy(ask->assigned_id, "b-", 2);
     uuid_format(&id, ask->assigned_id + 2);
@@ -94,17 +151,21 @@ void broker_connect_authenticate(struct broker_conn *c, const struct codec_mqtt_
         ask->auth.user = connect->username;
     if (connect->has_password)
         ask->auth.password = connect->password;
-    ask->auth.done = authenticated;
-    broker_conn_hold(c);
-    broker_auth_begin(&ask->auth, &c->listener->auth, l->auth_files, l->broker->conf.worker,
-                      l->net);
+    ask_begin(c);
 }
 
-/* No method of enhanced authentication is built in: the first AUTH was refused with its CONNECT. */
-void broker_connect_auth(struct broker_conn *c, bool is_reauth)
+void broker_connect_auth(struct broker_conn *c, struct str method, struct str data)
 {
-    refuse(c, is_reauth ? SESSION_END_RE_AUTH_FAILED : SESSION_END_AUTH_ERROR,
-           CODEC_MQTT_RC_BAD_AUTHENTICATION_METHOD);
+    struct broker_loop *l = c->loop;
+    if (!c->ask) { /* re-authentication begins */
+        ask_new(c)->auth.method = method;
+        c->ask->auth.data = data;
+        ask_begin(c);
+        return;
+    }
+    c->ask->auth.data = data;
+    broker_conn_hold(c);
+    broker_auth_continue(&c->ask->auth, l->broker->conf.worker, l->net);
 }
 
 /* ---- one owner, one inbox ---- */
@@ -283,6 +344,7 @@ void broker_connect_connected(struct broker_conn *c, bool is_session_present)
         broker_metric_add(m, BROKER_M_PSESSION_LIVE, 1);
     if (c->settings->value.in_bound_band_width > 0)
         net_stream_set_rate(c->stream, (uint64_t)c->settings->value.in_bound_band_width);
+    broker_connect_ask_free(c);
     broker_conn_report(c, BROKER_EV_CLIENT_CONNECTED, is_session_present ? "session present" : "");
     if (c->inflow)
         broker_inflow_pump(c);

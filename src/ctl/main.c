@@ -21,7 +21,8 @@
 struct options {
     const char *target, *token, *tenant, *ca;
     const char *qos;
-    bool is_json, is_retain, is_delete;
+    bool is_json, is_retain;
+    enum ctl_passwd_what passwd;
 };
 
 /* One request being put together. */
@@ -43,7 +44,7 @@ static const char usage[] =
     "  kill CLIENT                 disconnects a client\n"
     "  session-delete CLIENT       ends a client's stored session\n"
     "  pub TOPIC MESSAGE           publishes; -r retains, -q QOS\n"
-    "  passwd FILE NAME            sets a password; -x removes the name\n"
+    "  passwd FILE NAME            sets a password (-s: SCRAM keys); -x removes the name\n"
     "  config check [FILE]         checks a configuration\n"
     "  config show [FILE]          what is in effect and where it comes from\n"
     "  config explain KEY          what a key means\n\n"
@@ -207,7 +208,7 @@ static int command_run(const struct options *o, int argc, char **argv)
     if (strcmp(name, "pub") == 0)
         return pub_run(o, argc, argv);
     if (strcmp(name, "passwd") == 0 && argc == 2)
-        return ctl_passwd(argv[0], argv[1], o->is_delete);
+        return ctl_passwd(argv[0], argv[1], o->passwd);
     if (strcmp(name, "config") == 0)
         return config_run(argc, argv);
     fprintf(stderr, "bilrostctl: unknown command or wrong arguments: %s (try --help)\n", name);
@@ -225,7 +226,7 @@ int main(int argc, char **argv)
     };
     struct options o = {
         .target = SOCKET, .token = getenv("BILROST_TOKEN"), .tenant = "default", .qos = "0"};
-    for (int c; (c = getopt_long(argc, argv, "H:t:T:q:rxVh", longs, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, "H:t:T:q:rsxVh", longs, NULL)) != -1;) {
         switch (c) {
         case 'H':
             o.target = optarg;
@@ -243,7 +244,10 @@ int main(int argc, char **argv)
             o.is_retain = true;
             break;
         case 'x':
-            o.is_delete = true;
+            o.passwd = CTL_PASSWD_DELETE;
+            break;
+        case 's':
+            o.passwd = CTL_PASSWD_SCRAM;
             break;
         case CA:
             o.ca = optarg;

@@ -16,6 +16,7 @@
 
 #include "base/buf.h"
 #include "net/password.h"
+#include "net/scram.h"
 
 #define PASSWORD_MAX 1024
 #define FILE_BYTES_MAX ((size_t)256 << 20)
@@ -47,7 +48,7 @@ static bool line_read(const char *prompt, char line[PASSWORD_MAX])
     return got != NULL;
 }
 
-static int password_ask(char hash[NET_PASSWORD_TEXT_MAX])
+static int password_ask(enum ctl_passwd_what what, char hash[NET_PASSWORD_TEXT_MAX])
 {
     char first[PASSWORD_MAX], second[PASSWORD_MAX];
     if (!line_read("Password: ", first) || first[0] == 0) {
@@ -58,7 +59,15 @@ static int password_ask(char hash[NET_PASSWORD_TEXT_MAX])
         fputs("bilrostctl: the two are not the same\n", stderr);
         return EX_USAGE;
     }
-    int r = net_password_hash(str_of(first), 0, 0, hash);
+    int r = 0;
+    if (what == CTL_PASSWD_SCRAM) {
+        struct buf keys = {0};
+        net_scram_store(str_of(first), 0, &keys);
+        (void)str_copy(hash, NET_PASSWORD_TEXT_MAX, buf_str(&keys));
+        buf_deinit(&keys);
+    } else {
+        r = net_password_hash(str_of(first), 0, 0, hash);
+    }
     memset(first, 0, sizeof first);
     memset(second, 0, sizeof second);
     if (r)
@@ -116,8 +125,9 @@ static bool line_is_of(struct str line, struct str name)
     return line.n > name.n && line.p[name.n] == ':' && str_has_prefix(line, name);
 }
 
-int ctl_passwd(const char *file, const char *name, bool is_delete)
+int ctl_passwd(const char *file, const char *name, enum ctl_passwd_what what)
 {
+    bool is_delete = what == CTL_PASSWD_DELETE;
     char hash[NET_PASSWORD_TEXT_MAX] = "";
     struct buf old = {0}, fresh = {0};
     struct stat st = {0};
@@ -132,7 +142,7 @@ int ctl_passwd(const char *file, const char *name, bool is_delete)
         buf_deinit(&old);
         return complain("cannot read", file, -r);
     }
-    int code = is_delete ? 0 : password_ask(hash);
+    int code = is_delete ? 0 : password_ask(what, hash);
     struct str rest = buf_str(&old);
     while (code == 0 && rest.p && str_next(&rest, '\n', &line)) {
         if (line_is_of(line, who)) {

@@ -1,10 +1,12 @@
-/* Argon2id through libsodium.  SPDX-License-Identifier: Apache-2.0
+/* Argon2id through libsodium, SCRAM keys through net/scram.h.  SPDX-License-Identifier: Apache-2.0
  *
  * Never: runs on a loop by itself (it blocks for tens of milliseconds: see the header). */
 #include "net/password.h"
 
 #include <errno.h>
 #include <sodium.h>
+
+#include "net/scram.h"
 
 #define MEMORY_KIB 19456 /* with PASSES: OWASP's first choice for Argon2id */
 #define PASSES 2
@@ -26,6 +28,8 @@ int net_password_hash(struct str password, unsigned memory_kib, unsigned passes,
 bool net_password_is_hash(struct str text)
 {
     char z[NET_PASSWORD_TEXT_MAX];
+    if (net_scram_is_stored(text))
+        return true;
     if (!str_has_prefix(text, STR("$argon2id$")) || text.n >= sizeof z)
         return false;
     str_copy(z, sizeof z, text);
@@ -37,6 +41,8 @@ int net_password_check(struct str password, struct str text)
     char z[NET_PASSWORD_TEXT_MAX];
     if (sodium_init() < 0)
         return -ENOSYS;
+    if (net_scram_is_stored(text))
+        return net_scram_check(password, text) ? 0 : NET_PASSWORD_E_WRONG;
     if (!net_password_is_hash(text))
         return NET_PASSWORD_E_FORMAT;
     str_copy(z, sizeof z, text);

@@ -1,5 +1,5 @@
-/* Passwords are kept as Argon2id hashes (RFC 9106) in the usual text form. SPDX-License-Identifier:
- * Apache-2.0
+/* Passwords are kept as Argon2id hashes (RFC 9106) in the usual text form, or as SCRAM keys
+ * (net/scram.h). SPDX-License-Identifier: Apache-2.0
  *
  * Both functions take long and much memory by intent: call them on a net/worker thread, never on a
  * loop. */
@@ -7,7 +7,7 @@
 
 #include "base/str.h"
 
-#define NET_PASSWORD_TEXT_MAX 128 /* with the NUL */
+#define NET_PASSWORD_TEXT_MAX 192 /* with the NUL */
 
 enum net_password_outcome {
     NET_PASSWORD_E_WRONG = 1,

@@ -12,7 +12,7 @@ static const char *given(const char *text)
     return text[0] ? text : NULL;
 }
 
-int node_auth_open(const struct node_conf *c, char error[NODE_ERROR_MAX],
+int node_auth_open(const struct node *n, const struct node_conf *c, char error[NODE_ERROR_MAX],
                    struct broker_auth_files **out_files)
 {
     struct broker_auth_acl *acl = mem_new((c->tenant_count + 1) * sizeof *acl);
@@ -24,6 +24,7 @@ int node_auth_open(const struct node_conf *c, char error[NODE_ERROR_MAX],
                                     .acl_file = given(c->acl_file),
                                     .acl = acl,
                                     .acl_count = count};
+    memcpy(conf.secret, n->auth_secret, sizeof conf.secret);
     char why[BROKER_AUTH_ERROR_MAX];
     int r = broker_auth_files_new(&conf, why, out_files);
     mem_free(acl);

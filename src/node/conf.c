@@ -251,11 +251,12 @@ static void check_auth(struct node_conf *c, const struct node_conf_listener *l)
     bool is_any = false;
     while (all.n && str_next(&all, ',', &one)) {
         is_any = true;
-        if (str_eq(one, STR("password"))) {
+        if (str_eq(one, STR("password")) || str_eq(one, STR("scram"))) {
             if (!c->password_file[0])
                 node_conf_error(c, l->origin,
-                                "auth has \"password\", but auth.password_file is not set "
-                                "(make one with: bilrostctl passwd FILE NAME)");
+                                "auth has \"%.*s\", but auth.password_file is not set "
+                                "(make one with: bilrostctl passwd FILE NAME)",
+                                STR_ARG(one));
         } else if (str_eq(one, STR("certificate"))) {
             if (strcmp(l->client_auth, "NONE") == 0)
                 node_conf_error(
@@ -263,7 +264,7 @@ static void check_auth(struct node_conf *c, const struct node_conf_listener *l)
                     "auth has \"certificate\", but clientAuth is NONE: use OPTIONAL or REQUIRE");
         } else if (!str_eq(one, STR("anonymous"))) {
             node_conf_error(c, l->origin,
-                            "auth has \"%.*s\", but knows certificate, password, anonymous",
+                            "auth has \"%.*s\", but knows certificate, password, scram, anonymous",
                             STR_ARG(one));
         }
     }

@@ -94,10 +94,11 @@ int node_new(const struct node_conf_run *run, char out_error[NODE_ERROR_MAX],
     n->events = run->events;
     n->version = run->version;
     n->began = net_clock_now();
+    net_random_bytes(n->auth_secret, sizeof n->auth_secret);
     net_timer_init(&n->status, on_status, n);
     int r = node_tls_open(n, out_error);
     if (r == 0)
-        r = node_auth_open(n->conf, out_error, &n->auth);
+        r = node_auth_open(n, n->conf, out_error, &n->auth);
     if (r == 0)
         r = node_data_open(n, out_error);
     if (r == 0)
@@ -243,7 +244,7 @@ int node_reload(struct node *n, struct node_conf *conf, struct buf *say_to)
 {
     char error[NODE_ERROR_MAX];
     struct broker_auth_files *auth = NULL;
-    int r = node_auth_open(conf, error, &auth);
+    int r = node_auth_open(n, conf, error, &auth);
     if (r)
         buf_printf(say_to, "%s\n", error);
     else

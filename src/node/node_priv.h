@@ -17,6 +17,7 @@ struct node {
     unsigned loop_count, running_count;
     struct net_worker *worker;
     struct broker_auth_files *auth;
+    uint64_t auth_secret[4];
     struct broker *broker;
     struct api *api; /* NULL: none */
     struct net_tls *api_tls;
@@ -42,8 +43,8 @@ must_use int node_listen(struct node *n, const struct node_conf_run *run,
                          char error[NODE_ERROR_MAX]);
 
 /* auth.c: what the configuration says about users. */
-must_use int node_auth_open(const struct node_conf *c, char error[NODE_ERROR_MAX],
-                            struct broker_auth_files **out_files);
+must_use int node_auth_open(const struct node *n, const struct node_conf *c,
+                            char error[NODE_ERROR_MAX], struct broker_auth_files **out_files);
 void node_tenants_put(struct node *n, const struct node_conf *c);
 
 /* data.c: the data directory, the tables, the stores (which start the broker). */

@@ -30,8 +30,9 @@ static void write_file(char path[32], const char *text)
 }
 
 /* What the chain says to a client; the password goes over a worker. */
-static enum broker_auth_outcome ask(struct broker_auth_files *files, unsigned methods, const char *user,
-                                    const char *password, const char *certificate, struct str *out_user)
+static enum broker_auth_outcome ask(struct broker_auth_files *files, unsigned methods,
+                                    const char *user, const char *password, const char *certificate,
+                                    struct str *out_user)
 {
     struct net_loop_conf conf = {.seed = 1};
     struct net_loop *loop;
@@ -49,6 +50,7 @@ static enum broker_auth_outcome ask(struct broker_auth_files *files, unsigned me
         net_loop_turn(loop, 10 * USEC_MSEC);
     ck_assert_int_eq(a.answers, 1);
     *out_user = a.ask.out_user;
+    broker_auth_end(&a.ask);
     net_worker_free(worker);
     net_loop_turn(loop, 0);
     net_loop_free(loop);
@@ -75,14 +77,16 @@ START_TEST(chain)
         {BROKER_AUTH_PASSWORD, "nobody", "secret", NULL, BROKER_AUTH_E_BAD_PASS, "nobody"},
         {BROKER_AUTH_PASSWORD, NULL, NULL, NULL, BROKER_AUTH_E_NOT_AUTHORIZED, ""},
         {BROKER_AUTH_PASSWORD | BROKER_AUTH_ANONYMOUS, NULL, NULL, NULL, BROKER_AUTH_OK, ""},
-        {BROKER_AUTH_PASSWORD | BROKER_AUTH_ANONYMOUS, "alice", "no", NULL, BROKER_AUTH_E_BAD_PASS, "alice"},
+        {BROKER_AUTH_PASSWORD | BROKER_AUTH_ANONYMOUS, "alice", "no", NULL, BROKER_AUTH_E_BAD_PASS,
+         "alice"},
         {BROKER_AUTH_ANONYMOUS, "admin", "x", NULL, BROKER_AUTH_OK, ""},
         {BROKER_AUTH_CERTIFICATE, "admin", "x", "box7", BROKER_AUTH_OK, "box7"},
         {BROKER_AUTH_CERTIFICATE, "admin", "x", NULL, BROKER_AUTH_E_NOT_AUTHORIZED, ""},
     };
     for (size_t i = 0; i < countof(c); i++) {
         struct str who;
-        ck_assert_msg(ask(f, c[i].methods, c[i].user, c[i].password, c[i].certificate, &who) == c[i].want,
+        ck_assert_msg(ask(f, c[i].methods, c[i].user, c[i].password, c[i].certificate, &who) ==
+                          c[i].want,
                       "case %zu", i);
         ck_str(who, str_of(c[i].who));
     }

@@ -11,6 +11,7 @@ Suite *stream_suite(void);
 Suite *address_suite(void);
 Suite *wrap_suite(void);
 Suite *http_suite(void);
+Suite *scram_suite(void);
 
 static inline struct net_loop *loop_new(unsigned index, struct net_grace *grace)
 {

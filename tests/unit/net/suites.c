@@ -16,6 +16,8 @@ Suite *unit_suites(int i)
         return wrap_suite();
     case 5:
         return http_suite();
+    case 6:
+        return scram_suite();
     default:
         return NULL;
     }
