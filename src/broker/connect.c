@@ -3,7 +3,7 @@
  *   connect_authenticate  who is it (broker/auth.h)                                     ->
  * AUTHENTICATED or REFUSED connect_attach        stores_dict_claim: an older connection of the
  * client has ended, everywhere connect_claimed       stores_attach (persistent, or with a will), or
- * stores_delete (what an older life left) connect_attached      the mind learns what the inbox
+ * stores_clear (what an older life left) connect_attached      the mind learns what the inbox
  * remembers                      -> ATTACHED or REFUSED connect_connected     CONNACK is written:
  * deliveries begin
  *
@@ -266,7 +266,7 @@ static void connect_cleaned(void *arg, enum stores_outcome outcome)
     c->is_attaching = false;
     if (is_gone(c)) {
         release(c);
-    } else if (outcome != STORES_OK && outcome != STORES_E_NO_SESSION) {
+    } else if (outcome != STORES_OK) {
         refuse_store(c, outcome);
     } else {
         struct session_event ev = {.type = SESSION_EV_ATTACHED};
@@ -300,7 +300,7 @@ static void connect_claimed(void *arg, enum stores_outcome outcome)
     const struct session_settings *s = &c->settings->value;
     if (!a->is_persistent && !a->will) {
         c->is_attaching = true;
-        stores_delete(c->loop->stores, c->tenant->name, a->client_id, connect_cleaned, c);
+        stores_clear(c->loop->stores, c->tenant->name, a->client_id, connect_cleaned, c);
         return;
     }
     struct stores_attach at = {

@@ -304,6 +304,11 @@ void stores_fetch(struct stores_client *c, const struct stores_session *s, bool 
 void stores_will_done(struct stores_client *c, struct str tenant, struct str client,
                       uint64_t will_id);
 
+/* A client that begins anew has no session left: OK when that is so, or when nobody can be asked and
+ * this node knew of none. */
+void stores_clear(struct stores_client *c, struct str tenant, struct str client, stores_done *done,
+                  void *arg);
+
 /* Ends a session, whoever owns it. */
 void stores_delete(struct stores_client *c, struct str tenant, struct str client, stores_done *done,
                    void *arg);

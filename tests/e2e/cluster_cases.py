@@ -3,7 +3,7 @@ import random
 import time
 
 from basic_cases import topic
-from mqtt import Client, Closed, gather
+from mqtt import CONNACK, PUBACK, Client, Closed, gather
 
 PATIENCE = 30.0  # for what the cluster does by itself: joining, electing, noticing a death
 
@@ -51,6 +51,14 @@ def test_the_first_of_the_same_seeds_founds(w):
         n.log.flush()
     said = [open(n.log.name).read().count("founded by this node") for n in nodes]
     assert said == [3, 0, 0], said
+
+
+def three_voters(founder):
+    """Every store has its three voters, as the node says that founded them."""
+    def once():
+        with open(founder.log.name) as f:
+            assert f.read().count("3 of them vote): members as wanted") >= 3
+    again(once)
 
 
 def test_three_nodes_exchange_messages(w):
@@ -116,3 +124,36 @@ def test_nothing_acknowledged_is_lost_when_a_node_is_killed(w):
         got.add(int(back.message(PATIENCE)[1]))
     assert watch.message(PATIENCE) == (t + "-will", "died")
     del victim
+
+
+def test_without_a_quorum_nothing_is_acknowledged_that_may_vanish(w):
+    nodes = w.cluster(3)
+    t, cid = topic("quorum"), "q-%d" % random.getrandbits(30)
+    subscribed(nodes[0], t + "/kept", 1, cid, clean=False, p=[(0x11, 600)]).disconnect()
+    live = subscribed(nodes[0], t + "/live", 1)
+    p5, p4 = connected(nodes[0]), Client(nodes[0].port, 4)
+    again(lambda: p4.connect())
+    acked(p5, t + "/kept", "before")
+    three_voters(nodes[0])
+    for n in nodes[1:]:
+        n.kill()
+    p4.publish(t + "/kept", "v4", 1, wait=False)
+    p5.publish(t + "/kept", "v5", 1, wait=False)
+    ack = p5.expect(PUBACK, PATIENCE)
+    assert ack.reason >= 0x80, "0x%02x" % ack.reason
+    try:
+        p4.expect(PUBACK, PATIENCE)
+        assert False, "a PUBACK without a quorum"
+    except Closed:
+        pass  # MQTT 3.1.1 has no other way to say no
+    assert p5.publish(t + "/live", "clean sessions go on", 1) == 0
+    assert live.message() == (t + "/live", "clean sessions go on")
+    late = connected(nodes[0])
+    assert late.publish(t + "/live", "also from a new client", 1) == 0
+    assert live.message() == (t + "/live", "also from a new client")
+    refused = Client(nodes[0].port, 5)
+    refused.connect(cid, clean=False, ok=False)
+    assert refused.expect(CONNACK, PATIENCE).reason in (0x88, 0x89)
+    nodes[1].launch()
+    back = connected(nodes[0], cid, clean=False, p=[(0x11, 600)])
+    assert back.message(PATIENCE) == (t + "/kept", "before")

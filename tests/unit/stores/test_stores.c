@@ -333,6 +333,26 @@ START_TEST(a_session_keeps_what_it_was_sent)
 }
 END_TEST
 
+START_TEST(a_client_that_begins_anew_has_no_session_left)
+{
+    struct answer a;
+    struct stores_session s = attach(1, false, &a);
+    subscribe(&s, STORES_OK);
+    ASK(a, stores_detach(client[1], &s, &(struct stores_detach){100, true, 0}, done, &a));
+    ck_assert_int_eq(a.outcome, STORES_OK);
+    ASK(a, stores_clear(client[1], STR("t"), STR("nobody"), done, &a));
+    ck_assert_int_eq(a.outcome, STORES_OK);
+    ck_assert_uint_eq(matches(STR("a/b/c")), 1);
+    ASK(a, stores_clear(client[1], s.tenant, s.client, done, &a));
+    ck_assert_int_eq(a.outcome, STORES_OK);
+    for (int i = 0; i < 6; i++)
+        turn();
+    ck_assert_uint_eq(matches(STR("a/b/c")), 0);
+    attach(2, false, &a);
+    ck_assert(!a.attached.is_present);
+}
+END_TEST
+
 START_TEST(large_payloads_come_back_whole)
 {
     struct answer a;
@@ -521,6 +541,7 @@ Suite *unit_suites(int i)
     tcase_add_test(t, tenants_do_not_meet_in_the_dict);
     tcase_add_test(t, routes_are_matched_when_they_are_answered);
     tcase_add_test(t, a_session_keeps_what_it_was_sent);
+    tcase_add_test(t, a_client_that_begins_anew_has_no_session_left);
     tcase_add_test(t, large_payloads_come_back_whole);
     tcase_add_test(t, exchanges_are_numbered_once);
     tcase_add_test(t, a_will_of_a_lost_session_fires_once);
