@@ -32,6 +32,9 @@ struct engine_fs_ops {
     /* Space for [0, n) with real blocks behind it; the size becomes at least n. */
     int (*allocate)(struct engine_file *f, uint64_t n);
     int64_t (*size)(struct engine_file *f);
+    /* Nothing was ever written at or after this place, so it reads as zeros up to the end of the
+     * file; the size where that cannot be told. */
+    int64_t (*written)(struct engine_file *f);
     int (*rename)(void *fs, const char *from, const char *to);
     int (*unlink)(void *fs, const char *path);
     int (*mkdir)(void *fs, const char *path); /* 0 also when it is there */
@@ -94,6 +97,10 @@ void engine_fs_mem_crash(struct engine_fs_mem *m, uint32_t keep_per_million);
 
 /* Changing operations so far. */
 uint64_t engine_fs_mem_ops(struct engine_fs_mem *m);
+
+/* Reading anything of a file at or after off answers -EIO, until something is written there: 0,
+ * -ENOENT. */
+must_use int engine_fs_mem_spoil(struct engine_fs_mem *m, const char *path, uint64_t off);
 
 /* Flips one bit of a file, durably: 0, -ENOENT, -ERANGE. */
 must_use int engine_fs_mem_flip(struct engine_fs_mem *m, const char *path, uint64_t bit);

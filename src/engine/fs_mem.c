@@ -22,8 +22,10 @@
 struct node { /* the content of a file, whatever its names */
     struct list link;
     struct buf now, disk;
-    unsigned refs; /* names now, names on the disk, open files */
-    bool is_locked;
+    uint64_t now_end, disk_end; /* nothing was written at or after */
+    unsigned refs;              /* names now, names on the disk, open files */
+    bool is_locked, is_spoilt;
+    uint64_t spoilt_from;
 };
 
 struct name {
@@ -224,7 +226,7 @@ static int open_locked(struct engine_fs_mem *m, const char *path, enum engine_fs
         n = name_make(m, path);
         change_add(change_push(m), 0, n, made);
     } else if (how == ENGINE_FS_EMPTY) {
-        n->now->now.n = 0;
+        n->now->now.n = n->now->now_end = 0;
     }
     struct engine_file *f = mem_new(sizeof *f);
     *f = (struct engine_file){m, node_ref(n->now), m->life, false};
@@ -260,6 +262,8 @@ static int64_t disk_pread(struct engine_file *f, void *p, size_t n, uint64_t off
         const struct buf *now = &f->node->now;
         size_t left = off < now->n ? now->n - off : 0;
         r = (int64_t)(n < left ? n : left);
+        if (f->node->is_spoilt && off + (uint64_t)r > f->node->spoilt_from)
+            r = -EIO;
         if (r > 0)
             memcpy(p, now->p + off, (size_t)r);
     }
@@ -277,6 +281,7 @@ static void put(struct engine_file *f, const struct iovec *iov, int count, uint6
         off += n;
         max -= n;
     }
+    f->node->now_end = off > f->node->now_end ? off : f->node->now_end;
 }
 
 static int disk_pwritev(struct engine_file *f, struct iovec *iov, int count, uint64_t off)
@@ -293,6 +298,7 @@ static int disk_pwritev(struct engine_file *f, struct iovec *iov, int count, uin
         r = -EIO;
     if (was_on) {
         int full = grow(m, f->node, off + total);
+        f->node->is_spoilt = f->node->is_spoilt && off + total <= f->node->spoilt_from;
         if (full == 0)
             put(f, iov, count, off, r == 0 ? total : rng_below(&m->rng, total + 1));
         r = r < 0 ? r : full;
@@ -317,9 +323,12 @@ static int disk_fdatasync(struct engine_file *f)
         r = -EIO; /* as Linux does: the dirty pages are dropped or marked clean, the next sync is
                      happy */
         copy(&f->node->now, &f->node->disk);
+        f->node->now_end = f->node->disk_end;
     }
-    if (r == 0)
+    if (r == 0) {
         copy(&f->node->disk, &f->node->now);
+        f->node->disk_end = f->node->now_end;
+    }
     pthread_mutex_unlock(&m->mutex);
     return r;
 }
@@ -339,6 +348,15 @@ static int64_t disk_size(struct engine_file *f)
 {
     pthread_mutex_lock(&f->m->mutex);
     int64_t r = is_stale(f) ? -EIO : (int64_t)f->node->now.n;
+    pthread_mutex_unlock(&f->m->mutex);
+    return r;
+}
+
+static int64_t disk_written(struct engine_file *f)
+{
+    pthread_mutex_lock(&f->m->mutex);
+    uint64_t end = (f->node->now_end + SECTOR - 1) / SECTOR * SECTOR, size = f->node->now.n;
+    int64_t r = is_stale(f) ? -EIO : (int64_t)(end < size ? end : size);
     pthread_mutex_unlock(&f->m->mutex);
     return r;
 }
@@ -463,6 +481,7 @@ static const struct engine_fs_ops disk_ops = {
     .fdatasync = disk_fdatasync,
     .allocate = disk_allocate,
     .size = disk_size,
+    .written = disk_written,
     .rename = disk_rename,
     .unlink = disk_unlink,
     .mkdir = disk_mkdir,
@@ -498,10 +517,14 @@ static void node_crash(struct engine_fs_mem *m, struct node *n, uint32_t keep)
     for (size_t at = 0; at < size && at < n->now.n; at += SECTOR) {
         size_t end = at + SECTOR < size ? at + SECTOR : size;
         end = end < n->now.n ? end : n->now.n;
-        if (memcmp(n->now.p + at, n->disk.p + at, end - at) != 0 && rng_chance(&m->rng, keep))
+        if (memcmp(n->now.p + at, n->disk.p + at, end - at) != 0 && rng_chance(&m->rng, keep)) {
             memcpy(n->disk.p + at, n->now.p + at, end - at);
+            n->disk_end = end > n->disk_end ? end : n->disk_end;
+        }
     }
     n->disk.n = size;
+    n->disk_end = n->disk_end < size ? n->disk_end : size;
+    n->now_end = n->disk_end;
     copy(&n->now, &n->disk);
     n->is_locked = false;
 }
@@ -533,6 +556,19 @@ uint64_t engine_fs_mem_ops(struct engine_fs_mem *m)
     uint64_t n = m->ops;
     pthread_mutex_unlock(&m->mutex);
     return n;
+}
+
+int engine_fs_mem_spoil(struct engine_fs_mem *m, const char *path, uint64_t off)
+{
+    pthread_mutex_lock(&m->mutex);
+    struct name *n = name_find(m, path);
+    bool is_there = n != NULL && n->now != NULL;
+    if (is_there) {
+        n->now->is_spoilt = true;
+        n->now->spoilt_from = off;
+    }
+    pthread_mutex_unlock(&m->mutex);
+    return is_there ? 0 : -ENOENT;
 }
 
 int engine_fs_mem_flip(struct engine_fs_mem *m, const char *path, uint64_t bit)

@@ -112,6 +112,24 @@ static int64_t posix_size(struct engine_file *f)
     return fstat(f->fd, &st) < 0 ? err_trace(-errno) : st.st_size;
 }
 
+/* Space that was only allocated is a hole (or an unwritten extent, which is answered as one). */
+static int64_t posix_written(struct engine_file *f)
+{
+    off_t size = lseek(f->fd, 0, SEEK_END), end = 0;
+    if (size < 0)
+        return err_trace(-errno);
+    for (off_t at = 0; at < size;) {
+        off_t data = lseek(f->fd, at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+            return end;
+        off_t hole = data < 0 ? -1 : lseek(f->fd, data, SEEK_HOLE);
+        if (hole <= data)
+            return size; /* a file system that does not know */
+        at = end = hole;
+    }
+    return end;
+}
+
 static int posix_rename(void *fs, const char *from, const char *to)
 {
     (void)fs;
@@ -179,6 +197,7 @@ static const struct engine_fs_ops posix_ops = {
     .fdatasync = posix_fdatasync,
     .allocate = posix_allocate,
     .size = posix_size,
+    .written = posix_written,
     .rename = posix_rename,
     .unlink = posix_unlink,
     .mkdir = posix_mkdir,

@@ -66,7 +66,9 @@ struct engine_log_conf {
     void *arg;
 };
 
-/* Opens and recovers: reads every segment, drops a torn tail, names damage in the log.  0, -errno,
+/* Opens and recovers: reads every segment, drops a torn tail, names damage in the log.  Damaged or
+ * missing segments do not stop it: the groups that may have lost something are marked, the others
+ * are whole.  0, -errno (-EBADMSG: files that cannot belong together),
  * ENGINE_LOG_E_NEWER, ENGINE_LOG_E_FOREIGN. */
 must_use int engine_log_open(const struct engine_log_conf *conf, struct engine_log **out);
 
@@ -96,8 +98,8 @@ struct engine_log_batch *engine_log_batch_new(void) must_use;
 struct engine_log_batch *engine_log_batch_free(struct engine_log_batch *b);
 size_t engine_log_batch_bytes(const struct engine_log_batch *b);
 
-/* Begins a group that does not exist: empty log, floor 0 in term 0.  meta is the owner's
- * description of it. */
+/* Begins a group that does not exist, of any number but 0: empty log, floor 0 in term 0.  meta is
+ * the owner's description of it. */
 void engine_log_put_create(struct engine_log_batch *b, uint64_t group, struct str meta);
 
 /* The group and all of it is gone; the number may be used again. */
@@ -189,17 +191,17 @@ void engine_log_stats(struct engine_log *log, struct engine_log_stats *out);
  * compacting group[i] up to index[i] is enough. */
 size_t engine_log_pins(struct engine_log *log, uint64_t *group, uint64_t *index, size_t max);
 
-/* One finding of engine_log_verify or of recovery. */
+/* One finding of engine_log_verify. */
 struct engine_log_damage {
-    const char *file; /* a name in the directory */
+    const char *file; /* a name in the directory; NULL: this group is damaged, all told */
     uint64_t offset;
-    uint64_t group; /* UINT64_MAX: it cannot be told whose it was, so all groups of that time are
-                       damaged */
+    uint64_t group; /* UINT64_MAX: the place alone does not tell whose it was */
     const char *what;
 };
 
-/* Reads a closed log and reports what is damaged; a torn tail is not damage.  The number of
- * findings is in *out_count. Changes nothing.  0 or as engine_log_open. */
+/* Reads a closed log and reports what is damaged, the places first and then the groups; a torn tail
+ * is not damage.  The number of places is in *out_count.  Changes nothing.  0 or as
+ * engine_log_open. */
 must_use int engine_log_verify(const struct engine_log_conf *conf,
                                void (*found)(void *arg, const struct engine_log_damage *d),
                                void *arg, size_t *out_count);

@@ -132,6 +132,25 @@ bool engine_frame_record(const struct engine_frame *f, const uint8_t *frame, uin
     return load32(t + 12) == crc_update(f->seed, frame + begin, load32(t + 8));
 }
 
+/* The length of the frame that may begin at p, as its head claims; 0: none begins here. */
+uint64_t engine_frame_len(const uint8_t p[FRAME_HEAD])
+{
+    if (load32(p) != FRAME_MAGIC)
+        return 0;
+    return FRAME_HEAD + (uint64_t)load32(p + 28) * FRAME_RECORD + load32(p + 24);
+}
+
+size_t engine_frame_find(const uint8_t *p, size_t n)
+{
+    uint8_t magic[4];
+    store32(magic, FRAME_MAGIC);
+    size_t i = 0;
+    for (; i + FRAME_ALIGN <= n; i += FRAME_ALIGN)
+        if (p[i] == magic[0] && memcmp(p + i, magic, sizeof magic) == 0)
+            return i;
+    return n;
+}
+
 /* -- Records: tags are per kind, written here and nowhere else. */
 
 enum { /* matters: the format */
@@ -147,6 +166,11 @@ enum { /* matters: the format */
        TAG_ENTRY_TERM, /* of this and the following entries */
        TAG_ENTRY_KIND,
        TAG_ENTRY,
+       TAG_ROLL_GROUP,
+       TAG_ROLL_HAS,
+       TAG_ROLL_FLOOR,
+       TAG_ROLL_LAST,
+       TAG_ROLL_FRAME, /* ends what is said of this group */
 };
 
 static void decode_bytes(struct engine_record *r, const struct codec_field *f, bool *bad)
@@ -252,6 +276,37 @@ void engine_record_entries(struct buf *b, enum record_kind kind, uint64_t first,
             codec_record_u64(b, TAG_ENTRY_KIND, what = entry[i].kind);
         codec_record_bytes(b, TAG_ENTRY, entry[i].data);
     }
+}
+
+bool engine_record_rolled(struct engine_record_walk *w, struct engine_rolled *out)
+{
+    *out = (struct engine_rolled){0};
+    for (struct codec_field f; codec_record_next(&w->c, &f);) {
+        if (f.is_bytes)
+            continue;
+        if (f.tag == TAG_ROLL_GROUP)
+            out->group = f.u64;
+        else if (f.tag == TAG_ROLL_HAS)
+            out->has = f.u64;
+        else if (f.tag == TAG_ROLL_FLOOR)
+            out->floor = f.u64;
+        else if (f.tag == TAG_ROLL_LAST)
+            out->last = f.u64;
+        else if (f.tag == TAG_ROLL_FRAME && out->group != GROUP_OWN) {
+            out->frame = f.u64;
+            return out->floor <= out->last && out->last <= UINT64_MAX / 2;
+        }
+    }
+    return false;
+}
+
+void engine_record_roll(struct buf *b, const struct engine_rolled *r)
+{
+    codec_record_u64(b, TAG_ROLL_GROUP, r->group);
+    codec_record_u64(b, TAG_ROLL_HAS, r->has);
+    codec_record_u64(b, TAG_ROLL_FLOOR, r->floor);
+    codec_record_u64(b, TAG_ROLL_LAST, r->last);
+    codec_record_u64(b, TAG_ROLL_FRAME, r->frame);
 }
 
 void engine_record_group(struct buf *b, const struct engine_record *r)

@@ -316,6 +316,7 @@ static int apply_known(struct engine_log *log, struct engine_group *g,
     case RECORD_CREATE:
     case RECORD_DESTROY:
     case RECORD_CLOSE:
+    case RECORD_ROLL:
     case RECORD_KIND_END:
         break;
     }
@@ -329,8 +330,8 @@ int engine_index_apply(struct engine_log *log, const struct engine_place *where,
     int bad = engine_record_decode(payload, &r);
     if (bad < 0)
         return bad;
-    if (r.kind == RECORD_CLOSE)
-        return 0;
+    if (group == GROUP_OWN)
+        return r.kind == RECORD_CLOSE || r.kind == RECORD_ROLL ? 0 : -EBADMSG;
     struct engine_group *g = engine_index_find(log, group);
     if (g == NULL && !where->is_recovery && r.kind != RECORD_CREATE)
         return -EBADMSG;
@@ -339,12 +340,18 @@ int engine_index_apply(struct engine_log *log, const struct engine_place *where,
             return -EBADMSG;
         if (g != NULL)
             group_free(log, g);
-        return r.kind == RECORD_CREATE ? apply_meta(log, group_new(log, group), where, &r) : 0;
+        if (r.kind == RECORD_DESTROY)
+            return 0;
+        g = group_new(log, group);
+        g->frame = where->frame;
+        return apply_meta(log, g, where, &r);
     }
     if (g == NULL) {
         g = group_new(log, group);
+        g->is_doubted = log->is_suspect;
         g->is_damaged = log->is_suspect && r.kind != RECORD_GROUP;
     }
+    g->frame = where->frame;
     if (g->is_damaged && r.kind != RECORD_META && r.kind != RECORD_GROUP)
         return 0;
     return apply_known(log, g, where, &r, payload.p);
@@ -362,11 +369,77 @@ static bool is_whole(const struct engine_group *g)
     return true;
 }
 
+/* Is everything there that a roll said was written? */
+static bool has_pieces(const struct engine_group *g)
+{
+    for (unsigned i = 0; i < PIECES; i++)
+        if ((g->has & (1u << i)) != 0 && g->piece[i].segment == 0)
+            return false;
+    return true;
+}
+
+void engine_index_doubt(struct engine_log *log)
+{
+    log->is_suspect = true;
+    size_t at = 0;
+    for (struct engine_group *g; (g = map_next(&log->group, &at)) != NULL;)
+        g->is_doubted = true;
+}
+
+/* One group that the roll names; 1 when it is damaged. */
+static size_t roll_one(struct engine_log *log, const struct engine_rolled *r, uint64_t from)
+{
+    struct engine_group *g = engine_index_find(log, r->group);
+    /* What was damaged once must never again look as if nothing had happened to it. */
+    bool is_hurt = (r->has & ROLLED_DAMAGED) != 0;
+    is_hurt = is_hurt || ((g == NULL || g->is_doubted) && r->frame >= from);
+    if (g == NULL) { /* what is said of it later must make it whole */
+        g = group_new(log, r->group);
+        g->floor_index = r->floor;
+        g->last = r->last;
+    }
+    g->has = (uint8_t)(r->has & ((1u << PIECES) - 1));
+    g->frame = r->frame;
+    g->is_doubted = false;
+    if (is_hurt)
+        engine_index_damage(log, r->group);
+    return g->is_damaged;
+}
+
+size_t engine_index_roll(struct engine_log *log, const struct engine_record *roll, uint64_t from)
+{
+    struct engine_record_walk w = engine_record_walk(roll);
+    size_t damaged = 0, gone = 0, at = 0;
+    for (struct engine_rolled r; engine_record_rolled(&w, &r);)
+        damaged += roll_one(log, &r, from);
+    struct engine_group **g = mem_alloc((log->group.count + 1) * sizeof(*g)), *next;
+    while ((next = map_next(&log->group, &at)) != NULL)
+        if (next->is_doubted)
+            g[gone++] = next;
+    while (gone > 0)
+        group_free(log, g[--gone]);
+    mem_free(g);
+    log->is_suspect = false;
+    return damaged;
+}
+
+size_t engine_index_condemn(struct engine_log *log)
+{
+    size_t at = 0, damaged = 0;
+    for (struct engine_group *g; (g = map_next(&log->group, &at)) != NULL;)
+        if (g->is_doubted) {
+            engine_index_damage(log, g->id);
+            g->is_doubted = false;
+            damaged++;
+        }
+    return damaged;
+}
+
 void engine_index_settle(struct engine_log *log)
 {
     size_t at = 0;
     for (struct engine_group *g; (g = map_next(&log->group, &at)) != NULL;) {
-        if (!g->is_stated || !is_whole(g))
+        if (!g->is_stated || !has_pieces(g) || !is_whole(g))
             engine_index_damage(log, g->id);
         if (g->count == 0)
             g->base = g->floor_index + 1;

@@ -19,7 +19,7 @@
 
 #define SEGMENT_HEAD 4096u /* matters: the format.  Two copies of the head, each in half of it */
 #define SEGMENT_HEAD_COPY 2048u
-#define SEGMENT_FORMAT 1u
+#define SEGMENT_FORMAT 2u /* 1 had no RECORD_ROLL */
 #define SEGMENT_BYTES_MIN 16384u
 #define FRAME_HEAD 32u
 #define FRAME_RECORD 16u /* of the table, per record */
@@ -39,8 +39,13 @@ enum record_kind { /* matters: the format */
                                     is emptied */
                    RECORD_MOVED, /* entries at their place, nothing behind them changes */
                    RECORD_CLOSE, /* the log was closed in peace: nothing torn can follow */
+                   RECORD_ROLL, /* every group there is, and the last frame that spoke of it: begins
+                                   each segment, ends a log that is closed.  After a gap it tells
+                                   whom the gap cannot have hurt */
                    RECORD_KIND_END,
 };
+
+#define GROUP_OWN 0u /* matters: the format.  Whose records CLOSE and ROLL are */
 
 struct engine_segment_head {
     uint32_t format;
@@ -89,6 +94,10 @@ void engine_frame_encode(uint32_t seed, uint64_t number, uint64_t synced,
 /* Looks for a frame at p: 0, or -EBADMSG when head or table are not sound or do not fit in n. */
 must_use int engine_frame_decode(const uint8_t *p, size_t n, uint32_t seed,
                                  struct engine_frame *out);
+/* The first place in p where a frame may begin, n when there is none.  p is at a multiple of
+ * FRAME_ALIGN. */
+size_t engine_frame_find(const uint8_t *p, size_t n);
+uint64_t engine_frame_len(const uint8_t p[FRAME_HEAD]);
 /* Record i: its group, payload, and whether its checksum holds.  *at is its offset from the frame's
  * begin; start with i = 0 and *at = 0, then in order. */
 bool engine_frame_record(const struct engine_frame *f, const uint8_t *frame, uint32_t i, size_t *at,
@@ -98,6 +107,18 @@ bool engine_frame_record(const struct engine_frame *f, const uint8_t *frame, uin
 must_use int engine_record_decode(struct str payload, struct engine_record *out);
 struct engine_record_walk engine_record_walk(const struct engine_record *r);
 bool engine_record_entry(struct engine_record_walk *w, struct engine_log_entry *out);
+
+#define ROLLED_DAMAGED (1u << 7) /* matters: the format */
+
+/* One group in a ROLL. */
+struct engine_rolled {
+    uint64_t group, frame;
+    uint64_t has; /* bit n: its piece n was written; ROLLED_DAMAGED */
+    uint64_t floor, last;
+};
+/* Behind codec_record_begin; and back. */
+void engine_record_roll(struct buf *b, const struct engine_rolled *r);
+bool engine_record_rolled(struct engine_record_walk *w, struct engine_rolled *out);
 
 void engine_record_group(struct buf *b, const struct engine_record *r);
 void engine_record_entries(struct buf *b, enum record_kind kind, uint64_t first,
@@ -136,7 +157,10 @@ struct engine_group {
     struct str meta, config; /* heap */
     uint64_t bytes;
     bool is_damaged;
-    bool is_stated; /* its meta is known (always, once recovered) */
+    bool is_stated;  /* its meta is known (always, once recovered) */
+    bool is_doubted; /* while recovering: it may have lost something in a gap */
+    uint8_t has;     /* while recovering: bits of enum piece that a roll says were written */
+    uint64_t frame;  /* the last one with a record of this group */
 };
 
 struct engine_segment {
@@ -203,6 +227,7 @@ struct engine_log_batch {
 
 /* Records that only the log itself writes (log_batch.c). */
 void engine_batch_record(struct engine_log_batch *b, uint64_t group, const struct engine_record *r);
+void engine_batch_roll(struct engine_log_batch *b, const struct engine_log *log);
 void engine_batch_moved(struct engine_log_batch *b, uint64_t group, uint64_t first,
                         const struct engine_log_entry *entry, size_t count);
 
@@ -214,10 +239,19 @@ struct engine_place {
     uint32_t segment;
     uint32_t at;
     bool is_recovery;
+    uint64_t frame;
 };
 must_use int engine_index_apply(struct engine_log *log, const struct engine_place *where,
                                 uint64_t group, struct str payload);
 void engine_index_damage(struct engine_log *log, uint64_t group);
+/* Frames are missing here: everybody who is there may have lost something. */
+void engine_index_doubt(struct engine_log *log);
+/* A roll was read: who is there, and what of each was written.  After a doubt (from is the first
+ * frame missing, else UINT64_MAX) it also says whom the gap cannot have hurt and who was destroyed
+ * in it; the others are damaged: answers how many. */
+size_t engine_index_roll(struct engine_log *log, const struct engine_record *roll, uint64_t from);
+/* No roll came after a doubt: all who are doubted are damaged: answers how many. */
+size_t engine_index_condemn(struct engine_log *log);
 /* After recovery: whoever lacks something is damaged. */
 void engine_index_settle(struct engine_log *log);
 void engine_index_deinit(struct engine_log *log);
@@ -248,6 +282,30 @@ must_use int engine_segment_prepare(struct engine_log *log);
 /* Reads exactly n bytes; -EIO when there are fewer. */
 must_use int engine_segment_read(const struct engine_log *log, struct engine_file *f, void *p,
                                  size_t n, uint64_t at);
+/* -- A segment read back (log_window.c) */
+
+struct engine_window {
+    const struct engine_log *log;
+    struct engine_file *f;
+    uint64_t size, end; /* of the segment; of what was ever written in it */
+    uint64_t base;      /* where bytes begins in the segment */
+    struct buf bytes;
+    int error; /* -errno: something could not be read */
+};
+
+/* Begins at another segment; the memory is kept.  0 or -errno. */
+must_use int engine_window_open(struct engine_window *w, const struct engine_log *log,
+                                const struct engine_segment *s);
+void engine_window_deinit(struct engine_window *w);
+/* At least n bytes at `at` (within the segment), good until the next call; NULL: error is set. */
+const uint8_t *engine_window_at(struct engine_window *w, uint64_t at, size_t n, size_t *out_n);
+/* Is there a frame at `at` whose head and table are sound?  out_p is where it begins in memory. */
+bool engine_window_frame(struct engine_window *w, uint64_t at, uint32_t seed,
+                         struct engine_frame *out, const uint8_t **out_p);
+/* The next such frame at or after *at.  False: none, or error is set. */
+bool engine_window_scan(struct engine_window *w, uint64_t *at, uint32_t seed,
+                        struct engine_frame *out);
+
 void engine_segment_push(struct engine_log *log, const struct engine_segment *s);
 void engine_segment_deinit(struct engine_log *log);
 

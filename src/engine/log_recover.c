@@ -2,8 +2,12 @@
  *
  * A frame that does not parse is a torn tail when nobody can have known of it: no later frame says
  * it was synced, and no later segment was begun.  Then it and all behind it never happened.
- * Otherwise it is damage: what can be read behind it is taken in, and whoever may have lost
- * something is marked.
+ * Otherwise it is damage.
+ *
+ * Damage has a size.  A record whose checksum fails hurts the group that the frame's table names.
+ * Frames or whole segments that are gone put everybody in doubt who was there; the next roll (every
+ * segment begins with one) says who was last spoken of before the gap and so lost nothing.  What
+ * can be read behind the gap is taken in.
  *
  * It never guesses and never skips in silence.  It writes nothing (the next write begins a new
  * segment when the log was not closed in peace, so what is left of a torn tail can never be taken
@@ -16,17 +20,21 @@
 #include "base/mem.h"
 #include "engine/log_priv.h"
 
+#define GAP_MAX 4096u /* matters little: more missing segments than this are a stray file */
+
 struct recover {
     struct engine_log *log;
     void (*found)(void *arg, const struct engine_log_damage *d);
     void *arg;
     size_t found_count;
     uint64_t expected; /* number of the next frame */
-    struct buf bytes;  /* of the segment at hand */
+    struct engine_window window;
     struct engine_segment *segment;
-    struct engine_segment_head *head; /* of each segment; format 0: unreadable */
+    struct engine_segment_head *head; /* of each segment; format 0: unreadable or missing */
     size_t index, head_count;
-    bool is_closed; /* the last frame says so */
+    bool is_closed;   /* the last frame says so */
+    bool is_doubtful; /* frames from doubt_from on are missing, and no roll came since */
+    uint64_t doubt_from;
 };
 
 static void report(struct recover *r, uint64_t offset, uint64_t group, const char *what)
@@ -36,21 +44,34 @@ static void report(struct recover *r, uint64_t offset, uint64_t group, const cha
     r->found_count++;
     if (r->found != NULL)
         r->found(r->arg, &(struct engine_log_damage){name, offset, group, what});
+    else if (group == UINT64_MAX)
+        log_line(r->log->conf.log, LOG_LEVEL_ERROR, "engine.log.damaged", "%s/%s at %llu: %s",
+                 r->log->conf.dir, name, (unsigned long long)offset, what);
     else
         log_line(r->log->conf.log, LOG_LEVEL_ERROR, "engine.log.damaged",
-                 "%s/%s at %llu: %s (group %lld)", r->log->conf.dir, name,
-                 (unsigned long long)offset, what, (long long)group);
+                 "%s/%s at %llu: %s (group %llu)", r->log->conf.dir, name,
+                 (unsigned long long)offset, what, (unsigned long long)group);
 }
 
-/* Whose it was cannot be told: everybody who exists now, or is first met later without a beginning.
- */
-static void damage_all(struct recover *r, uint64_t offset, const char *what)
+/* Frames are missing from here on. */
+static void doubt(struct recover *r)
 {
-    report(r, offset, UINT64_MAX, what);
-    r->log->is_suspect = true;
-    size_t at = 0;
-    for (struct engine_group *g; (g = map_next(&r->log->group, &at)) != NULL;)
-        engine_index_damage(r->log, g->id);
+    if (!r->is_doubtful)
+        r->doubt_from = r->expected;
+    r->is_doubtful = true;
+    engine_index_doubt(r->log);
+}
+
+/* How a gap ended. */
+static void tell_gap(struct recover *r, size_t damaged)
+{
+    r->is_doubtful = false;
+    if (r->found == NULL)
+        log_line(r->log->conf.log, LOG_LEVEL_ERROR, "engine.log.gap",
+                 "%s: %zu of %zu groups may have lost something there and must be made anew from "
+                 "their peers; if a file is missing and you have it, stop this node and put it "
+                 "back first",
+                 r->log->conf.dir, damaged, r->log->group.count);
 }
 
 static bool is_last(const struct recover *r)
@@ -58,35 +79,32 @@ static bool is_last(const struct recover *r)
     return r->index + 1 == r->head_count;
 }
 
-/* The first frame number that does not belong into this segment. */
+/* The first frame number that does not belong into this segment; UINT64_MAX: not known. */
 static uint64_t limit(const struct recover *r)
 {
     return is_last(r) ? UINT64_MAX : r->head[r->index + 1].first_frame;
 }
 
-/* The next sound frame at or after *at, with a number from `number` on; SIZE_MAX as *at when there
- * is none. */
-static void scan(const struct recover *r, size_t *at, uint64_t number, struct engine_frame *out)
+/* The next sound frame at or after *at, with a number from `number` on; false when there is none.
+ */
+static bool scan(struct recover *r, uint64_t *at, uint64_t number, struct engine_frame *out)
 {
-    for (size_t i = (*at + FRAME_ALIGN - 1) / FRAME_ALIGN * FRAME_ALIGN;
-         i + FRAME_HEAD <= r->bytes.n; i += FRAME_ALIGN)
-        if (engine_frame_decode(r->bytes.p + i, r->bytes.n - i, r->segment->seed, out) == 0 &&
-            out->number >= number && out->number < limit(r)) {
-            *at = i;
-            return;
-        }
-    *at = SIZE_MAX;
+    for (; engine_window_scan(&r->window, at, r->segment->seed, out); *at += FRAME_ALIGN)
+        if (out->number >= number && out->number < limit(r))
+            return true;
+    return false;
 }
 
-/* Does anything behind `at` know that the frame `number` was on the disk? */
-static bool is_proven(const struct recover *r, size_t at, uint64_t number)
+/* Does anything behind `at` know that the frame `number` was on the disk?  What cannot be read may
+ * have known. */
+static bool is_proven(struct recover *r, uint64_t at, uint64_t number)
 {
     if (!is_last(r))
         return true;
-    for (struct engine_frame f; scan(r, &at, number, &f), at != SIZE_MAX; at += FRAME_ALIGN)
+    for (struct engine_frame f; scan(r, &at, number, &f); at += FRAME_ALIGN)
         if (f.synced >= number)
             return true;
-    return false;
+    return r->window.error < 0;
 }
 
 static bool records_are_sound(const struct engine_frame *f, const uint8_t *p)
@@ -100,65 +118,117 @@ static bool records_are_sound(const struct engine_frame *f, const uint8_t *p)
     return true;
 }
 
-static void take_frame(struct recover *r, const struct engine_frame *f, size_t begin)
+/* A record that cannot be taken: its group has lost something.  A roll lost lets a doubt last. */
+static void hurt(struct recover *r, uint64_t offset, uint64_t group, const char *what)
 {
-    const uint8_t *p = r->bytes.p + begin;
+    report(r, offset, group == GROUP_OWN ? UINT64_MAX : group, what);
+    if (group != GROUP_OWN)
+        engine_index_damage(r->log, group);
+}
+
+static void take_roll(struct recover *r, const struct engine_record *roll)
+{
+    size_t damaged = engine_index_roll(r->log, roll, r->is_doubtful ? r->doubt_from : UINT64_MAX);
+    if (r->is_doubtful)
+        tell_gap(r, damaged);
+}
+
+static void take_frame(struct recover *r, const struct engine_frame *f, const uint8_t *p,
+                       uint64_t begin)
+{
     size_t at = 0;
     uint64_t group;
     struct str payload;
     r->is_closed = false;
     for (uint32_t i = 0; i < f->record_count; i++) {
         bool is_sound = engine_frame_record(f, p, i, &at, &group, &payload);
-        struct engine_place where = {r->segment->number, (uint32_t)(begin + at), true};
+        struct engine_place where = {r->segment->number, (uint32_t)(begin + at), true, f->number};
         struct engine_record rec;
         if (!is_sound) {
-            report(r, begin + at, group, "a record's checksum does not match");
-            engine_index_damage(r->log, group);
+            hurt(r, begin + at, group, "a record's checksum does not match");
         } else if (engine_index_apply(r->log, &where, group, payload) < 0) {
-            report(r, begin + at, group, "a record contradicts what came before it");
-            engine_index_damage(r->log, group);
+            hurt(r, begin + at, group, "a record contradicts what came before it");
         } else if (engine_record_decode(payload, &rec) == 0) {
             r->is_closed = rec.kind == RECORD_CLOSE;
+            if (rec.kind == RECORD_ROLL)
+                take_roll(r, &rec);
         }
     }
 }
 
+/* The next frame of ours at `at`: is it there, and sound or at least known to have been? */
+static bool is_next(struct recover *r, uint64_t at, struct engine_frame *f, const uint8_t **out_p)
+{
+    uint32_t seed = r->segment->seed;
+    if (!engine_window_frame(&r->window, at, seed, f, out_p) || f->number != r->expected)
+        return false;
+    if (records_are_sound(f, *out_p))
+        return true;
+    return is_proven(r, at + FRAME_ALIGN, f->number) &&
+           engine_window_frame(&r->window, at, seed, f, out_p);
+}
+
+/* Frames are missing at `at`: goes on with the next that can be read.  False: none here. */
+static bool skip(struct recover *r, uint64_t *at)
+{
+    struct engine_frame f;
+    uint64_t next = *at;
+    bool is_there = scan(r, &next, r->expected, &f);
+    if (is_there)
+        report(r, *at, UINT64_MAX, "frames are missing");
+    else if (r->window.error < 0)
+        report(r, *at, UINT64_MAX, "the file cannot be read from here on");
+    else if (is_last(r) || r->head[r->index + 1].format != 0)
+        report(r, *at, UINT64_MAX, "the rest of the segment cannot be read");
+    doubt(r); /* with the next segment gone, that one's report says it */
+    if (is_there) {
+        r->expected = f.number;
+        *at = next;
+    } else if (limit(r) != UINT64_MAX) {
+        r->expected = limit(r);
+    }
+    return is_there;
+}
+
 static void take_segment(struct recover *r)
 {
-    size_t at = SEGMENT_HEAD;
+    uint64_t at = SEGMENT_HEAD;
     while (r->expected < limit(r)) {
         struct engine_frame f;
-        bool is_frame =
-            at < r->bytes.n &&
-            engine_frame_decode(r->bytes.p + at, r->bytes.n - at, r->segment->seed, &f) == 0 &&
-            f.number == r->expected;
-        if (is_frame &&
-            (records_are_sound(&f, r->bytes.p + at) || is_proven(r, at + FRAME_ALIGN, f.number))) {
-            take_frame(r, &f, at);
+        const uint8_t *p;
+        if (is_next(r, at, &f, &p)) {
+            take_frame(r, &f, p, at);
             at += f.len;
             r->expected++;
             continue;
         }
         if (!is_proven(r, at, r->expected))
             break; /* torn, or simply the end */
-        size_t next = at;
-        scan(r, &next, r->expected, &f);
-        damage_all(r, at,
-                   next == SIZE_MAX ? "the rest of the segment cannot be read"
-                                    : "frames are missing");
-        r->expected = next == SIZE_MAX ? limit(r) : f.number;
-        at = next == SIZE_MAX ? at : next;
+        if (!skip(r, &at))
+            break;
     }
-    r->segment->used = at < r->bytes.n ? at : r->bytes.n;
+    r->segment->used = at < r->segment->size ? at : r->segment->size;
 }
 
-static int read_segment(struct recover *r)
+/* A segment without a head says nothing: its frames carry a secret that only the head knows. */
+static void lose_segment(struct recover *r)
 {
-    r->bytes.n = 0;
-    uint8_t *p = buf_reserve(&r->bytes, r->segment->size + 1);
-    int got = engine_segment_read(r->log, r->segment->f, p, r->segment->size, 0);
-    r->bytes.n = r->segment->size;
-    return err_trace(got);
+    report(r, 0, UINT64_MAX,
+           r->segment->f == NULL ? "this segment is missing"
+                                 : "the head of the segment cannot be read");
+    doubt(r);
+    if (limit(r) != UINT64_MAX && limit(r) > r->expected)
+        r->expected = limit(r);
+    r->segment->used = r->segment->size;
+}
+
+/* To whom asked what is damaged: the groups. */
+static void tell_damaged(struct recover *r)
+{
+    size_t at = 0;
+    for (const struct engine_group *g; (g = map_next(&r->log->group, &at)) != NULL;)
+        if (g->is_damaged && r->found != NULL)
+            r->found(r->arg, &(struct engine_log_damage){.group = g->id});
 }
 
 static int take_all(struct recover *r)
@@ -166,19 +236,24 @@ static int take_all(struct recover *r)
     for (r->index = 0; r->index < r->head_count; r->index++) {
         const struct engine_segment_head *h = &r->head[r->index];
         r->segment = &r->log->segment[r->index];
-        if (h->format == 0)
-            damage_all(r, 0, "the head of the segment cannot be read");
-        if (r->index == 0)
+        if (r->index == 0 && h->first_frame != UINT64_MAX)
             r->expected = h->first_frame;
+        if (h->format == 0) {
+            lose_segment(r);
+            continue;
+        }
         if (h->first_frame != r->expected) {
-            damage_all(r, 0, "frames before this segment are missing");
+            report(r, 0, UINT64_MAX, "frames before this segment are missing");
+            doubt(r);
             r->expected = h->first_frame > r->expected ? h->first_frame : r->expected;
         }
-        int e = read_segment(r);
+        int e = engine_window_open(&r->window, r->log, r->segment);
         if (e < 0)
             return err_trace(e);
         take_segment(r);
     }
+    if (r->is_doubtful)
+        tell_gap(r, engine_index_condemn(r->log));
     return 0;
 }
 
@@ -235,6 +310,13 @@ static int check_spares(struct engine_log *log)
     return 0;
 }
 
+/* A name in the row of segments with no file behind it. */
+static void open_nothing(struct recover *r, uint64_t number)
+{
+    engine_segment_push(r->log, &(struct engine_segment){.number = (uint32_t)number});
+    r->head[r->head_count++] = (struct engine_segment_head){0};
+}
+
 static int open_segment(struct recover *r, uint64_t number, enum engine_fs_open how)
 {
     struct engine_log *log = r->log;
@@ -250,11 +332,10 @@ static int open_segment(struct recover *r, uint64_t number, enum engine_fs_open 
     engine_segment_push(log, &s);
     r->segment = &log->segment[log->segment_count - 1];
     uint8_t b[SEGMENT_HEAD] = {0};
-    e = size < 0              ? (int)size
-        : size < SEGMENT_HEAD ? 0
-                              : engine_segment_read(log, s.f, b, sizeof b, 0);
-    if (e < 0)
-        return err_trace(e);
+    if (size < 0)
+        return err_trace((int)size);
+    if (size >= SEGMENT_HEAD && engine_segment_read(log, s.f, b, sizeof b, 0) < 0)
+        memset(b, 0, sizeof b); /* no head, as if it were damaged */
     if (engine_segment_head_decode(b, h) < 0 || h->number != number) {
         *h = (struct engine_segment_head){0};
     } else if (h->format > SEGMENT_FORMAT) {
@@ -268,30 +349,43 @@ static int open_segment(struct recover *r, uint64_t number, enum engine_fs_open 
     return 0;
 }
 
-/* A segment whose head is gone, or that is not there at all, holds nothing; the frames of its
- * neighbours tell what is missing. */
+/* A segment whose head is gone, or that is not there at all, holds nothing; its neighbours tell
+ * which frames are missing. */
 static void fill_heads(struct recover *r)
 {
     for (size_t i = r->head_count; i-- > 0;)
         if (r->head[i].format == 0)
-            r->head[i].first_frame = i + 1 < r->head_count ? r->head[i + 1].first_frame : 0;
+            r->head[i].first_frame =
+                i + 1 < r->head_count ? r->head[i + 1].first_frame : UINT64_MAX;
     for (size_t i = 1; i < r->head_count; i++)
         if (r->head[i].first_frame < r->head[i - 1].first_frame)
             r->head[i].first_frame = r->head[i - 1].first_frame;
 }
 
+/* How many segments there should be from the first to the last; 0: a file that cannot be ours. */
+static size_t span(const struct recover *r, const uint64_t *number, size_t count)
+{
+    uint64_t n = count > 0 ? number[count - 1] - number[0] + 1 : 0;
+    if (n - count <= GAP_MAX)
+        return (size_t)n;
+    log_line(r->log->conf.log, LOG_LEVEL_ERROR, "engine.log.gap",
+             "%s: between %016llx.rlog and %016llx.rlog too many segments are missing; one of the "
+             "files does not belong here",
+             r->log->conf.dir, (unsigned long long)number[0],
+             (unsigned long long)number[count - 1]);
+    return 0;
+}
+
 static int recover(struct recover *r, const uint64_t *number, size_t count, bool is_verify)
 {
     int e = 0;
-    r->head = mem_new((count + 1) * sizeof *r->head);
+    size_t all = span(r, number, count);
+    if (all < count)
+        return -EBADMSG;
+    r->head = mem_new((all + 1) * sizeof *r->head);
     for (size_t i = 0; i < count && e == 0; i++) {
-        if (i > 0 && number[i] != number[i - 1] + 1) {
-            log_line(r->log->conf.log, LOG_LEVEL_ERROR, "engine.log.gap",
-                     "%s: segments between %016llx and %016llx are missing", r->log->conf.dir,
-                     (unsigned long long)number[i - 1], (unsigned long long)number[i]);
-            e = -EBADMSG;
-            break;
-        }
+        while (i > 0 && r->head_count < number[i] - number[0])
+            open_nothing(r, number[0] + r->head_count);
         e = open_segment(r, number[i],
                          i + 1 == count && !is_verify ? ENGINE_FS_WRITE : ENGINE_FS_READ);
     }
@@ -299,8 +393,10 @@ static int recover(struct recover *r, const uint64_t *number, size_t count, bool
         return e;
     fill_heads(r);
     e = take_all(r);
-    if (e == 0)
+    if (e == 0) {
         engine_index_settle(r->log);
+        tell_damaged(r);
+    }
     return err_trace(e);
 }
 
@@ -329,6 +425,6 @@ int engine_log_recover(struct engine_log *log,
     *out_count = r.found_count;
     mem_free(number);
     mem_free(r.head);
-    buf_deinit(&r.bytes);
+    engine_window_deinit(&r.window);
     return e;
 }

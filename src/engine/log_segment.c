@@ -191,11 +191,13 @@ int engine_segment_free_dead(struct engine_log *log)
         pthread_mutex_unlock(&log->index_mutex);
         if (!is_free)
             break;
+        freed++;
+        if (s.f == NULL)
+            continue; /* its file was missing from the start */
         log->conf.fs.ops->close(s.f);
         r = recycle(log, &s);
         if (r < 0)
             return err_trace(r);
-        freed++;
     }
     return freed;
 }
@@ -203,7 +205,8 @@ int engine_segment_free_dead(struct engine_log *log)
 void engine_segment_deinit(struct engine_log *log)
 {
     for (size_t i = 0; i < log->segment_count; i++)
-        log->conf.fs.ops->close(log->segment[i].f);
+        if (log->segment[i].f != NULL)
+            log->conf.fs.ops->close(log->segment[i].f);
     log->segment = mem_free(log->segment);
     log->segment_count = log->segment_cap = 0;
 }

@@ -67,7 +67,8 @@ static void install(struct engine_log *log, struct engine_log_batch *first, size
     for (struct engine_log_batch *b = first; count > 0; b = b->next, count--) {
         size_t begin = 0;
         for (size_t i = 0; i < b->rec_count; i++) {
-            struct engine_place where = {s->number, (uint32_t)(at + begin), false};
+            struct engine_place where = {s->number, (uint32_t)(at + begin), false,
+                                         log->frame_number};
             int bad = engine_index_apply(log, &where, b->rec[i].group,
                                          str_view(b->body.p + begin, b->rec[i].len));
             must(bad == 0); /* the owner of the group contradicts what it wrote before */
@@ -84,30 +85,53 @@ static void install(struct engine_log *log, struct engine_log_batch *first, size
     pthread_mutex_unlock(&log->index_mutex);
 }
 
+/* One frame at the end of the current segment, where there is room for it; not yet visible. */
+static int put_frame(struct engine_log *log, const struct engine_log_batch *first, size_t count,
+                     size_t records)
+{
+    struct engine_segment *s = &log->segment[log->segment_count - 1];
+    int iovs = gather(log, s, first, count, records);
+    int r = log->conf.fs.ops->pwritev(s->f, log->iov, iovs, s->used);
+    if (r < 0)
+        return r == -EDQUOT ? -ENOSPC : err_trace(r);
+    log->frame_number++;
+    return 0;
+}
+
+/* Goes on in a new segment, which begins with the roll of all groups and has len bytes left. */
+static int next_segment(struct engine_log *log, uint64_t len)
+{
+    struct engine_log_batch *roll = engine_log_batch_new();
+    roll->is_silent = true;
+    engine_batch_roll(roll, log);
+    size_t records;
+    uint64_t roll_len = frame_bytes(roll, 1, &records);
+    int r = engine_segment_next(log, len + roll_len);
+    if (r == 0) {
+        r = put_frame(log, roll, 1, records);
+        if (r == 0)
+            install(log, roll, 1, records, roll_len);
+        else if (r == -ENOSPC)
+            r = -EIO; /* the space was there: this is another trouble */
+    }
+    engine_log_batch_free(roll);
+    return err_trace(r);
+}
+
 int engine_writer_write(struct engine_log *log, struct engine_log_batch *first, size_t batch_count,
                         bool is_synced)
 {
     size_t records;
     uint64_t len = frame_bytes(first, batch_count, &records);
-    struct engine_segment *s =
+    const struct engine_segment *s =
         log->segment_count > 0 ? &log->segment[log->segment_count - 1] : NULL;
-    int r;
-    if (s == NULL || s->used + len > s->size) {
-        r = engine_segment_next(log, len);
-        if (r < 0)
-            return err_trace(r);
-        s = &log->segment[log->segment_count - 1];
-        /* One more is made ready, so that a disk that fills up is noticed with a whole segment to
-         * go. */
-        r = engine_segment_prepare(log);
-        if (r < 0 && r != -ENOSPC)
-            return err_trace(r);
-    }
-    int iovs = gather(log, s, first, batch_count, records);
-    r = log->conf.fs.ops->pwritev(s->f, log->iov, iovs, s->used);
+    int r = 0;
+    if (s == NULL || s->used + len > s->size)
+        r = next_segment(log, len);
+    if (r == 0)
+        r = put_frame(log, first, batch_count, records);
     if (r < 0)
-        return r == -EDQUOT ? -ENOSPC : err_trace(r);
-    log->frame_number++;
+        return r == -ENOSPC ? r : err_trace(r);
     if (is_synced)
         r = engine_segment_sync(log);
     if (r < 0)
@@ -279,7 +303,8 @@ void engine_writer_stop(struct engine_log *log)
         return;
     struct engine_log_batch *end = engine_log_batch_new();
     end->is_silent = true;
-    engine_batch_record(end, 0, &(struct engine_record){.kind = RECORD_CLOSE});
+    engine_batch_roll(end, log);
+    engine_batch_record(end, GROUP_OWN, &(struct engine_record){.kind = RECORD_CLOSE});
     int r = engine_segment_sync(
         log); /* so that the last frame can say that all before it was on the disk */
     if (r == 0)

@@ -29,13 +29,13 @@ static void tell(struct verify *v, struct buf *sentence)
 static void on_damage(void *arg, const struct engine_log_damage *d)
 {
     struct buf b = {0};
-    buf_printf(&b, "log/%s at byte %llu: %s", d->file, (unsigned long long)d->offset, d->what);
-    if (d->group == UINT64_MAX)
-        buf_printf(&b,
-                   "; it cannot be told whose, so every replica of this node must be made anew");
-    else
-        buf_printf(&b, "; the replica of group %llu must be made anew from its peers",
+    if (d->file == NULL)
+        buf_printf(&b, "log/: the replica of group %llu must be made anew from its peers",
                    (unsigned long long)d->group);
+    else
+        buf_printf(&b, "log/%s at byte %llu: %s", d->file, (unsigned long long)d->offset, d->what);
+    if (d->file != NULL && d->group != UINT64_MAX)
+        buf_printf(&b, " (group %llu)", (unsigned long long)d->group);
     tell(arg, &b);
 }
 

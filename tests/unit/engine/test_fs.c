@@ -26,6 +26,14 @@ static void same(struct engine_fs fs, const char *dir)
     ck_assert_int_eq((int)fs.ops->pread(f, p, sizeof p, 99), 0);
     ck_assert_int_eq(fs.ops->allocate(f, 4096), 0);
     ck_assert_int_eq((int)fs.ops->size(f), 4096);
+    ck_assert_int_eq(fs.ops->allocate(f, 1 << 20), 0);
+    int64_t end = fs.ops->written(f); /* on a real disk, the end of a block */
+    ck_assert_int_ge(end, 7);
+    ck_assert_int_le(end, 65536);
+    v[0] = (struct iovec){(void *)"\0", 1};
+    ck_assert_int_eq(fs.ops->pwritev(f, v, 1, 300000), 0);
+    ck_assert_int_ge(fs.ops->written(f), 300001); /* zeros that were written count */
+    ck_assert_int_lt(fs.ops->written(f), 1 << 20);
     ck_assert_int_eq(fs.ops->lock(f), 0);
     struct engine_file *g;
     ck_assert_int_eq(fs.ops->open(fs.arg, a, ENGINE_FS_WRITE, &g), 0);

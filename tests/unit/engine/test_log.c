@@ -228,6 +228,65 @@ START_TEST(test_pins_and_recycling)
 }
 END_TEST
 
+static struct buf heard;
+
+static void hear(void *arg, enum log_level level, const char *event, struct str text,
+                 const struct log_field *field, size_t n)
+{
+    (void)arg, (void)level, (void)event, (void)field, (void)n;
+    buf_put_str(&heard, text);
+    buf_put_u8(&heard, '\n');
+}
+
+/* A middle segment is gone: the log opens, names it, and only who wrote there is damaged. */
+START_TEST(test_missing_segment)
+{
+    static const struct log ear = {LOG_LEVEL_WARN, hear, NULL};
+    static char big[3000];
+    struct engine_log *log;
+    struct engine_log_group g;
+    char path[80];
+    conf.segment_bytes = 16384;
+    conf.segment_soft_max = 100;
+    conf.is_inline = true;
+    conf.done = NULL;
+    conf.log = &ear;
+    ck_assert_int_eq(engine_log_open(&conf, &log), 0);
+    for (uint64_t i = 1; i <= 24; i++) { /* groups 1 to 4, one after another */
+        struct engine_log_batch *b = engine_log_batch_new();
+        struct engine_log_entry e = {1, 0, str_view(big, sizeof big)};
+        uint64_t group = (i + 5) / 6, index = (i - 1) % 6 + 1;
+        if (index == 1)
+            engine_log_put_create(b, group, STR("meta"));
+        engine_log_put_entries(b, group, index, &e, 1);
+        engine_log_submit(log, b, true, NULL, 0);
+        while (engine_log_step(log))
+            ;
+    }
+    engine_log_close(log);
+    snprintf(path, sizeof path, "%s/0000000000000003.rlog", dir);
+    ck_assert_int_eq(unlink(path), 0);
+    heard.n = 0;
+    ck_assert_int_eq(engine_log_open(&conf, &log), 0);
+    buf_put_u8(&heard, 0);
+    ck_assert_ptr_nonnull(strstr((const char *)heard.p, "0000000000000003.rlog"));
+    ck_assert_ptr_nonnull(strstr((const char *)heard.p, "missing"));
+    ck_assert_ptr_nonnull(strstr((const char *)heard.p, "put it back"));
+    size_t damaged = 0;
+    for (uint64_t i = 1; i <= 4; i++) {
+        ck_assert_int_eq(engine_log_group(log, i, &g), 0);
+        damaged += g.is_damaged;
+        ck_assert(i > 1 || !g.is_damaged); /* was all in the first two */
+        ck_assert(g.is_damaged || g.last_index == 6);
+        engine_log_group_deinit(&g);
+    }
+    ck_assert_uint_ge(damaged, 1);
+    ck_assert_uint_le(damaged, 3);
+    engine_log_close(log);
+    buf_deinit(&heard);
+}
+END_TEST
+
 START_TEST(test_foreign_and_newer)
 {
     struct engine_log *log;
@@ -249,6 +308,7 @@ Suite *suite_log(void)
     tcase_add_test(t, test_many_producers);
     tcase_add_test(t, test_larger_than_a_segment);
     tcase_add_test(t, test_pins_and_recycling);
+    tcase_add_test(t, test_missing_segment);
     tcase_add_test(t, test_foreign_and_newer);
     suite_add_tcase(s, t);
     return s;
