@@ -194,24 +194,39 @@ static int tokens_read(FILE *f, const char *file, struct api *into, char out_err
     return 0;
 }
 
+/* fresh is empty and gets them. */
+static int tokens_open(const char *file, struct api *fresh, char out_error[API_ERROR_MAX])
+{
+    FILE *f = fopen(file, "re");
+    if (!f) {
+        int r = -errno;
+        snprintf(out_error, API_ERROR_MAX, "cannot read \"%s\": %s", file, strerrordesc_np(-r));
+        return err_trace(r);
+    }
+    int r = tokens_read(f, file, fresh, out_error);
+    fclose(f);
+    if (r)
+        tokens_free(fresh->token, fresh->token_count);
+    return err_trace(r);
+}
+
+int api_tokens_check(const char *file, char out_error[API_ERROR_MAX])
+{
+    struct api fresh = {0};
+    int r = tokens_open(file, &fresh, out_error);
+    if (r == 0)
+        tokens_free(fresh.token, fresh.token_count);
+    return r;
+}
+
 int api_tokens_reload(struct api *a, char out_error[API_ERROR_MAX])
 {
     struct api fresh = {0};
     if (!a->token_file)
         return 0;
-    FILE *f = fopen(a->token_file, "re");
-    if (!f) {
-        int r = -errno;
-        snprintf(out_error, API_ERROR_MAX, "cannot read \"%s\": %s", a->token_file,
-                 strerrordesc_np(-r));
-        return err_trace(r);
-    }
-    int r = tokens_read(f, a->token_file, &fresh, out_error);
-    fclose(f);
-    if (r) {
-        tokens_free(fresh.token, fresh.token_count);
-        return err_trace(r);
-    }
+    int r = tokens_open(a->token_file, &fresh, out_error);
+    if (r)
+        return r;
     tokens_free(a->token, a->token_count);
     a->token = fresh.token;
     a->token_count = fresh.token_count;

@@ -45,6 +45,9 @@ must_use int api_new(const struct api_conf *conf, char out_error[API_ERROR_MAX],
  */
 struct api *api_free(struct api *a);
 
+/* Would this token file be taken?  0, or -errno with one plain sentence. */
+must_use int api_tokens_check(const char *file, char out_error[API_ERROR_MAX]);
+
 /* Reads the token file again; on an error the old tokens stay.  0, or -errno with one plain
  * sentence. */
 must_use int api_tokens_reload(struct api *a, char out_error[API_ERROR_MAX]);

@@ -226,6 +226,7 @@ struct broker *broker_free(struct broker *b)
 {
     if (!b)
         return NULL;
+    broker_drain_free(b);
     broker_sys_free(b->sys);
     broker_roster_stop(b);
     for (size_t i = 0; i < b->listener_count; i++)
@@ -243,7 +244,6 @@ struct broker *broker_free(struct broker *b)
     mem_free(b->loop);
     mem_free((void *)(uintptr_t)b->conf.loop);
     mem_free(b->host);
-    mem_free(b->drain);
     return mem_free(b);
 }
 

@@ -79,3 +79,10 @@ void broker_drain(struct broker *b, unsigned disconnect_per_sec_max, usec_t dead
         net_loop_post(b->loop[0].net, d->loop->net, &d->mail, drain_begin);
     }
 }
+
+void broker_drain_free(struct broker *b)
+{
+    for (unsigned i = 0; b->drain && i < b->loop_count; i++)
+        net_timer_del(b->loop[i].net, &b->drain->loop[i].timer);
+    b->drain = mem_free(b->drain);
+}

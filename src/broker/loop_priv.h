@@ -97,6 +97,9 @@ struct broker {
     struct list roster, asked; /* of roster.c: what is under way; loop 0 */
 };
 
+/* drain.c: forgets a drain that may not be over; none of its mails is under way. */
+void broker_drain_free(struct broker *b);
+
 static inline usec_t broker_loop_now(const struct broker_loop *l)
 {
     return net_loop_now(l->net);

@@ -17,13 +17,20 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "main/memory.h"
 #include "main/sink.h"
+#include "net/clock.h"
 #include "net/loop.h"
 #include "node/node.h"
 
 #define CONF_FILE "/etc/bilrost/bilrostd.conf"
 #define ARGUMENTS_MAX 256
 #define HANDED_MAX 64
+/* While a start or a stop is getting on, the time that systemd gives it begins anew: the log of
+ * a large node takes long to replay, and drain_seconds may be longer than the unit's limit. */
+#define MORE_TIME "EXTEND_TIMEOUT_USEC=30000000"
+/* What reads the data gives no sign of life meanwhile. */
+#define MORE_TIME_OPENING "EXTEND_TIMEOUT_USEC=600000000"
 
 extern char **environ;
 
@@ -43,6 +50,7 @@ struct run {
     struct net_watch *watch;
     struct net_timer watchdog;
     usec_t watchdog_usec;
+    bool is_ready, is_stopping;
     int exit_code;
 };
 
@@ -155,7 +163,8 @@ static void reload(struct run *r)
 {
     const struct log *log = &r->sink.log;
     struct buf text = {0};
-    sd_notify(0, "RELOADING=1\nSTATUS=reading the configuration");
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=reading the configuration",
+               (unsigned long long)net_clock_now());
     struct node_conf *c = conf_read(r->options);
     int bad = 1;
     if (node_conf_check(c) > 0) {
@@ -188,6 +197,7 @@ static void on_signal(void *arg, unsigned events)
         if (info.ssi_signo == SIGHUP) {
             reload(r);
         } else {
+            r->is_stopping = true;
             sd_notify(0, "STOPPING=1");
             node_stop(r->node);
         }
@@ -199,6 +209,7 @@ static void on_signal(void *arg, unsigned events)
 static void on_ready(void *arg, const char *status)
 {
     struct run *r = arg;
+    r->is_ready = true;
     log_line(&r->sink.log, LOG_LEVEL_NOTICE, "node.ready", "bilrostd %s %s", BILROST_VERSION,
              status);
     sd_notifyf(0, "READY=1\nSTATUS=%s", status);
@@ -206,8 +217,9 @@ static void on_ready(void *arg, const char *status)
 
 static void on_status(void *arg, const char *status)
 {
-    (void)arg;
-    sd_notifyf(0, "STATUS=%s", status);
+    const struct run *r = arg;
+    bool is_under_way = !r->is_ready || r->is_stopping;
+    sd_notifyf(0, "STATUS=%s%s", status, is_under_way ? "\n" MORE_TIME : "");
 }
 
 static void on_failed(void *arg, const char *why)
@@ -242,7 +254,7 @@ static int signals_open(void)
 static void files_raise(const struct log *log)
 {
     struct rlimit lim;
-    if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
+    if (getrlimit(RLIMIT_NOFILE, &lim) < 0 || lim.rlim_cur == lim.rlim_max)
         return;
     lim.rlim_cur = lim.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &lim) < 0)
@@ -277,7 +289,9 @@ static int serve(struct run *r, struct node_conf *conf)
         .handed_count = handed_get(handed, &names),
         .events = {on_ready, on_status, on_failed, r},
         .version = BILROST_VERSION,
+        .memory_limit = main_memory_limit(MAIN_CGROUP_PROC, MAIN_CGROUP_SYS),
     };
+    sd_notify(0, "STATUS=opening the data\n" MORE_TIME_OPENING);
     int outcome = node_new(&run, error, &r->node);
     for (char **name = names; name && *name; name++)
         free(*name);
@@ -315,6 +329,17 @@ static int node_id_show(struct node_conf *conf)
     return outcome ? exit_code_of(outcome) : EX_OK;
 }
 
+static int config_test(struct node_conf *conf)
+{
+    char error[NODE_ERROR_MAX] = "";
+    int outcome = node_try(conf, error);
+    if (outcome)
+        fprintf(stderr, "bilrostd: %s\n", error);
+    else
+        puts("the configuration is good");
+    return outcome ? exit_code_of(outcome) : EX_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {0};
@@ -345,13 +370,12 @@ int main(int argc, char **argv)
     }
     if (o.is_dump)
         node_conf_dump(conf, true, &out);
-    if (o.is_test)
-        buf_put_str(&out, STR("the configuration is good\n"));
+    fwrite(out.p, 1, out.n, stdout);
+    buf_deinit(&out);
     if (o.is_dump || o.is_test) {
-        fwrite(out.p, 1, out.n, stdout);
-        buf_deinit(&out);
+        int code = o.is_test ? config_test(conf) : EX_OK;
         node_conf_free(conf);
-        return EX_OK;
+        return code;
     }
     struct run r = {.options = &o};
     return serve(&r, conf);

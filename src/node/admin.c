@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "api/api.h"
-#include "cluster/cluster.h"
 #include "node/node_priv.h"
 
 #define NODE_API_SOCKET "/run/bilrost/api.sock" /* as in conf.def */
@@ -16,20 +15,9 @@ static const char *given(const char *text)
     return text[0] ? text : NULL;
 }
 
-/* Why this node does not serve, a line each. */
 static void not_ready(void *arg, struct buf *why)
 {
-    const struct node *n = arg;
-    if (n->is_draining)
-        buf_put_str(why, STR("draining\n"));
-    if (n->kv && !kv_is_ready(n->kv))
-        buf_put_str(
-            why,
-            STR("some ranges have no leader: persistent sessions and retained messages wait\n"));
-    if (n->seat && !cluster_is_joined(n->seat[0]))
-        buf_put_str(why, STR("not joined: no other node of the cluster was reached yet\n"));
-    if (n->seat && cluster_is_isolated(n->seat[0]))
-        buf_put_str(why, STR("isolated: the others cannot be reached\n"));
+    node_health_reasons(arg, why);
 }
 
 static int tls_open(struct node *n, char error[NODE_ERROR_MAX])
@@ -45,7 +33,8 @@ static int tls_open(struct node *n, char error[NODE_ERROR_MAX])
     return r ? node_outcome_of(r) : 0;
 }
 
-/* The socket's directory is made by systemd; a node started by hand goes without, unless a socket was asked for. */
+/* The socket's directory is made by systemd; a node started by hand goes without, unless a socket
+ * was asked for. */
 static const char *socket_path(struct node *n)
 {
     const struct node_conf *c = n->conf;
@@ -53,7 +42,8 @@ static const char *socket_path(struct node *n)
     const char *slash = strrchr(c->api_socket, '/');
     snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - c->api_socket) : 0, c->api_socket);
     if (strcmp(c->api_socket, NODE_API_SOCKET) == 0 && access(dir, F_OK) < 0) {
-        log_line(n->log, LOG_LEVEL_NOTICE, "node.api.socket", "no unix socket for the admin API: there is no %s", dir);
+        log_line(n->log, LOG_LEVEL_NOTICE, "node.api.socket",
+                 "no unix socket for the admin API: there is no %s", dir);
         return NULL;
     }
     return given(c->api_socket);
@@ -93,6 +83,22 @@ int node_admin_open(struct node *n, char error[NODE_ERROR_MAX])
     if (r)
         snprintf(error, NODE_ERROR_MAX, "%s", why);
     return r ? node_outcome_of(r) : 0;
+}
+
+int node_admin_try(const struct node_conf *c, char error[NODE_ERROR_MAX])
+{
+    char why[API_ERROR_MAX];
+    struct node n = {.conf = (struct node_conf *)(uintptr_t)c};
+    if (!c->api_enable)
+        return 0;
+    int r = tls_open(&n, error);
+    net_tls_unref(n.api_tls);
+    if (r)
+        return r;
+    r = c->api_tokens[0] ? api_tokens_check(c->api_tokens, why) : 0;
+    if (r)
+        snprintf(error, NODE_ERROR_MAX, "%s", why);
+    return r ? NODE_E_CONFIG : 0;
 }
 
 int node_admin_reload(struct node *n, struct buf *say)

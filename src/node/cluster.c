@@ -123,15 +123,49 @@ static int cluster_make(struct node *n, const struct cluster_host_conf *conf,
     return 0;
 }
 
+/* What a node proves itself with. */
+struct secrets {
+    struct cluster_host_key key[KEYS_MAX];
+    size_t key_count;
+    struct net_tls *server, *client; /* NULL: plain */
+};
+
+static int secrets_open(const struct node_conf *c, struct secrets *s, char error[NODE_ERROR_MAX])
+{
+    memset(s, 0, sizeof *s);
+    int r =
+        c->cluster_key_file[0] ? keys_read(c->cluster_key_file, s->key, &s->key_count, error) : 0;
+    if (r == 0)
+        r = tls_make(c, true, error, &s->server);
+    if (r == 0)
+        r = tls_make(c, false, error, &s->client);
+    return r;
+}
+
+static void secrets_close(struct secrets *s)
+{
+    net_tls_unref(s->server);
+    net_tls_unref(s->client);
+    explicit_bzero(s->key, sizeof s->key);
+}
+
+int node_cluster_try(const struct node_conf *c, char error[NODE_ERROR_MAX])
+{
+    struct secrets s;
+    if (!c->cluster_enable)
+        return 0;
+    int r = secrets_open(c, &s, error);
+    secrets_close(&s);
+    return r;
+}
+
 int node_cluster_open(struct node *n, char error[NODE_ERROR_MAX])
 {
     const struct node_conf *c = n->conf;
-    struct cluster_host_key key[KEYS_MAX];
+    struct secrets secrets;
     const char *seed[SEEDS_MAX];
     char api[160];
     char *path = NULL;
-    size_t key_count = 0;
-    struct net_tls *server = NULL, *client = NULL;
     struct cluster_identity identity = {.uuid = n->uuid, .epoch = n->epoch, .lock = -1};
     if (!c->cluster_enable)
         return 0;
@@ -139,11 +173,7 @@ int node_cluster_open(struct node *n, char error[NODE_ERROR_MAX])
         snprintf(error, NODE_ERROR_MAX, "%.200s/cluster: cannot be made", c->data_dir);
         return NODE_E_DATA;
     }
-    int r = c->cluster_key_file[0] ? keys_read(c->cluster_key_file, key, &key_count, error) : 0;
-    if (r == 0)
-        r = tls_make(c, true, error, &server);
-    if (r == 0)
-        r = tls_make(c, false, error, &client);
+    int r = secrets_open(c, &secrets, error);
     char *seeds = mem_dup(c->cluster_seeds, strlen(c->cluster_seeds));
     snprintf(api, sizeof api, "%.100s:%lld", c->api_host, (long long)c->api_port);
     struct cluster_host_conf conf = {
@@ -160,10 +190,10 @@ int node_cluster_open(struct node *n, char error[NODE_ERROR_MAX])
         .seed_count = list_split(seeds, seed, SEEDS_MAX),
         .rpc_host = given(c->rpc_host),
         .rpc_port = (uint16_t)c->rpc_port,
-        .tls_server = server,
-        .tls_client = client,
-        .key = key,
-        .key_count = key_count,
+        .tls_server = secrets.server,
+        .tls_client = secrets.client,
+        .key = secrets.key,
+        .key_count = secrets.key_count,
         .is_insecure = c->cluster_insecure,
         .api = c->api_enable && c->api_host[0] ? api : NULL,
         .release = n->version,
@@ -175,8 +205,7 @@ int node_cluster_open(struct node *n, char error[NODE_ERROR_MAX])
         r = cluster_make(n, &conf, error);
     mem_free(seeds);
     mem_free(path);
-    net_tls_unref(server);
-    net_tls_unref(client);
+    secrets_close(&secrets);
     return r;
 }
 

@@ -214,6 +214,8 @@ void node_conf_document(struct buf *out)
             "`default`), may also come "
             "from the environment (`/etc/default/bilrostd`), and every key from the command line: "
             "`-D name=value`. "
+            "A file may be named `$CREDENTIALS_DIRECTORY/NAME`: what systemd hands over "
+            "(`LoadCredential=`). "
             "The command line comes before the environment, the environment before the files, the "
             "files before the "
             "defaults. An unknown key is an error. Numbers may be written as texts with K, M, G: "

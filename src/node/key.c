@@ -7,9 +7,12 @@
 #include "node/conf_priv.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 
 #include "base/mem.h"
+
+#define CREDENTIALS "$CREDENTIALS_DIRECTORY" /* systemd.exec(5), LoadCredential= */
 
 #define ROW(STRUCT, field, path, KIND, def, min, max, unit, meaning)                               \
     {path, NODE_KEY_##KIND, def, min, max, unit, meaning, offsetof(struct STRUCT, field)},
@@ -106,6 +109,20 @@ static const char *set_number(const struct node_key *k, int64_t *at, struct str 
     return NULL;
 }
 
+/* What systemd hands over lies in a directory that only the environment names. */
+static char *text_of(struct str text)
+{
+    const char *dir = getenv("CREDENTIALS_DIRECTORY");
+    struct buf b = {0};
+    if (!dir || !str_has_prefix(text, STR(CREDENTIALS)))
+        return mem_dup(text.p, text.n);
+    buf_printf(&b, "%s%.*s", dir, (int)(text.n - strlen(CREDENTIALS)),
+               text.p + strlen(CREDENTIALS));
+    char *all = mem_dup(b.p, b.n);
+    buf_deinit(&b);
+    return all;
+}
+
 const char *node_key_set(const struct node_key *k, void *base, struct str text, char why[256])
 {
     void *at = (char *)base + k->offset;
@@ -117,7 +134,7 @@ const char *node_key_set(const struct node_key *k, void *base, struct str text, 
     }
     char **slot = at;
     mem_free(*slot);
-    *slot = mem_dup(text.p, text.n);
+    *slot = text_of(text);
     return NULL;
 }
 

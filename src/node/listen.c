@@ -111,6 +111,13 @@ int node_tls_open(struct node *n, char error[NODE_ERROR_MAX])
     return 0;
 }
 
+void node_tls_close(struct node *n)
+{
+    for (size_t i = 0; n->tls && i < n->conf->listener_count; i++)
+        net_tls_unref(n->tls[i]);
+    n->tls = mem_free(n->tls);
+}
+
 int node_tls_reload(struct node *n, struct buf *say)
 {
     char why[NET_TLS_ERROR_MAX];

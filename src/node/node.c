@@ -19,7 +19,6 @@
 #include "node/node_priv.h"
 #include "stores/stores.h"
 
-#define STATUS_USEC (20 * USEC_SEC)
 #define LOOPS_MAX 64
 #define JOBS_MAX 100000
 
@@ -40,6 +39,7 @@ static int threads_new(struct node *n, char error[NODE_ERROR_MAX])
     unsigned count = loops_wanted(n->conf);
     n->grace = net_grace_new();
     n->loop = mem_new(count * sizeof(struct net_loop *));
+    n->beat = mem_new(count * sizeof *n->beat);
     for (; n->loop_count < count; n->loop_count++) {
         struct net_loop_conf conf = {
             .index = n->loop_count, .log = n->log, .seed = net_random_u64(), .grace = n->grace};
@@ -63,7 +63,7 @@ static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
         .worker = n->worker,
         .seed = net_random_u64(),
         .log = n->log,
-        .memory_max = (uint64_t)c->memory_max,
+        .memory_max = c->memory_max ? (uint64_t)c->memory_max : n->memory_limit / 4 * 3,
         .connection_max = (uint64_t)c->connection_max,
         .auth_files = n->auth,
         .sys_interval_tenant = c->sys_tenant,
@@ -71,18 +71,6 @@ static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
     };
     n->broker = broker_new(&conf);
     return node_stores_open(n, error);
-}
-
-static void on_status(void *arg, usec_t now)
-{
-    struct node *n = arg;
-    char text[160];
-    unsigned long long clients = broker_connection_count(n->broker);
-    snprintf(text, sizeof text, "%s%llu client%s", n->is_draining ? "draining: " : "serving ",
-             clients, clients == 1 ? "" : "s");
-    if (n->events.status)
-        n->events.status(n->events.arg, text);
-    net_timer_set(n->loop[0], &n->status, usec_add(now, n->is_draining ? USEC_SEC : STATUS_USEC));
 }
 
 int node_new(const struct node_conf_run *run, char out_error[NODE_ERROR_MAX],
@@ -95,7 +83,8 @@ int node_new(const struct node_conf_run *run, char out_error[NODE_ERROR_MAX],
     n->version = run->version;
     n->began = net_clock_now();
     net_random_bytes(n->auth_secret, sizeof n->auth_secret);
-    net_timer_init(&n->status, on_status, n);
+    n->memory_limit = run->memory_limit;
+    node_health_init(n);
     int r = node_tls_open(n, out_error);
     if (r == 0)
         r = node_auth_open(n, n->conf, out_error, &n->auth);
@@ -131,8 +120,11 @@ struct node *node_free(struct node *n)
 {
     if (!n)
         return NULL;
+    n->is_over = true;
     if (n->loop_count)
-        net_timer_del(n->loop[0], &n->status);
+        net_timer_del(n->loop[0], &n->look);
+    if (n->running_count)
+        loops_settle(n); /* a drain that was cut short has nothing under way any more */
     node_admin_close(n);
     node_cluster_stop(n);
     n->kv = kv_free(n->kv); /* what is under way ends, and tells the broker */
@@ -144,13 +136,12 @@ struct node *node_free(struct node *n)
     for (unsigned i = 0; i < n->loop_count; i++)
         net_loop_turn(n->loop[i], 0);
     node_cluster_free(n);
-    for (size_t i = 0; n->tls && i < n->conf->listener_count; i++)
-        net_tls_unref(n->tls[i]);
-    mem_free(n->tls);
+    node_tls_close(n);
     broker_auth_files_unref(n->auth);
     for (unsigned i = 0; i < n->loop_count; i++)
         net_loop_free(n->loop[i]);
     mem_free(n->loop);
+    mem_free(n->beat);
     net_grace_free(n->grace);
     node_data_close(n);
     node_conf_free(n->conf);
@@ -169,13 +160,9 @@ void node_run(struct node *n)
             break;
         }
     }
-    snprintf(text, sizeof text, "serving on %zu listener%s with %u loop%s", n->conf->listener_count,
-             n->conf->listener_count == 1 ? "" : "s", n->loop_count, n->loop_count == 1 ? "" : "s");
     if (n->running_count == n->loop_count) {
         node_cluster_ready(n);
-        if (n->events.ready)
-            n->events.ready(n->events.arg, text);
-        net_timer_set(n->loop[0], &n->status, usec_add(net_clock_now(), STATUS_USEC));
+        node_health_start(n);
         int r = net_loop_run(n->loop[0]);
         must(r == 0);
     }
@@ -202,6 +189,8 @@ static void on_given_away(void *arg)
 static void on_drained(void *arg)
 {
     struct node *n = arg;
+    if (n->is_over)
+        return;
     if (n->kv)
         kv_drain(n->kv, n->drain_until, on_given_away, n);
     else
@@ -219,7 +208,7 @@ void node_stop(struct node *n)
     log_line(n->log, LOG_LEVEL_NOTICE, "node.drain", "draining: at most %lld s",
              (long long)n->conf->drain_seconds);
     usec_t now = net_loop_now(n->loop[0]);
-    net_timer_set(n->loop[0], &n->status, now);
+    node_health_look(n);
     node_cluster_drain(n);
     n->drain_until = usec_add(now, (usec_t)n->conf->drain_seconds * USEC_SEC);
     broker_drain(n->broker, (unsigned)n->conf->mqtt_disconn_per_sec, n->drain_until, on_drained, n);
@@ -244,7 +233,9 @@ int node_reload(struct node *n, struct node_conf *conf, struct buf *say_to)
 {
     char error[NODE_ERROR_MAX];
     struct broker_auth_files *auth = NULL;
-    int r = node_auth_open(n, conf, error, &auth);
+    int r = node_try(conf, error);
+    if (r == 0)
+        r = node_auth_open(n, conf, error, &auth);
     if (r)
         buf_printf(say_to, "%s\n", error);
     else
@@ -268,15 +259,4 @@ int node_reload(struct node *n, struct node_conf *conf, struct buf *say_to)
 struct net_loop *node_loop(struct node *n)
 {
     return n->loop[0];
-}
-
-bool node_is_alive(struct node *n, uint64_t span_usec)
-{
-    usec_t now = net_clock_now();
-    for (unsigned i = 0; i < n->loop_count; i++) {
-        struct net_loop_pulse p = net_loop_pulse(n->loop[i]);
-        if (!p.is_asleep && usec_until(p.turn_began, now) > span_usec)
-            return false;
-    }
-    return true;
 }

@@ -32,7 +32,9 @@ struct node_handed {
 
 /* What a node tells the one who runs it; each called on loop 0.  All may be NULL. */
 struct node_events {
-    void (*ready)(void *arg, const char *status);  /* listens and serves */
+    /* Listens, is of the cluster, and its ranges have leaders; or status says what is missing still
+     * after half a minute. */
+    void (*ready)(void *arg, const char *status);
     void (*status)(void *arg, const char *status); /* one line, some times a minute */
     void (*failed)(void *arg, const char *why);    /* cannot go on: the process must end */
     void *arg;
@@ -45,7 +47,14 @@ struct node_conf_run {
     size_t handed_count;
     struct node_events events;
     const char *version;
+    uint64_t memory_limit; /* of this process, by the system; 0: none known */
 };
+
+/* Would node_new, on a machine without a node, get past everything it reads?  Files, certificates
+ * and the format of the data are looked at; nothing is written, locked or opened to the network, so
+ * a node may run on them meanwhile.  conf is borrowed and was found good by node_conf_check.  0, or an
+ * outcome with one plain sentence in out_error. */
+must_use int node_try(struct node_conf *conf, char out_error[NODE_ERROR_MAX]);
 
 /* Opens and listens, but serves nobody yet.  0, or an outcome with one plain sentence in out_error.
  */
@@ -73,5 +82,6 @@ must_use int node_reload(struct node *n, struct node_conf *conf, struct buf *say
 /* The loop that runs in node_run: for signals. */
 struct net_loop *node_loop(struct node *n);
 
-/* Every loop has made a turn, or slept, within the last span.  Any thread. */
+/* Every loop has answered within the last span; asks them all again.  On loop 0, more often than
+ * once a span. */
 bool node_is_alive(struct node *n, uint64_t span_usec);

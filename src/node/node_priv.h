@@ -7,6 +7,13 @@
 #include "net/tls.h"
 #include "node/node.h"
 
+/* A sign of life from a loop. */
+struct node_beat {
+    struct net_mail mail;
+    _Atomic usec_t at; /* the turn in which the loop answered last */
+    _Atomic bool is_out;
+};
+
 struct node {
     struct node_conf *conf;
     const struct log *log;
@@ -29,15 +36,26 @@ struct node {
     struct cluster_seat **seat; /* by loop; NULL: alone */
     usec_t drain_until;
     struct net_tls **tls; /* by listener; NULL: none */
-    struct net_timer status;
+    struct net_timer look;  /* health.c */
+    struct node_beat *beat; /* by loop */
+    usec_t ready_by, told_at;
+    uint64_t memory_limit;
     struct uuid uuid;
     uint64_t epoch;
     usec_t began;
-    bool is_draining;
+    bool is_draining, is_ready, is_over;
 };
+
+/* health.c: readiness, signs of life, the status line. */
+void node_health_init(struct node *n);
+void node_health_start(struct node *n);
+void node_health_look(struct node *n); /* something changed: tell it in this turn */
+/* What keeps the node from serving, a line each; empty: nothing. */
+void node_health_reasons(const struct node *n, struct buf *why);
 
 /* listen.c: the TLS contexts and listeners of the configuration. */
 must_use int node_tls_open(struct node *n, char error[NODE_ERROR_MAX]);
+void node_tls_close(struct node *n);
 must_use int node_tls_reload(struct node *n, struct buf *say);
 must_use int node_listen(struct node *n, const struct node_conf_run *run,
                          char error[NODE_ERROR_MAX]);
@@ -54,6 +72,7 @@ void node_data_close(struct node *n);
 
 /* cluster.c: membership, table and links; before the stores. */
 must_use int node_cluster_open(struct node *n, char error[NODE_ERROR_MAX]);
+must_use int node_cluster_try(const struct node_conf *c, char error[NODE_ERROR_MAX]);
 void node_cluster_ready(struct node *n); /* we serve */
 void node_cluster_drain(struct node *n); /* no new work, please */
 void node_cluster_leave(struct node *n, void (*done)(void *arg), void *arg);
@@ -63,6 +82,7 @@ void node_cluster_free(struct node *n);
 
 /* admin.c: the admin API; after the listeners. */
 must_use int node_admin_open(struct node *n, char error[NODE_ERROR_MAX]);
+must_use int node_admin_try(const struct node_conf *c, char error[NODE_ERROR_MAX]);
 void node_admin_close(struct node *n);
 must_use int node_admin_reload(struct node *n, struct buf *say);
 

@@ -1,5 +1,6 @@
 /* The configuration: its table, its files, its mistakes.  SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,6 +36,17 @@ START_TEST(defaults_are_good)
     ck_assert_int_eq(c->inbox_voters, 3);
     ck_assert_uint_eq(c->tenant_count, 1);
     node_conf_free(c);
+}
+END_TEST
+
+START_TEST(credentials_are_found)
+{
+    ck_assert_int_eq(setenv("CREDENTIALS_DIRECTORY", "/run/credentials/x", 1), 0);
+    struct node_conf *c =
+        read_text("auth: { password_file = \"$CREDENTIALS_DIRECTORY/keys_p\"; };");
+    ck_assert_str_eq(c->password_file, "/run/credentials/x/keys_p");
+    node_conf_free(c);
+    ck_assert_int_eq(unsetenv("CREDENTIALS_DIRECTORY"), 0);
 }
 END_TEST
 
@@ -238,6 +250,7 @@ Suite *conf_suite(void)
     Suite *s = suite_create("configuration");
     TCase *t = tcase_create("conf");
     tcase_add_test(t, defaults_are_good);
+    tcase_add_test(t, credentials_are_found);
     tcase_add_test(t, reads_values);
     tcase_add_test(t, listeners_of_several_files);
     tcase_add_test(t, mistakes_are_named);
