@@ -29,15 +29,15 @@ static uint64_t id_at(struct str list, size_t i)
 /* The list of a key as it is at the end against all that was said about it. */
 static void check_key(struct world *w, unsigned key, struct str list)
 {
-    unsigned *times = mem_new((w->next_id + 1) * sizeof *times);
-    struct op **of = mem_new(w->op_count * sizeof(struct op *)),
-              **started = mem_new(w->op_count * sizeof(struct op *));
+    unsigned *times = mem_new((game_of(w)->next_id + 1) * sizeof *times);
+    struct op **of = mem_new(game_of(w)->op_count * sizeof(struct op *)),
+              **started = mem_new(game_of(w)->op_count * sizeof(struct op *));
     size_t n = 0, at = 0, floor_len = 0;
     for (size_t i = 0; i < list.n / 8; i++)
-        if (id_at(list, i) <= w->next_id)
+        if (id_at(list, i) <= game_of(w)->next_id)
             times[id_at(list, i)]++;
-    for (size_t i = 0; i < w->op_count; i++) {
-        struct op *o = w->op[i];
+    for (size_t i = 0; i < game_of(w)->op_count; i++) {
+        struct op *o = game_of(w)->op[i];
         if (o->key != key || !o->is_done)
             continue;
         if (o->id && o->outcome == KV_OK && times[o->id] != 1)
