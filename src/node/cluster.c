@@ -201,12 +201,43 @@ int node_cluster_open(struct node *n, char error[NODE_ERROR_MAX])
         .fatal = on_fatal,
         .arg = n,
     };
+    n->has_keys = secrets.key_count > 0;
+    if (secrets.server != NULL) {
+        n->rpc_tls[0] = net_tls_ref(secrets.server);
+        n->rpc_tls[1] = net_tls_ref(secrets.client);
+    }
     if (r == 0)
         r = cluster_make(n, &conf, error);
     mem_free(seeds);
     mem_free(path);
     secrets_close(&secrets);
     return r;
+}
+
+int node_cluster_reload(struct node *n, const struct node_conf *c, struct buf *say)
+{
+    struct cluster_host_key key[KEYS_MAX];
+    size_t key_count = 0;
+    char error[NODE_ERROR_MAX], why[NET_TLS_ERROR_MAX];
+    if (n->cluster == NULL)
+        return 0;
+    int r = c->cluster_key_file[0] ? keys_read(c->cluster_key_file, key, &key_count, error) : 0;
+    if (r != 0) {
+        buf_printf(say, "%s; the old keys stay in use\n", error);
+        return r;
+    }
+    for (unsigned i = 0; i < countof(n->rpc_tls); i++)
+        if (n->rpc_tls[i] != NULL && net_tls_reload(n->rpc_tls[i], why) != 0) {
+            buf_printf(say, "rpcConfig.sslConfig: %s; the old certificate stays in use\n", why);
+            return NODE_E_CONFIG;
+        }
+    if (n->has_keys != (key_count > 0)) {
+        buf_printf(say, "clusterConfig.keyFile: the first key, and the end of all keys, want a "
+                        "restart of every node\n");
+        return NODE_E_CONFIG;
+    }
+    cluster_keys_set(n->cluster, key, key_count);
+    return 0;
 }
 
 void node_cluster_ready(struct node *n)
@@ -238,5 +269,7 @@ void node_cluster_stop(struct node *n)
 void node_cluster_free(struct node *n)
 {
     n->cluster = cluster_free(n->cluster);
+    for (unsigned i = 0; i < countof(n->rpc_tls); i++)
+        n->rpc_tls[i] = net_tls_unref(n->rpc_tls[i]);
     n->seat = mem_free(n->seat);
 }

@@ -242,6 +242,8 @@ int node_reload(struct node *n, struct node_conf *conf, struct buf *say_to)
         r = node_tls_reload(n, say_to);
     if (r == 0)
         r = node_admin_reload(n, say_to);
+    if (r == 0)
+        r = node_cluster_reload(n, conf, say_to);
     if (r) {
         broker_auth_files_unref(auth);
         node_conf_free(conf);

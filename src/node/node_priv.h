@@ -34,6 +34,8 @@ struct node {
     struct kv *kv;              /* NULL: the tables are in this process */
     struct cluster *cluster;    /* NULL: alone */
     struct cluster_seat **seat; /* by loop; NULL: alone */
+    struct net_tls *rpc_tls[2]; /* of links: server, client; NULL: plain */
+    bool has_keys;              /* gossip is sealed */
     usec_t drain_until;
     struct net_tls **tls; /* by listener; NULL: none */
     struct net_timer look;  /* health.c */
@@ -73,6 +75,8 @@ void node_data_close(struct node *n);
 /* cluster.c: membership, table and links; before the stores. */
 must_use int node_cluster_open(struct node *n, char error[NODE_ERROR_MAX]);
 must_use int node_cluster_try(const struct node_conf *c, char error[NODE_ERROR_MAX]);
+/* Keys and certificates are read again. */
+must_use int node_cluster_reload(struct node *n, const struct node_conf *c, struct buf *say);
 void node_cluster_ready(struct node *n); /* we serve */
 void node_cluster_drain(struct node *n); /* no new work, please */
 void node_cluster_leave(struct node *n, void (*done)(void *arg), void *arg);

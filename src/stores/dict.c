@@ -14,6 +14,7 @@
 
 #include "base/mem.h"
 #include "cluster/cluster.h"
+#include "cluster/traffic.h"
 #include "codec/record.h"
 
 #define RECORD_KIND 0x44
@@ -126,27 +127,24 @@ static bool owner_is_live(const struct stores_client *c, const struct stores_own
            cluster_is_live(s, &o->node, o->epoch);
 }
 
-/* Rendezvous hashing: the live node with the highest mix of its id and the key; its loop by the
- * key. */
-static struct stores_owner home_of(const struct stores_client *c, uint64_t hash)
+static bool can_be_home(void *arg, const struct cluster_member *m)
+{
+    return m->loops > 0 && !is_avoided(arg, &m->uuid, m->epoch);
+}
+
+/* The live node that the rules about this tenant and its hash choose; its loop by the key. */
+static struct stores_owner home_of(struct stores_client *c, struct str tenant, struct str client)
 {
     const struct stores_conf *conf = &c->stores->conf;
-    struct stores_owner best = {conf->node, conf->epoch, (uint32_t)(hash % conf->loop_count), 0};
+    uint64_t hash = key_hash(tenant, client);
     struct cluster_seat *s = seat(c);
-    if (s == NULL)
-        return best;
-    uint64_t best_mix = 0;
-    const struct cluster_member *m;
-    for (size_t i = 0; (m = cluster_member_at(s, i)) != NULL; i++) {
-        if (m->state > CLUSTER_ST_SUSPECT || m->loops == 0 || is_avoided(c, &m->uuid, m->epoch))
-            continue;
-        uint64_t mix = hash_bytes(m->uuid.b, sizeof m->uuid.b, hash);
-        if (mix <= best_mix)
-            continue;
-        best_mix = mix;
-        best = (struct stores_owner){m->uuid, m->epoch, (uint32_t)(hash % m->loops), 0};
-    }
-    return best;
+    const struct cluster_member *m =
+        s != NULL ? cluster_traffic_pick(s, STR("session.dict"), tenant, hash, can_be_home, c)
+                  : NULL;
+    if (m == NULL)
+        return (struct stores_owner){conf->node, conf->epoch, (uint32_t)(hash % conf->loop_count),
+                                     0};
+    return (struct stores_owner){m->uuid, m->epoch, (uint32_t)(hash % m->loops), 0};
 }
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -462,7 +460,7 @@ static struct claim *claim_new(struct stores_client *c, struct str tenant, struc
     x->cookie = cookie;
     x->tenant = str_dup(tenant);
     x->client = str_dup(client);
-    x->home = home_of(c, key_hash(tenant, client));
+    x->home = home_of(c, tenant, client);
     map_put(&c->dict.claim, hash_u64(cookie), x);
     heap_put(&c->dict.due, &x->due, usec_add(net_loop_now(c->net), c->stores->conf.timeout_usec));
     claim_arm(c);
@@ -491,7 +489,7 @@ static void claim_moves(struct stores_client *c, uint64_t cookie)
     struct claim *x = claim_find(c, cookie);
     if (x == NULL || x->state != CLAIM_ST_PENDING)
         return;
-    x->home = home_of(c, key_hash(x->tenant, x->client));
+    x->home = home_of(c, x->tenant, x->client);
     claim_send(c, x, KIND_CLAIM);
 }
 
@@ -533,7 +531,7 @@ static void claim_granted(struct stores_client *c, const struct message *m)
         claim_answer(c, x, STORES_OK, NULL);
     } else if (x == NULL) { /* given up meanwhile */
         struct claim gone = {.cookie = m->token, .tenant = m->tenant, .client = m->client};
-        gone.home = home_of(c, key_hash(m->tenant, m->client));
+        gone.home = home_of(c, m->tenant, m->client);
         claim_send(c, &gone, KIND_RELEASE);
     }
 }
@@ -546,7 +544,7 @@ static void claim_quit(struct stores_client *c, const struct message *m)
         h->quit(h->arg, c->loop, m->token, (enum stores_quit_why)m->value);
     } else if (x == NULL) { /* it has released and the message crossed, or never knew */
         struct claim gone = {.cookie = m->token, .tenant = m->tenant, .client = m->client};
-        gone.home = home_of(c, key_hash(m->tenant, m->client));
+        gone.home = home_of(c, m->tenant, m->client);
         claim_send(c, &gone, KIND_RELEASE);
     }
 }
@@ -592,7 +590,7 @@ void stores_dict_members_changed(struct stores_client *c)
 {
     size_t at = 0;
     for (struct claim *x; (x = map_next(&c->dict.claim, &at)) != NULL;) {
-        struct stores_owner home = home_of(c, key_hash(x->tenant, x->client));
+        struct stores_owner home = home_of(c, x->tenant, x->client);
         if (x->state == CLAIM_ST_ASKING ||
             (uuid_eq(&home.node, &x->home.node) && home.epoch == x->home.epoch &&
              home.loop == x->home.loop))

@@ -85,10 +85,14 @@ static void delivery_message(void *arg, struct cluster_request *rq, const struct
     stores_push_receive(arg, payload);
 }
 
-static void member_event(void *arg, struct cluster_seat *seat, const struct cluster_event *ev)
+static void cluster_event(void *arg, struct cluster_seat *seat, const struct cluster_event *ev)
 {
     struct stores_client *c = arg;
     (void)seat;
+    if (ev->row != NULL) { /* another node may be the home of some clients now */
+        stores_dict_members_changed(c);
+        return;
+    }
     if (ev->kind != CLUSTER_EV_UP && ev->kind != CLUSTER_EV_DOWN)
         return;
     if (c->loop == atomic_load_explicit(&c->stores->dist_loop, memory_order_relaxed))
@@ -104,7 +108,9 @@ static void client_join(struct stores_client *c)
     struct cluster_link *link = cluster_seat_link(seat);
     cluster_link_serve(link, CLUSTER_SERVICE_SESSION, session_message, c);
     cluster_link_serve(link, CLUSTER_SERVICE_STORES, delivery_message, c);
-    c->watch = cluster_watch_new(seat, 0, member_event, c);
+    c->watch = cluster_watch_new(
+        seat, cluster_space_bit(CLUSTER_SPACE_TRAFFIC) | cluster_space_bit(CLUSTER_SPACE_GROUP),
+        cluster_event, c);
 }
 
 static void client_leave(struct stores_client *c)
