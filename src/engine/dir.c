@@ -165,7 +165,7 @@ static int make(struct engine_dir *d, const struct engine_dir_conf *conf)
     d->is_new = true;
     d->node = uuid_is_zero(&conf->node) ? uuid_from_random(conf->random) : conf->node;
     d->cluster = conf->cluster.n > 0 ? str_dup(conf->cluster) : (struct str){0};
-    d->epoch = 1;
+    d->epoch = conf->epoch_min > 1 ? conf->epoch_min : 1;
     int r = write_node(d);
     char text[64];
     int n = snprintf(text, sizeof text, FORMAT_TEXT "%u\n", ENGINE_DIR_FORMAT);
@@ -194,6 +194,8 @@ static int enter(struct engine_dir *d, const struct engine_dir_conf *conf, struc
     if (conf->cluster.n > 0 && d->cluster.n == 0)
         d->cluster = str_dup(conf->cluster);
     d->epoch++;
+    if (d->epoch < conf->epoch_min)
+        d->epoch = conf->epoch_min;
     return err_trace(write_node(d));
 }
 

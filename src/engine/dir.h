@@ -31,6 +31,8 @@ struct engine_dir_conf {
                            later; empty: not compared */
     struct uuid node;   /* zero: whoever it says; otherwise it must be this one, and a new directory
                            gets it */
+    uint64_t epoch_min; /* the epoch is at least this: milliseconds since 1970 keep two copies of
+                           one directory apart */
     uint8_t random[16]; /* a new directory of an unnamed node becomes a node of these bits */
     const struct log *log;
 };

@@ -364,20 +364,28 @@ static bool versions_fit(const struct gossip *g, const struct gossip_msg *m)
     return m->version_min <= g->conf.version_max && g->conf.version_min <= m->version_max;
 }
 
+/* Of two with one identity and one epoch, the one at the higher address stays. */
+static bool is_above(const struct gossip_addr *a, const struct gossip_addr *b)
+{
+    int r = memcmp(a->ip, b->ip, sizeof a->ip);
+    return r > 0 || (r == 0 && a->port > b->port);
+}
+
 static void about_us(struct gossip *g, const struct gossip_msg *m, enum gossip_state state,
                      struct gossip_out *out)
 {
     struct gossip_member *self = &g->self->pub;
-    bool elsewhere = m->addr.port != 0 && !gossip_addr_eq(&m->addr, &self->addr);
+    bool elsewhere = m->addr.port != 0 && !gossip_addr_eq(&m->addr, &self->addr) &&
+                     state == GOSSIP_ST_ALIVE;
     if (m->epoch > self->epoch ||
-        (m->epoch == self->epoch && m->inc == self->inc && elsewhere && state == GOSSIP_ST_ALIVE &&
-         memcmp(m->addr.ip, self->addr.ip, sizeof m->addr.ip) > 0)) {
+        (m->epoch == self->epoch && elsewhere &&
+         (m->inc > self->inc || (m->inc == self->inc && is_above(&m->addr, &self->addr))))) {
         gossip_out_add(out, GOSSIP_OUT_DUPLICATE)->addr = m->addr;
         return;
     }
     if (m->epoch < self->epoch || m->inc < self->inc || g->is_leaving)
         return;
-    if (state == GOSSIP_ST_ALIVE && m->inc == self->inc)
+    if (state == GOSSIP_ST_ALIVE && m->inc == self->inc && !elsewhere)
         return;
     /* SWIM 4.2: only we may answer, with a higher incarnation; to be suspected is a sign of our own
      * bad health */

@@ -356,15 +356,10 @@ void gossip_sync_open(struct gossip *g, const struct gossip_addr *addr, const st
     gossip_frame_send(g, GOSSIP_OUT_STREAM_OPEN, s->stream, addr, out);
 }
 
-static void answer(struct gossip *g, const struct gossip_head *h, struct codec_cursor *c,
-                   uint64_t stream, const struct gossip_msg *first, struct gossip_out *out)
+static void answer(struct gossip *g, struct codec_cursor *c, uint64_t stream,
+                   const struct gossip_msg *first, struct gossip_out *out)
 {
     struct digest d = {0};
-    if (uuid_eq(&h->uuid, &g->self->pub.uuid) && h->epoch == g->self->pub.epoch) {
-        fill_frame(g, GOSSIP_SYNC_REPLY, NULL, GOSSIP_SYNC_NO_MEMBERS); /* we dialled ourselves */
-        gossip_frame_send(g, GOSSIP_OUT_STREAM_SEND, stream, NULL, out);
-        return;
-    }
     read_frame(g, c, &d, out);
     if (!c->bad) {
         fill_frame(g, GOSSIP_SYNC_REPLY, &d, first->flags & GOSSIP_SYNC_NO_MEMBERS);
@@ -387,6 +382,8 @@ static void finish(struct gossip *g, const struct gossip_head *h, struct codec_c
     struct gossip_sync done = *s;
     s->stream = 0;
     if (uuid_eq(&h->uuid, &g->self->pub.uuid) && h->epoch == g->self->pub.epoch) {
+        read_frame(g, c, &d, out); /* ourselves, or a twin: the addresses in there tell */
+        digest_deinit(&d);
         forget_seed(g, &done.addr);
         gossip_stream_close(done.stream, out);
         return;
@@ -413,7 +410,7 @@ void gossip_sync_frame(struct gossip *g, const struct gossip_head *h, struct cod
     switch ((unsigned)first->state) {
     case GOSSIP_SYNC_ASK:
         if (stream & GOSSIP_STREAM_THEIRS)
-            answer(g, h, c, stream, first, out);
+            answer(g, c, stream, first, out);
         break;
     case GOSSIP_SYNC_REPLY:
         for (unsigned i = 0; i < GOSSIP_SYNCS_MAX; i++)

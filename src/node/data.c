@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "engine/dir.h"
 #include "net/address.h"
+#include "net/clock.h"
 #include "net/random.h"
 #include "node/node_priv.h"
 #include "stores/stores.h"
@@ -55,6 +56,7 @@ int node_data_open(struct node *n, char error[NODE_ERROR_MAX])
         .path = n->conf->data_dir,
         .fs = engine_fs_posix(),
         .cluster = str_of(n->conf->cluster_enable ? n->conf->cluster_env : ""),
+        .epoch_min = net_clock_wall() / USEC_MSEC,
         .log = n->log,
     };
     net_random_bytes(conf.random, sizeof conf.random);

@@ -416,6 +416,28 @@ static void play_duplicate(struct gossip_net *n)
         world_fail(n->w, "two lives of one identity: the older one must notice");
 }
 
+/* Both copies were started in the same life: the epoch does not tell which is the older. */
+static void play_twins(struct gossip_net *n)
+{
+    settle(n, 4);
+    gossip_net_kill(n, 3);
+    n->node[3].uuid = n->node[1].uuid;
+    n->node[3].epoch = n->node[1].epoch - 1;
+    n->node[3].skew = -60 * (int64_t)USEC_SEC; /* so that the clock does not make it newer */
+    n->node[3].addr = n->node[1].addr; /* on one machine */
+    n->node[3].addr.port = rng_chance(&n->w->rng, 500000) ? 1 : 9999;
+    gossip_net_start(n, 3, (unsigned)rng_below(&n->w->rng, 3), 1);
+    for (unsigned k = 0; k < 1000 && n->w->failure[0] == 0; k++) {
+        run_for(n, 0.01);
+        for (unsigned i = 1; i <= 3; i += 2) /* it stops at once */
+            if (n->node[i].duplicate_seen > 0 && n->node[i].g != NULL)
+                gossip_net_kill(n, i);
+    }
+    if ((n->node[1].g == NULL) == (n->node[3].g == NULL))
+        world_fail(n->w, "of twins exactly one must notice: %s did",
+                   n->node[1].g == NULL ? "both" : "none");
+}
+
 static void play_mass_restart(struct gossip_net *n)
 {
     gossip_net_init(n, n->w, 400);
@@ -509,6 +531,7 @@ static const struct scenario {
     {"restarts", play_restarts},
     {"seed island", play_seed_island},
     {"duplicate identity", play_duplicate},
+    {"twins", play_twins},
     {"big rows", play_big_rows},
     {"loss, 50 nodes", play_loss_50},
     {"partition, 20 min", play_partition_20min},

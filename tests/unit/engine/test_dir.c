@@ -50,6 +50,14 @@ START_TEST(test_made_and_opened_again)
     ck_assert(uuid_eq(&node, &again));
     ck_assert(!engine_dir_is_new(d));
     ck_assert_uint_eq(engine_dir_epoch(d), 2);
+    engine_dir_close(d);
+    c.epoch_min = 1000; /* the clock */
+    ck_assert_int_eq(engine_dir_open(&c, &d, NULL), 0);
+    ck_assert_uint_eq(engine_dir_epoch(d), 1000);
+    engine_dir_close(d);
+    c.epoch_min = 900; /* set back */
+    ck_assert_int_eq(engine_dir_open(&c, &d, NULL), 0);
+    ck_assert_uint_eq(engine_dir_epoch(d), 1001);
     ck_assert_int_eq(engine_dir_join(d, STR("alpha")), 0);
     ck_assert_int_eq(engine_dir_join(d, STR("beta")), ENGINE_DIR_E_FOREIGN);
     engine_dir_close(d);
