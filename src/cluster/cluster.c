@@ -27,10 +27,17 @@ static void set_joined(struct cluster *c)
 
 static void on_skew(struct cluster *c, const struct gossip_effect *e)
 {
-    cluster_log_member(c, e, LOG_LEVEL_WARN, "cluster.member.skew",
-                       e->flags == GOSSIP_SKEW_CLOCK
-                           ? "has a clock more than 10 s ahead of ours: its time is not taken"
-                           : "speaks no protocol version that we speak: it is not a member");
+    char what[160];
+    const struct gossip_member *self = gossip_self(c->gossip);
+    if (e->flags == GOSSIP_SKEW_CLOCK)
+        (void)snprintf(what, sizeof what,
+                       "has a clock more than 10 s ahead of ours: its time is not taken");
+    else
+        (void)snprintf(what, sizeof what,
+                       "is not a member: it speaks protocol versions %u to %u, we %u to %u",
+                       (unsigned)(e->epoch >> 16), (unsigned)(e->epoch & 0xFFFF),
+                       (unsigned)self->version_min, (unsigned)self->version_max);
+    cluster_log_member(c, e, LOG_LEVEL_WARN, "cluster.member.skew", what);
 }
 
 static void on_duplicate(struct cluster *c, const struct gossip_effect *e)

@@ -135,7 +135,7 @@ struct seed {
     struct net_resolve *query;
     struct gossip_addr addr[8];
     unsigned addr_count;
-    char state[96]; /* what came of it, for a log line */
+    char state[200]; /* what came of it, for a log line */
 };
 
 struct seeds {
@@ -236,7 +236,7 @@ struct cluster {
         usec_t since;
         unsigned count;
     } flood[FLOOD_SLOTS];
-    usec_t reject_at, warn_at;
+    usec_t warn_at; /* not before: a line about packets that do not open */
 };
 
 /* One event for the mind; its effects are carried out.  The only caller of gossip_step. */

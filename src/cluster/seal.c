@@ -17,7 +17,6 @@
 #include "net/aead.h"
 
 #define MAGIC 0xB1F5
-#define VERSION 1
 #define KEY_NONE 0
 #define KEY_REJECT 255
 #define SENDERS_MAX 4096
@@ -121,7 +120,7 @@ struct cluster_seal *cluster_seal_free(struct cluster_seal *s)
 static void put_head(struct buf *b, const struct head *h)
 {
     buf_put_u16(b, MAGIC);
-    buf_put_u8(b, VERSION);
+    buf_put_u8(b, CLUSTER_SEAL_VERSION);
     buf_put_u8(b, h->key);
     buf_put_u32(b, h->label);
     buf_put(b, h->uuid.b, sizeof h->uuid.b);
@@ -159,10 +158,12 @@ static int get_head(struct str p, struct head *h)
     uint16_t magic = codec_cursor_u16(&c);
     uint8_t version = codec_cursor_u8(&c);
     h->key = codec_cursor_u8(&c);
-    if (c.bad || magic != MAGIC || version != VERSION)
+    if (c.bad || magic != MAGIC)
         return CLUSTER_SEAL_E_JUNK;
     if (h->key == KEY_REJECT)
         return CLUSTER_SEAL_E_REJECT;
+    if (version != CLUSTER_SEAL_VERSION)
+        return CLUSTER_SEAL_E_VERSION;
     h->label = codec_cursor_u32(&c);
     struct str uuid = codec_cursor_bytes(&c, 16);
     h->epoch = codec_cursor_u64(&c);
@@ -302,22 +303,43 @@ void cluster_seal_reject(struct cluster_seal *s, int why, struct buf *out)
 {
     size_t n = strlen(s->env);
     buf_put_u16(out, MAGIC);
-    buf_put_u8(out, VERSION);
+    buf_put_u8(out, CLUSTER_SEAL_VERSION);
     buf_put_u8(out, KEY_REJECT);
     buf_put_u8(out, (uint8_t)why);
     buf_put_u8(out, (uint8_t)n);
     buf_put(out, s->env, n);
+    buf_put_u8(out, (uint8_t)s->key_count);
+    for (size_t i = 0; i < s->key_count; i++)
+        buf_put_u8(out, s->key[i].id);
 }
 
-bool cluster_seal_reject_read(struct str packet, int *out_why, struct str *out_env)
+bool cluster_seal_reject_read(struct str packet, struct cluster_seal_reject *out)
 {
     struct head h;
     struct codec_cursor c = codec_cursor_of(packet);
     if (get_head(packet, &h) != CLUSTER_SEAL_E_REJECT)
         return false;
-    (void)codec_cursor_u32(&c);
-    *out_why = codec_cursor_u8(&c);
-    size_t n = codec_cursor_u8(&c);
-    *out_env = codec_cursor_bytes(&c, n);
+    (void)codec_cursor_u16(&c);
+    out->version = codec_cursor_u8(&c);
+    (void)codec_cursor_u8(&c);
+    out->why = codec_cursor_u8(&c);
+    out->env = codec_cursor_bytes(&c, codec_cursor_u8(&c));
+    out->keys = codec_cursor_bytes(&c, codec_cursor_u8(&c));
     return !c.bad;
+}
+
+void cluster_seal_key_numbers_format(struct str numbers, struct buf *out)
+{
+    for (size_t i = 0; i < numbers.n && i < CLUSTER_KEYS_MAX; i++)
+        buf_printf(out, "%s%u", i > 0 ? ", " : "", (unsigned)(uint8_t)numbers.p[i]);
+    if (numbers.n == 0)
+        buf_put_str(out, STR("none"));
+}
+
+void cluster_seal_keys_format(const struct cluster_seal *s, struct buf *out)
+{
+    uint8_t id[CLUSTER_KEYS_MAX];
+    for (size_t i = 0; i < s->key_count; i++)
+        id[i] = s->key[i].id;
+    cluster_seal_key_numbers_format(str_view(id, s->key_count), out);
 }

@@ -13,6 +13,7 @@
 #include "base/usec.h"
 #include "base/uuid.h"
 
+#define CLUSTER_SEAL_VERSION 1
 #define CLUSTER_SEAL_HEAD_LEN 40
 #define CLUSTER_SEAL_OVERHEAD (CLUSTER_SEAL_HEAD_LEN + 16)
 #define CLUSTER_KEYS_MAX 8
@@ -22,15 +23,18 @@ struct cluster_key {
     uint8_t bytes[32];
 };
 
-enum cluster_seal_outcome {
-    CLUSTER_SEAL_E_JUNK = 1, /* not one of our packets */
-    CLUSTER_SEAL_E_LABEL,    /* another cluster's (env) */
-    CLUSTER_SEAL_E_KEY,      /* a key we do not have, or none */
-    CLUSTER_SEAL_E_FORGED,   /* does not authenticate: another key of this id, or changed on the way
-                              */
-    CLUSTER_SEAL_E_REPLAYED, /* seen before, or too old */
-    CLUSTER_SEAL_E_REJECT,   /* the other side's answer to one of ours: see cluster_seal_reject_read
-                              */
+enum cluster_seal_outcome {                          /* the numbers travel in rejects */
+                            CLUSTER_SEAL_E_JUNK = 1, /* not one of our packets */
+                            CLUSTER_SEAL_E_LABEL,    /* another cluster's (env) */
+                            CLUSTER_SEAL_E_KEY,      /* a key we do not have, or none */
+                            CLUSTER_SEAL_E_FORGED, /* does not authenticate: another key of this id,
+                                                    * or changed on the way
+                                                    */
+                            CLUSTER_SEAL_E_REPLAYED, /* seen before, or too old */
+                            CLUSTER_SEAL_E_REJECT,   /* the other side's answer to one of ours: see
+                                                      * cluster_seal_reject_read
+                                                      */
+                            CLUSTER_SEAL_E_VERSION,  /* another version of this format */
 };
 
 struct cluster_seal;
@@ -55,5 +59,17 @@ must_use int cluster_seal_get(struct cluster_seal *s, struct str sealed, struct 
 /* "Your packet is not for this cluster": why is a cluster_seal_outcome. */
 void cluster_seal_reject(struct cluster_seal *s, int why, struct buf *out);
 
-/* What such an answer says: why, and their env; false: not one. */
-bool cluster_seal_reject_read(struct str packet, int *out_why, struct str *out_env);
+/* What such an answer says.  Nobody has authenticated it: it is for log lines only. */
+struct cluster_seal_reject {
+    int why;
+    uint8_t version; /* of their format */
+    struct str env;  /* theirs; a view */
+    struct str keys; /* the numbers of their keys, a byte each */
+};
+
+/* false: not one. */
+bool cluster_seal_reject_read(struct str packet, struct cluster_seal_reject *out);
+
+/* The numbers of our keys as text, "none" without. */
+void cluster_seal_keys_format(const struct cluster_seal *s, struct buf *out);
+void cluster_seal_key_numbers_format(struct str numbers, struct buf *out);

@@ -87,7 +87,7 @@ void cluster_seeds_note(struct cluster *c, const struct gossip_addr *addr, const
     for (size_t i = 0; i < c->seeds.count; i++)
         for (unsigned k = 0; k < c->seeds.seed[i].addr_count; k++)
             if (gossip_addr_eq(&c->seeds.seed[i].addr[k], addr))
-                (void)snprintf(c->seeds.seed[i].state, sizeof c->seeds.seed[i].state, "%.90s",
+                (void)snprintf(c->seeds.seed[i].state, sizeof c->seeds.seed[i].state, "%.190s",
                                what);
 }
 

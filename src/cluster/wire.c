@@ -1,10 +1,10 @@
 /* Sockets of gossip: UDP and TCP on one port, sealed packets in and out.  SPDX-License-Identifier:
  * Apache-2.0
  *
- * A packet that does not open changes nothing.  Of the answers only one exists: to a packet of
- * another cluster (env) a REJECT, at most one a second over UDP, and always over TCP, where the
- * asker cannot lie about its address. A stream frame is u32 length, sealed packet. Never: lets a
- * stranger hold more than WIRES_IN_MAX streams or WIRE_IDLE_MAX of silence. */
+ * A packet that does not open changes nothing.  Over UDP it is never answered.  Over TCP, where the
+ * asker cannot lie about its address, the answer is a REJECT that says what does not match.  A
+ * stream frame is u32 length, sealed packet.  Never: lets a stranger hold more than WIRES_IN_MAX
+ * streams or WIRE_IDLE_MAX of silence. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -16,7 +16,6 @@
 #define WIRE_IDLE_MAX (15 * USEC_SEC)
 #define FRAME_LEN_MAX ((uint32_t)(GOSSIP_FRAME_MAX + CLUSTER_SEAL_OVERHEAD))
 #define PACKETS_PER_SEC_MAX 2000 /* from one source address */
-#define REJECT_EVERY (1 * USEC_SEC)
 #define WARN_EVERY (1 * USEC_SEC)
 #define BIND_TRIES 16
 
@@ -48,23 +47,38 @@ static bool may_warn(struct cluster *c)
 
 /* --- what does not open --- */
 
+/* Mine and theirs, in one line. */
+static void explain(const struct cluster *c, const struct cluster_seal_reject *r, struct buf *out)
+{
+    if (r->why == CLUSTER_SEAL_E_LABEL) {
+        buf_printf(out, "refused us: its clusterConfig.env is \"%.*s\", ours \"%s\"",
+                   (int)(r->env.n > 63 ? 63 : r->env.n), r->env.p, c->env);
+    } else if (r->why == CLUSTER_SEAL_E_VERSION) {
+        buf_printf(out, "refused us: it speaks version %u of our packets, we version %u",
+                   (unsigned)r->version, (unsigned)CLUSTER_SEAL_VERSION);
+    } else {
+        buf_put_str(out, STR("refused us: it has the keys number "));
+        cluster_seal_key_numbers_format(r->keys, out);
+        buf_put_str(out, STR(", we "));
+        cluster_seal_keys_format(c->seal, out);
+        buf_put_str(out, STR(" (clusterConfig.keyFile)"));
+    }
+    buf_put_u8(out, 0);
+}
+
 static void on_reject(struct cluster *c, const struct gossip_addr *from, struct str packet)
 {
-    char at[NET_ADDRESS_TEXT], what[96];
-    struct str env;
-    int why;
-    if (!cluster_seal_reject_read(packet, &why, &env))
+    char at[NET_ADDRESS_TEXT];
+    struct cluster_seal_reject r;
+    struct buf what = {0};
+    if (!cluster_seal_reject_read(packet, &r))
         return;
     text_of(from, at);
-    if (why == CLUSTER_SEAL_E_LABEL)
-        (void)snprintf(what, sizeof what,
-                       "refused us: its clusterConfig.env is \"%.*s\", ours \"%s\"",
-                       (int)(env.n > 24 ? 24 : env.n), env.p, c->env);
-    else
-        (void)snprintf(what, sizeof what, "refused us: the keys differ");
-    cluster_seeds_note(c, from, what);
+    explain(c, &r, &what);
+    cluster_seeds_note(c, from, (const char *)what.p);
     if (may_warn(c))
-        log_line(c->log, LOG_LEVEL_WARN, "cluster.refused", "%s %s", at, what);
+        log_line(c->log, LOG_LEVEL_WARN, "cluster.refused", "%s %s", at, (const char *)what.p);
+    buf_deinit(&what);
 }
 
 static void count_bad(struct cluster *c, int why, const struct gossip_addr *from)
@@ -75,6 +89,10 @@ static void count_bad(struct cluster *c, int why, const struct gossip_addr *from
     case CLUSTER_SEAL_E_LABEL:
         c->stats.foreign++;
         text = "belongs to another cluster (clusterConfig.env differs)";
+        break;
+    case CLUSTER_SEAL_E_VERSION:
+        c->stats.junk++;
+        text = "speaks another version of our packets";
         break;
     case CLUSTER_SEAL_E_KEY:
         c->stats.unkeyed++;
@@ -113,18 +131,6 @@ static bool admit(struct cluster *c, const struct gossip_addr *from)
     return ++c->flood[i].count <= PACKETS_PER_SEC_MAX;
 }
 
-static void reject_datagram(struct cluster *c, const struct net_address *from, int why)
-{
-    usec_t now = net_loop_now(c->home);
-    if (why != CLUSTER_SEAL_E_LABEL || now < c->reject_at)
-        return;
-    c->reject_at = now + REJECT_EVERY;
-    c->scratch.n = 0;
-    cluster_seal_reject(c->seal, why, &c->scratch);
-    if (net_dgram_send(c->dgram, from, c->scratch.p, c->scratch.n) != 0)
-        return; /* lost, as datagrams may be */
-}
-
 static void on_datagram(void *arg, const struct net_address *from, const uint8_t *p, size_t n)
 {
     struct cluster *c = arg;
@@ -141,7 +147,6 @@ static void on_datagram(void *arg, const struct net_address *from, const uint8_t
     }
     if (r != 0) {
         count_bad(c, r, &addr);
-        reject_datagram(c, from, r);
         return;
     }
     struct gossip_event ev = {.kind = GOSSIP_EV_PACKET, .addr = addr, .bytes = buf_str(&c->plain)};
@@ -206,14 +211,14 @@ static bool on_frame(struct wire *w, struct str sealed)
     }
     if (r != 0) {
         count_bad(c, r, &w->addr);
-        if (r == CLUSTER_SEAL_E_LABEL || r == CLUSTER_SEAL_E_KEY || r == CLUSTER_SEAL_E_FORGED) {
+        if (r != CLUSTER_SEAL_E_JUNK && r != CLUSTER_SEAL_E_REPLAYED) {
             struct buf *b = net_stream_out(w->s);
             c->scratch.n = 0;
             cluster_seal_reject(c->seal, r, &c->scratch);
             buf_put_u32(b, (uint32_t)c->scratch.n);
             buf_put_str(b, buf_str(&c->scratch));
         }
-        wire_fail(w, "speaks with another key");
+        wire_fail(w, NULL); /* what is wrong was logged, and the asker is told */
         return false;
     }
     /* the step may close this very wire: look for it again by its id */

@@ -137,8 +137,8 @@ enum gossip_effect_kind {
     GOSSIP_OUT_RECOVERED, /* the isolation is over */
     GOSSIP_OUT_REFUTED,   /* somebody suspected us (uuid, zero unknown) and we said no */
     GOSSIP_OUT_STALLED,   /* our own timer was late: epoch = microseconds */
-    GOSSIP_OUT_SKEW, /* uuid, addr: its clock is too far ahead of ours, or its versions do not fit:
-                      * see flags
+    GOSSIP_OUT_SKEW, /* uuid, addr: its clock is too far ahead of ours, or its versions do not fit
+                      * (epoch: min << 16 | max): see flags
                       */
     GOSSIP_OUT_DUPLICATE, /* addr: our uuid runs there with a higher epoch: stop now */
     GOSSIP_OUT_GONE,      /* our good-bye is out: the host may stop */

@@ -357,6 +357,7 @@ static void tell_skew(struct gossip *g, const struct gossip_msg *m, uint32_t wha
     e->uuid = m->uuid;
     e->addr = m->addr;
     e->flags = what;
+    e->epoch = (uint64_t)m->version_min << 16 | m->version_max;
 }
 
 static bool versions_fit(const struct gossip *g, const struct gossip_msg *m)
@@ -375,8 +376,8 @@ static void about_us(struct gossip *g, const struct gossip_msg *m, enum gossip_s
                      struct gossip_out *out)
 {
     struct gossip_member *self = &g->self->pub;
-    bool elsewhere = m->addr.port != 0 && !gossip_addr_eq(&m->addr, &self->addr) &&
-                     state == GOSSIP_ST_ALIVE;
+    bool elsewhere =
+        m->addr.port != 0 && !gossip_addr_eq(&m->addr, &self->addr) && state == GOSSIP_ST_ALIVE;
     if (m->epoch > self->epoch ||
         (m->epoch == self->epoch && elsewhere &&
          (m->inc > self->inc || (m->inc == self->inc && is_above(&m->addr, &self->addr))))) {

@@ -424,7 +424,7 @@ static void play_twins(struct gossip_net *n)
     n->node[3].uuid = n->node[1].uuid;
     n->node[3].epoch = n->node[1].epoch - 1;
     n->node[3].skew = -60 * (int64_t)USEC_SEC; /* so that the clock does not make it newer */
-    n->node[3].addr = n->node[1].addr; /* on one machine */
+    n->node[3].addr = n->node[1].addr;         /* on one machine */
     n->node[3].addr.port = rng_chance(&n->w->rng, 500000) ? 1 : 9999;
     gossip_net_start(n, 3, (unsigned)rng_below(&n->w->rng, 3), 1);
     for (unsigned k = 0; k < 1000 && n->w->failure[0] == 0; k++) {

@@ -31,18 +31,36 @@ static void on_event(void *arg, struct cluster_seat *s, const struct cluster_eve
     }
 }
 
+static void on_line(void *arg, enum log_level level, const char *event, struct str text,
+                    const struct log_field *field, size_t field_count)
+{
+    struct unit_node *to = arg;
+    size_t n = strlen(to->lines);
+    (void)level;
+    (void)field;
+    (void)field_count;
+    snprintf(to->lines + n, sizeof to->lines - n, "%s %.*s\n", event, (int)text.n, text.p);
+}
+
+bool nodes_logged(const struct unit_node *n, const char *what)
+{
+    return strstr(n->lines, what) != NULL;
+}
+
 int nodes_try(struct unit_node *n, const char *env, const struct cluster_host_key *key, char *error)
 {
     for (unsigned i = 0; i < LOOPS && n->loop[i] == NULL; i++) {
         struct net_loop_conf lc = {.index = i, .seed = i + 1};
         ck_assert_int_eq(net_loop_new(&lc, &n->loop[i]), 0);
     }
+    n->log = (struct log){.write = on_line, .level_max = LOG_LEVEL_DEBUG, .arg = n};
     struct cluster_host_conf c = {
         .loop = n->loop,
         .loop_count = LOOPS,
         .data_path = n->dir[0] != 0 ? n->dir : NULL,
         .env = env,
         .host = "127.0.0.1",
+        .port = n->port,
         .seed = &n->seed,
         .seed_count = n->seed != NULL,
         .key = key,
@@ -50,7 +68,7 @@ int nodes_try(struct unit_node *n, const char *env, const struct cluster_host_ke
         .identity = n->identity,
         .tls_server = n->tls_server,
         .tls_client = n->tls_client,
-        .log = n->log,
+        .log = &n->log,
         .release = "1.2.3",
         .api = "127.0.0.1:8091",
         .fatal = on_fatal,

@@ -16,10 +16,12 @@ struct unit_node {
     struct cluster *c;
     char seed_text[32];
     const char *seed;
+    uint16_t port; /* of gossip; 0: any */
     char dir[64];
     const struct cluster_identity *identity; /* NULL: a fresh one */
     struct net_tls *tls_server, *tls_client; /* of the link */
-    const struct log *log;
+    struct log log;
+    char lines[16384]; /* what it logged, "event text\\n" */
     unsigned ups, downs, rows, gones, fatal, left;
     struct uuid last_down;
     struct cluster_watch *watch;
@@ -27,6 +29,8 @@ struct unit_node {
 
 extern struct unit_node node[NODES];
 extern const struct cluster_host_key nodes_key_a, nodes_key_b;
+
+bool nodes_logged(const struct unit_node *n, const char *what);
 
 /* With these keys, NULL none; the outcome of cluster_new. */
 int nodes_try(struct unit_node *n, const char *env, const struct cluster_host_key *key,

@@ -6,10 +6,12 @@ Suite *suite_cluster(void);
 Suite *suite_seal(void);
 Suite *suite_keyring(void);
 Suite *suite_tls(void);
+Suite *suite_wire(void);
 Suite *suite_traffic(void);
 
 Suite *unit_suites(int i)
 {
-    Suite *(*const all[])(void) = {suite_link, suite_cluster, suite_seal, suite_keyring, suite_tls, suite_traffic};
+    Suite *(*const all[])(void) = {suite_link, suite_cluster, suite_seal,   suite_keyring,
+                                   suite_tls,  suite_wire,    suite_traffic};
     return i < (int)(sizeof all / sizeof all[0]) ? all[i]() : NULL;
 }

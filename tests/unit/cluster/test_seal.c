@@ -76,8 +76,8 @@ END_TEST
 
 START_TEST(test_foreigners)
 {
-    int why;
-    struct str env;
+    struct cluster_seal_reject rej;
+    struct buf numbers = {0};
     pair(&one, &other, STR("env"));
     ck_assert_int_eq(carry(), CLUSTER_SEAL_E_FORGED);
     teardown();
@@ -92,9 +92,27 @@ START_TEST(test_foreigners)
     sealed.n = 0;
     cluster_seal_reject(b, CLUSTER_SEAL_E_LABEL, &sealed);
     ck_assert_int_eq(cluster_seal_get(a, buf_str(&sealed), &got), CLUSTER_SEAL_E_REJECT);
-    ck_assert(cluster_seal_reject_read(buf_str(&sealed), &why, &env));
-    ck_assert_int_eq(why, CLUSTER_SEAL_E_LABEL);
-    ck_str(env, STR("another"));
+    ck_assert(cluster_seal_reject_read(buf_str(&sealed), &rej));
+    ck_assert_int_eq(rej.why, CLUSTER_SEAL_E_LABEL);
+    ck_assert_uint_eq(rej.version, CLUSTER_SEAL_VERSION);
+    ck_str(rej.env, STR("another"));
+    cluster_seal_key_numbers_format(rej.keys, &numbers);
+    ck_str(buf_str(&numbers), STR("1"));
+    numbers.n = 0;
+    cluster_seal_key_numbers_format(STR("\3\7"), &numbers);
+    ck_str(buf_str(&numbers), STR("3, 7"));
+    buf_deinit(&numbers);
+    for (size_t n = 0; n < sealed.n; n++) /* cut off */
+        ck_assert(!cluster_seal_reject_read(str_view(sealed.p, n), &rej));
+    sealed.p[2]++; /* an answer of another version is understood */
+    ck_assert(cluster_seal_reject_read(buf_str(&sealed), &rej));
+    ck_assert_uint_eq(rej.version, CLUSTER_SEAL_VERSION + 1);
+    teardown();
+    pair(&one, &one, STR("env"));
+    sealed.n = 0;
+    cluster_seal_put(a, STR("hello"), &sealed);
+    sealed.p[2]++;
+    ck_assert_int_eq(cluster_seal_get(b, buf_str(&sealed), &got), CLUSTER_SEAL_E_VERSION);
     teardown();
     pair(NULL, NULL, STR("env"));
     ck_assert_int_eq(carry(), 0);

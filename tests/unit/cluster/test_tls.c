@@ -9,18 +9,6 @@
 
 static char dir[64];
 static struct cluster_identity id[2];
-static char lines[8192]; /* what was logged */
-
-static void on_line(void *arg, enum log_level level, const char *event, struct str text,
-                    const struct log_field *field, size_t field_count)
-{
-    size_t n = strlen(lines);
-    (void)arg;
-    (void)level;
-    (void)field;
-    (void)field_count;
-    snprintf(lines + n, sizeof lines - n, "%s %.*s\n", event, (int)text.n, text.p);
-}
 
 static void cert_of(unsigned i, const struct uuid *uuid, const char *ca)
 {
@@ -49,13 +37,9 @@ static struct net_tls *tls_of(unsigned i, bool is_server, const char *ca)
     return t;
 }
 
-static struct log sink;
-
 static void setup(void)
 {
     nodes_setup();
-    lines[0] = 0;
-    sink = (struct log){.write = on_line, .level_max = LOG_LEVEL_DEBUG};
     snprintf(dir, sizeof dir, "/tmp/bilrost-unit-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
     cert_make(dir, "ca", "Cluster CA", NULL, NULL);
@@ -64,7 +48,6 @@ static void setup(void)
         id[i] =
             (struct cluster_identity){.uuid = {.b = {(uint8_t)(i + 1)}}, .epoch = 1, .lock = -1};
         node[i].identity = &id[i];
-        node[i].log = &sink;
         cert_of(i, &id[i].uuid, "ca");
     }
 }
@@ -121,8 +104,8 @@ START_TEST(test_another_ca_is_refused)
     join();
     ck_assert_int_eq(call(0, 1), CLUSTER_LINK_E_UNREACHABLE);
     ck_assert_int_eq(call(1, 0), CLUSTER_LINK_E_UNREACHABLE);
-    ck_assert_ptr_nonnull(strstr(lines, "cluster.link.failed"));
-    ck_assert_ptr_nonnull(strstr(lines, "certificate"));
+    ck_assert(nodes_logged(&node[0], "cluster.link.failed"));
+    ck_assert(nodes_logged(&node[0], "certificate"));
 }
 END_TEST
 
@@ -136,7 +119,7 @@ START_TEST(test_another_nodes_certificate_is_refused)
     join();
     ck_assert_int_eq(call(0, 1), CLUSTER_LINK_E_UNREACHABLE); /* the one that dials finds out */
     ck_assert_int_eq(call(1, 0), CLUSTER_LINK_E_UNREACHABLE); /* the one that is dialled does */
-    ck_assert_ptr_nonnull(strstr(lines, "the certificate is not that of this node"));
+    ck_assert(nodes_logged(&node[0], "the certificate is not that of this node"));
 }
 END_TEST
 
