@@ -161,6 +161,10 @@ static bool is_over(const struct kv_replica *r, enum kv_wire_status *out)
     }
     if (a->command.kind == KV_CMD_SPLIT && r->range.version.boundary != r->command_index)
         return true;
+    if (a->command.kind == KV_CMD_SPLIT && !r->command_entry && st.role == RAFT_LEADER) {
+        *out = KV_WIRE_CONFLICT; /* another command came first */
+        return true;
+    }
     if (a->command.kind != KV_CMD_SPLIT && r->applied >= r->command_index &&
         !raft_config_get(&r->raft)->is_joint)
         return true;

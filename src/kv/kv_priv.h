@@ -346,6 +346,7 @@ struct kv_replica {
 
     struct kv_ask *command; /* an operator's, under way */
     uint64_t command_index; /* CONFIG: of the entry; SPLIT: boundary version to leave */
+    struct kv_entry *command_entry; /* SPLIT: until it was applied, refused or lost */
 
     struct kv_ship *ship_in;
     struct list ships; /* going out */
@@ -418,6 +419,7 @@ struct kv_replica *kv_replica_new(struct kv_client *home, const struct kv_birth 
 void kv_replica_step(struct kv_replica *r, struct raft_event *ev);
 void kv_replica_take(struct kv_replica *r, struct kv_bundle *b); /* ends with kv_bundle_done */
 void kv_replica_propose(struct kv_replica *r);                   /* what was gathered */
+/* An entry of its own, which r->command_entry names until it has ended. */
 void kv_replica_command(struct kv_replica *r, struct str payload);
 void kv_replica_close(struct kv_replica *r, bool is_wiped);
 void kv_replica_reap(struct kv_replica *r); /* frees a closed one that nobody holds */

@@ -381,27 +381,30 @@ void kv_replica_command(struct kv_replica *r, struct str payload)
     struct kv_entry *e = entry_new(r);
     buf_put_str(&e->payload, payload);
     r->gather_bytes += payload.n;
+    r->command_entry = e;
 }
 
-static void entry_free(struct kv_entry *e)
+static void entry_free(struct kv_replica *r, struct kv_entry *e)
 {
     must(list_empty(&e->bundles));
+    if (r->tick_entry == e)
+        r->tick_entry = NULL;
+    if (r->command_entry == e)
+        r->command_entry = NULL;
+    list_del(&e->link);
     buf_deinit(&e->payload);
     mem_free(e);
 }
 
 static void entry_fail(struct kv_replica *r, struct kv_entry *e, enum kv_wire_status status)
 {
-    if (r->tick_entry == e)
-        r->tick_entry = NULL;
     for (struct list *x; (x = list_pop_front(&e->bundles));) {
         struct kv_bundle *b = container_of(x, struct kv_bundle, link);
         b->answer =
             (struct kv_wire_answer){status, kv_replica_leader(r), raft_status_get(&r->raft).term};
         kv_bundle_done(r->loop, b, status);
     }
-    list_del(&e->link);
-    entry_free(e);
+    entry_free(r, e);
 }
 
 static enum kv_wire_status status_of(int outcome)
@@ -457,11 +460,8 @@ void kv_replica_propose(struct kv_replica *r)
 
 void kv_replica_entry_end(struct kv_replica *r, struct kv_entry *e)
 {
-    if (r->tick_entry == e)
-        r->tick_entry = NULL;
-    list_del(&e->link);
     r->flight_count--;
-    entry_free(e);
+    entry_free(r, e);
 }
 
 void kv_replica_entry_fail(struct kv_replica *r, struct kv_entry *e, enum kv_wire_status status)
