@@ -10,6 +10,12 @@ void budget_init(struct budget *b, struct budget *parent, uint64_t limit)
     atomic_init(&b->limit, limit);
 }
 
+void budget_take(struct budget *b, uint64_t n)
+{
+    for (; b != NULL; b = b->parent)
+        atomic_fetch_add_explicit(&b->used, n, memory_order_relaxed);
+}
+
 void budget_return(struct budget *b, uint64_t n)
 {
     for (; b != NULL; b = b->parent) {

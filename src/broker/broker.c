@@ -15,6 +15,7 @@
 #include "broker/publish_priv.h"
 #include "broker/roster_priv.h"
 #include "broker/sys_priv.h"
+#include "broker/limit_priv.h"
 #include "dist/index.h"
 
 #define OUT_BYTES_MAX                                                                              \
@@ -129,6 +130,12 @@ static void loop_slow(void *arg, usec_t now)
     broker_conn_slow_check(arg);
 }
 
+static void loop_shed(void *arg, usec_t now)
+{
+    (void)now;
+    broker_limit_shed(arg);
+}
+
 static void loop_held(void *arg, usec_t now)
 {
     (void)now;
@@ -149,8 +156,7 @@ static void loop_init(struct broker *b, unsigned i)
     net_timer_init(&l->slow_timer, loop_slow, l);
     list_init(&l->held);
     net_timer_init(&l->held_timer, loop_held, l);
-    budget_init(&l->budget, &b->memory, UINT64_MAX);
-    l->deliver_out.bytes_max = b->out_bytes_max;
+    net_timer_init(&l->shed_timer, loop_shed, l);
     broker_targets_init(l);
     broker_cross_init(l);
 }
@@ -162,6 +168,7 @@ static void loop_deinit(struct broker_loop *l)
     broker_publish_held_drop(l);
     net_timer_del(l->net, &l->held_timer);
     net_timer_del(l->net, &l->slow_timer);
+    net_timer_del(l->net, &l->shed_timer);
     net_defer_del(&l->turn_end);
     broker_targets_deinit(l);
     broker_cross_deinit(l);
@@ -187,7 +194,6 @@ struct broker *broker_new(const struct broker_conf *conf)
     b->loop_count = conf->loop_count;
     b->seed = conf->seed;
     b->events.log = conf->log;
-    b->out_bytes_max = OUT_BYTES_MAX;
     list_init(&b->roster);
     list_init(&b->asked);
     budget_init(&b->memory, NULL, conf->memory_max ? conf->memory_max : UINT64_MAX);
@@ -342,9 +348,9 @@ int broker_listen(struct broker *b, const struct broker_listen_conf *conf,
     net.accepted = broker_conn_accept;
     net.arg = n;
     net.log = b->conf.log;
-    net.limits.out_high_bytes = conf->out_bytes_max ? conf->out_bytes_max : b->out_bytes_max;
-    if (net.limits.out_high_bytes > b->out_bytes_max)
-        net.limits.out_high_bytes = b->out_bytes_max;
+    n->out_bytes_max = conf->out_bytes_max ? conf->out_bytes_max : OUT_BYTES_MAX;
+    net.limits.out_high_bytes = n->out_bytes_max;
+    net.limits.budget = &n->tenant->memory;
     if (net.limits.keep_bytes_max == 0)
         net.limits.keep_bytes_max =
             KEEP_BYTES_MAX + (size_t)n->settings->value.max_user_payload_bytes;
@@ -425,6 +431,7 @@ void broker_metrics_format(struct broker *b, struct buf *out)
         name[i] = b->tenant[i]->name;
         for (unsigned j = 0; j < b->loop_count; j++)
             broker_metrics_add(&sum[i], &b->tenant[i]->loop[j].metrics);
+        broker_metric_add(&sum[i], BROKER_M_SESSION_MEM, budget_used(&b->tenant[i]->memory));
     }
     for (int id = 0; id < BROKER_METRIC_COUNT; id++)
         broker_metric_format((enum broker_metric_id)id, name, sum, n, out);

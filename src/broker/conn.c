@@ -241,6 +241,7 @@ static void conn_publish(struct broker_conn *c, const struct session_publish *p,
                          struct routed *routed, size_t *count)
 {
     uint8_t reason = 0;
+    c->has_published = true;
     if (broker_publish(c, p, &reason) == 0 && p->token)
         routed[(*count)++] = (struct routed){p->token, reason};
 }
@@ -286,15 +287,27 @@ static void conn_carry_one(struct broker_conn *c, const struct session_effect *f
     }
 }
 
+/* The times, once per turn; what this connection may have waiting. */
+static void out_aim(struct broker_conn *c, struct session_out *out)
+{
+    struct broker_loop *l = c->loop;
+    usec_t now = net_loop_now(l->net);
+    if (unlikely(out->now != now)) {
+        out->now = now;
+        out->wall_ms = broker_loop_wall_ms(l);
+        broker_limit_turn(l);
+    }
+    out->bytes_max = broker_limit_room(c);
+    out->qos0_bytes_max = l->qos0_bytes_max;
+}
+
 static struct session_out *out_begin(struct broker_conn *c)
 {
     struct broker_loop *l = c->loop;
     must(l->depth < BROKER_STEP_DEPTH);
     struct session_out *out = &l->out[l->depth++];
+    out_aim(c, out);
     out->bytes = c->stream ? net_stream_out(c->stream) : &l->scratch;
-    out->bytes_max = l->broker->out_bytes_max;
-    out->now = net_loop_now(l->net);
-    out->wall_ms = broker_loop_wall_ms(l);
     return out;
 }
 
@@ -335,6 +348,7 @@ static void out_end(struct broker_conn *c, struct session_out *out)
 {
     if (unlikely(out->effect_count))
         conn_carry(c, out);
+    broker_conn_owe(c, out);
     c->loop->scratch.n = 0;
     c->loop->depth--;
 }
@@ -375,12 +389,8 @@ void broker_conn_kick(struct broker_conn *c, enum session_end_cause cause, uint8
 struct session_out *broker_conn_out(struct broker_conn *c)
 {
     struct session_out *out = &c->loop->deliver_out;
-    usec_t now = net_loop_now(c->loop->net);
+    out_aim(c, out);
     out->bytes = net_stream_out(c->stream);
-    if (unlikely(out->now != now)) { /* a new turn */
-        out->now = now;
-        out->wall_ms = broker_loop_wall_ms(c->loop);
-    }
     return out;
 }
 
@@ -417,12 +427,14 @@ static size_t conn_read(void *arg, struct net_stream *s, const uint8_t *p, size_
     c->loop->depth--;
     if (session_state_get(c->session) == SESSION_ST_ENDED)
         return n;
+    broker_conn_owe(c, out);
     if (!session_is_ready(c->session) && !c->is_waiting) {
         c->is_waiting = true;
         net_stream_pause(s);
     }
     conn_arm(c);
-    broker_limit_bytes(c, used);
+    broker_limit_bytes(c, used, c->has_published);
+    c->has_published = false;
     broker_deliver_count(c, out);
     broker_deliver_resumed(c);
     if (c->inflow)
@@ -507,19 +519,29 @@ void broker_conn_accept(void *arg, struct net_loop *here, struct net_stream *s)
 
 /* ---- slow receivers ---- */
 
-void broker_conn_slow(struct broker_conn *c, uint64_t to_cookie)
+static void slow(struct broker_conn *c, uint64_t to_cookie, usec_t wait)
 {
     if (c->is_slowed || !c->is_open || !c->stream)
         return;
-    bool is_here = to_cookie && broker_cookie_loop(to_cookie) == c->loop->index;
     c->is_slowed = true;
     c->slow_cookie = to_cookie;
-    c->slow_until = net_loop_now(c->loop->net) + (is_here ? SLOW_USEC_MAX : SLOW_CROSS_USEC);
+    c->slow_until = net_loop_now(c->loop->net) + wait;
     list_push_back(&c->loop->slow, &c->slow);
     net_stream_pause(c->stream);
     broker_metric_add(broker_loop_metrics(c->loop, c->tenant), BROKER_M_READ_PAUSED, 1);
     if (!net_timer_is_set(&c->loop->slow_timer) || c->slow_until < c->loop->slow_timer.node.at)
         net_timer_set(c->loop->net, &c->loop->slow_timer, c->slow_until);
+}
+
+void broker_conn_slow(struct broker_conn *c, uint64_t to_cookie)
+{
+    bool is_here = to_cookie && broker_cookie_loop(to_cookie) == c->loop->index;
+    slow(c, to_cookie, is_here ? SLOW_USEC_MAX : SLOW_CROSS_USEC);
+}
+
+void broker_conn_slow_for(struct broker_conn *c, usec_t wait)
+{
+    slow(c, 0, wait);
 }
 
 void broker_conn_slow_check(struct broker_loop *l)

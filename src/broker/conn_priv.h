@@ -1,6 +1,7 @@
 /* One connection: a stream below, a session mind above.  SPDX-License-Identifier: Apache-2.0
  *
- * It lives from accept to the end of the stream and of everything asked on its behalf (pending counts those). */
+ * It lives from accept to the end of the stream and of everything asked on its behalf (pending
+ * counts those). */
 #pragma once
 
 #include "broker/hub_priv.h"
@@ -51,22 +52,25 @@ struct broker_conn {
     uint64_t acl_hash; /* the last topic it was allowed to publish to */
     uint32_t pending;  /* completions that will name this connection */
     uint32_t sub_count;
-    bool is_open;     /* CONNACK 0 was sent and the end not yet reached */
-    bool is_claimed;  /* the session dict knows us */
-    bool is_attaching; /* the inbox has been asked: whoever gets its answer gives up what an ended connection holds */
-    bool is_attached; /* the inbox knows us */
-    bool is_waiting;  /* reading is paused until the session mind is ready */
-    bool is_slowed;   /* reading is paused for a slow receiver */
-    bool is_stalled;  /* counted in broker.stalled */
-    bool is_dirty;    /* in loop->dirty */
-    bool is_counted;  /* in connection_count */
+    bool is_open;       /* CONNACK 0 was sent and the end not yet reached */
+    bool is_claimed;    /* the session dict knows us */
+    bool is_attaching;  /* the inbox has been asked: whoever gets its answer gives up what an ended
+                           connection holds */
+    bool is_attached;   /* the inbox knows us */
+    bool is_waiting;    /* reading is paused until the session mind is ready */
+    bool has_published; /* in what is being read */
+    bool is_slowed;     /* reading is paused for a slow receiver */
+    bool is_stalled;    /* counted in broker.stalled */
+    bool is_dirty;      /* in loop->dirty */
+    bool is_counted;    /* in connection_count */
     struct list dirty;
 };
 
 /* The stream is ready: net_listener's callback. */
 void broker_conn_accept(void *arg, struct net_loop *here, struct net_stream *s);
 
-/* One event for the mind, and its effects.  May end the connection, which still lives until the turn's end. */
+/* One event for the mind, and its effects.  May end the connection, which still lives until the
+ * turn's end. */
 void broker_conn_step(struct broker_conn *c, const struct session_event *ev);
 
 /* PUBLISHED: routed, with a reason code. */
@@ -82,7 +86,8 @@ void broker_conn_kick_to(struct broker_conn *c, enum session_end_cause cause, ui
 /* By name on this loop; NULL when it has gone. */
 struct broker_conn *broker_conn_find(struct broker_loop *l, uint64_t cookie);
 
-/* Something was asked for c; done must be told once the answer is here.  After done, c may be freed. */
+/* Something was asked for c; done must be told once the answer is here.  After done, c may be
+ * freed. */
 static inline void broker_conn_hold(struct broker_conn *c)
 {
     c->pending++;
@@ -101,8 +106,17 @@ void broker_conn_report(struct broker_conn *c, enum broker_event_id id, const ch
 /* Where deliveries to c go: the loop's session_out, pointed at c's output. */
 struct session_out *broker_conn_out(struct broker_conn *c);
 
+/* What could not be written to c for want of room goes on when there is room: drained() is owed. */
+static inline void broker_conn_owe(struct broker_conn *c, const struct session_out *out)
+{
+    if (c->stream)
+        net_stream_owe_drained(c->stream, out->bytes_max);
+}
+
 /* The output or the queue of `to` is long: c's reading waits for it.  to_cookie names it. */
 void broker_conn_slow(struct broker_conn *c, uint64_t to_cookie);
+/* The same, for so long. */
+void broker_conn_slow_for(struct broker_conn *c, usec_t wait);
 /* Lets go those whose receiver has caught up; at the end of each turn with any of them. */
 void broker_conn_slow_check(struct broker_loop *l);
 

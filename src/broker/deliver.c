@@ -1,10 +1,11 @@
 /* Delivery to connected sessions.  SPDX-License-Identifier: Apache-2.0
  *
- * A session that cannot take a message now queues it, within its limits.  Then a publisher of QoS 1 or 2 waits: its
- * reading is paused until the receiver has caught up or SLOW_USEC_MAX has passed, so that two clients that wait for
- * each other do not wait for ever.
+ * A session that cannot take a message now queues it, within its limits.  Then a publisher of QoS 1
+ * or 2 waits: its reading is paused until the receiver has caught up or SLOW_USEC_MAX has passed,
+ * so that two clients that wait for each other do not wait for ever.
  *
- * Invariants: 1 broker.stalled counts exactly the connections with is_stalled.  It never matches and never closes. */
+ * Invariants: 1 broker.stalled counts exactly the connections with is_stalled.  It never matches
+ * and never closes. */
 #include "broker/deliver_priv.h"
 
 #include "base/hash.h"
@@ -112,13 +113,15 @@ static void delivered(struct broker_conn *to, const struct session_delivery *d, 
                       struct broker_conn *from, uint64_t from_cookie)
 {
     struct session_out *out = &to->loop->deliver_out;
+    broker_conn_owe(to, out);
     if (outcome == SESSION_DELIVER_E_DROPPED || out->effect_count)
         broker_deliver_count(to, out);
     broker_deliver_held(to, d->msg->qos < d->qos ? d->msg->qos : d->qos, from, from_cookie);
 }
 
-/* A persistent publisher that comes back may send a QoS 2 message again that was routed, but not yet acknowledged.
- * Inboxes know it by its exchange; for live sessions each loop remembers the latest.  which: 0, or a cookie. */
+/* A persistent publisher that comes back may send a QoS 2 message again that was routed, but not
+ * yet acknowledged. Inboxes know it by its exchange; for live sessions each loop remembers the
+ * latest.  which: 0, or a cookie. */
 static bool is_repeat(struct broker_loop *l, const struct codec_msg *msg, uint64_t which)
 {
     if (likely(msg->exchange == 0))

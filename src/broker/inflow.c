@@ -131,7 +131,9 @@ void broker_inflow_pump(struct broker_conn *c)
     if (!c->is_open)
         return;
     if (f->next_seq < f->known_seq && !f->is_fetching) {
-        uint32_t room = session_capacity(c->session, broker_conn_out(c));
+        struct session_out *out = broker_conn_out(c);
+        uint32_t room = session_capacity(c->session, out);
+        broker_conn_owe(c, out);
         if (room > 0) {
             struct stores_session s = session_of(c);
             f->is_fetching = true;

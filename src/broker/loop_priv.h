@@ -22,6 +22,14 @@
 #define BROKER_SEEN_MAX 8192 /* matters little: a repeat is told if fewer came between */
 #define BROKER_LOOP_MAX 64   /* matters: masks of loops are 64 bits */
 
+/* How short memory is, and what is done about it; each does what those before it do as well. */
+enum broker_pressure {
+    BROKER_PRESSURE_NONE,
+    BROKER_PRESSURE_SLOWED, /* from 12/16 of the budget: publishers are slowed */
+    BROKER_PRESSURE_SHED,   /* from 13/16: the largest queues lose their QoS 0 */
+    BROKER_PRESSURE_FULL,   /* from 14/16: newcomers are refused */
+};
+
 struct broker_conn;
 struct dist_index;
 
@@ -57,8 +65,10 @@ struct broker_loop {
     usec_t slow_at;
     struct list held; /* publishes that wait for the index (publish.c) */
     struct net_timer held_timer;
-    struct net_timer second; /* ticks once a second: rates, overload, stalls */
-    struct budget budget;    /* parent: the process */
+    enum broker_pressure pressure; /* of the process's memory, as this turn saw it */
+    size_t qos0_bytes_max; /* QoS 0 is queued for a client while less than this waits for it; 0: no
+                              limit */
+    struct net_timer shed_timer; /* while pressure is SHED or FULL */
     bool is_draining;
 };
 
@@ -69,6 +79,7 @@ struct broker_listener {
     struct broker_auth_chain auth;
     struct broker_settings *settings; /* until a client is authenticated */
     struct session_conf session_conf;
+    size_t out_bytes_max; /* waiting for one client before deliveries to it stop */
     char *name;
 };
 
@@ -84,7 +95,6 @@ struct broker {
     uint64_t seed;
     struct broker_events events;
     struct budget memory;
-    size_t out_bytes_max; /* waiting for one client before deliveries to it stop */
     _Atomic uint64_t connection_count;
     _Atomic uint64_t hub_version;                  /* counts changes of which loops want a filter */
     _Atomic uint8_t stalled[BROKER_STALLED_SLOTS]; /* by cookie: how many of them do not read */

@@ -165,6 +165,7 @@ void net_stream_end(struct net_stream *s, enum net_stream_end why, int err)
     s->why = (uint8_t)why;
     s->err = err;
     s->is_blocked = false;
+    net_stream_charge(s);
     net_stream_interest(s);
     if (s->extra)
         net_timer_del(s->loop, &s->extra->timer);
@@ -265,6 +266,7 @@ static void offer(struct net_stream *s, uint8_t *base, size_t total, bool is_kep
     if (left == 0) {
         net_stream_block_free(s->loop, s->in);
         s->in = NULL;
+        net_stream_charge(s);
         return;
     }
     if (left > keep_max(s)) {
@@ -275,12 +277,13 @@ static void offer(struct net_stream *s, uint8_t *base, size_t total, bool is_kep
         s->in->buf.n = total;
         if (used)
             buf_drop(&s->in->buf, used);
-        return;
+    } else {
+        if (!s->in)
+            s->in = net_stream_block_new(s->loop);
+        s->in->buf.n = 0;
+        buf_put(&s->in->buf, base + used, left);
     }
-    if (!s->in)
-        s->in = net_stream_block_new(s->loop);
-    s->in->buf.n = 0;
-    buf_put(&s->in->buf, base + used, left);
+    net_stream_charge(s);
 }
 
 /* n raw bytes stand at base + kept, behind `kept` bytes of before. */
@@ -590,6 +593,10 @@ void net_stream_forget(struct net_stream *s)
 {
     s->ops = NULL;
     net_stream_close(s);
+    if (s->charged)
+        budget_return(s->limits->budget, s->charged);
+    s->charged = 0;
+    s->limits = NULL;
 }
 
 /* Settings. */

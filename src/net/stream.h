@@ -13,6 +13,7 @@
  * net_stream_abort included. */
 #pragma once
 
+#include "base/budget.h"
 #include "base/buf.h"
 #include "net/address.h"
 #include "net/loop.h"
@@ -51,6 +52,9 @@ struct net_stream_limits {
                               64 KiB */
     uint64_t read_bytes_per_sec; /* readers are slowed to this; 0: no limit */
     usec_t handshake_usec_max;   /* TLS and WebSocket; 0: 10 s */
+    struct budget
+        *budget; /* counts buffers that outlive a turn: output the kernel did not take, input left
+                    over; NULL: nobody.  Outlives the owner (net_stream_forget is an end of it) */
 };
 
 /* Who takes over; set once by whoever accepted or connected it, before the turn ends. */
@@ -97,6 +101,9 @@ size_t net_stream_out_len(const struct net_stream *s);
 
 /* Above the high water mark: stop producing until drained(). */
 bool net_stream_is_high(const struct net_stream *s);
+/* If the buffer of net_stream_out holds so much, drained() is owed: it comes once what waits is at
+ * or below the low mark. */
+void net_stream_owe_drained(struct net_stream *s, size_t n);
 
 /* Writes now instead of at the end of the turn.  What net_stream_out gave before is no longer
  * valid. */

@@ -122,6 +122,28 @@ size_t net_stream_out_len(const struct net_stream *s)
     return s->out ? s->out->buf.n - s->out->done + s->out->shared : 0;
 }
 
+void net_stream_owe_drained(struct net_stream *s, size_t n)
+{
+    if (unlikely(s->out && s->out->buf.n >= n))
+        s->is_high = true;
+}
+
+/* A payload that is shared is paid for by whoever made it. */
+void net_stream_charge(struct net_stream *s)
+{
+    struct budget *b = s->limits ? s->limits->budget : NULL;
+    uint64_t held = (s->out ? s->out->buf.cap : 0) + (s->in ? s->in->buf.cap : 0);
+    if (s->stage > NET_STREAM_CLOSING)
+        held = 0;
+    if (likely(!b || held == s->charged))
+        return;
+    if (held > s->charged)
+        budget_take(b, held - s->charged);
+    else
+        budget_return(b, s->charged - held);
+    s->charged = held;
+}
+
 bool net_stream_is_high(const struct net_stream *s)
 {
     if (net_stream_out_len(s) <= net_stream_high_bytes(s))
@@ -221,13 +243,22 @@ static void advance(struct net_stream_out_block *b, size_t n)
     must(n == 0);
 }
 
-/* A blocked stream keeps what is left at the front, without moving it for each byte. */
+/* A blocked stream keeps what is left at the front, without moving it for each byte, and little
+ * more room than it takes. */
 static void compact(struct net_stream_out_block *b)
 {
-    if (b->done < 64 * 1024 || b->done < b->buf.n / 2)
+    size_t off = b->done, left = b->buf.n - off;
+    bool is_wide = b->buf.cap > POOL_BYTES_MAX && left < b->buf.cap / 4;
+    if (!is_wide && (off < 64 * 1024 || off < b->buf.n / 2))
         return;
-    size_t off = b->done;
-    buf_drop(&b->buf, off);
+    if (is_wide) {
+        struct buf narrow = {0};
+        buf_put(&narrow, b->buf.p + off, left);
+        buf_deinit(&b->buf);
+        b->buf = narrow;
+    } else {
+        buf_drop(&b->buf, off);
+    }
     b->done = 0;
     b->framed -= off < b->framed ? off : b->framed;
     for (size_t i = b->chunk_first; i < b->chunk_count; i++)
@@ -294,6 +325,7 @@ void net_stream_write(struct net_stream *s)
         }
         if (r < 0) {
             net_stream_end(s, NET_STREAM_END_ERROR, (int)r);
+            net_stream_charge(s);
             return;
         }
         s->written_total += (uint64_t)r;
@@ -312,6 +344,7 @@ void net_stream_write(struct net_stream *s)
         compact(s->out);
     }
     water(s);
+    net_stream_charge(s);
     net_stream_interest(s);
 }
 
@@ -328,9 +361,11 @@ void net_loop_flush(struct net_loop *l)
 {
     for (struct list *x; (x = list_pop_front(&l->flush)) != NULL;) {
         struct net_stream *s = container_of(x, struct net_stream, flush);
-        if (!s->is_blocked)
-            net_stream_write(s);
-        else
+        if (s->is_blocked) {
             water(s);
+            net_stream_charge(s);
+        } else {
+            net_stream_write(s);
+        }
     }
 }

@@ -82,6 +82,7 @@ struct net_stream {
     struct net_address peer;
     int fd, err;
     uint32_t want, listener_at;
+    uint64_t charged; /* to limits->budget */
     uint16_t pause_count;
     short armed; /* the events libevent watches for */
     uint8_t stage, todo, why;
@@ -103,6 +104,8 @@ void net_stream_arrived(struct net_stream *s, uint8_t *p, size_t n);
 void net_stream_arm(struct net_stream *s, usec_t at);
 
 /* stream_out.c */
+/* Makes what is charged what is held. */
+void net_stream_charge(struct net_stream *s);
 struct net_stream_out_block *net_stream_block_new(struct net_loop *l) must_use;
 void net_stream_block_free(struct net_loop *l, struct net_stream_out_block *b);
 void net_stream_write(struct net_stream *s);

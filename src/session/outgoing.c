@@ -212,7 +212,8 @@ static int enqueue(struct session *s, const struct outgoing *o, struct session_o
         out->counts.dropped_overflow[o->qos]++;
         return SESSION_DELIVER_E_DROPPED;
     }
-    if (session_charge(s, cost) != 0) {
+    bool is_shed = o->qos == 0 && out->qos0_bytes_max > 0 && f->queue_bytes >= out->qos0_bytes_max;
+    if (is_shed || session_charge(s, cost) != 0) {
         out->counts.dropped_budget[o->qos]++;
         return SESSION_DELIVER_E_DROPPED;
     }
@@ -504,6 +505,21 @@ void session_outgoing_check(const struct session *s)
     must(f->queue[1].count == 0 || s->incarnation == 0);
     must(f->rec_taken <= f->rec_count);
     must(f->rec_count == 0 || s->incarnation != 0); /* 6 */
+}
+
+size_t session_queue_bytes(const struct session *s)
+{
+    return s->flow != NULL ? s->flow->queue_bytes : 0;
+}
+
+size_t session_queue_shed(struct session *s, struct session_out *out)
+{
+    struct session_queue *q = s->flow != NULL ? &s->flow->queue[0] : NULL;
+    size_t count = q != NULL ? q->count : 0;
+    for (size_t i = 0; i < count; i++)
+        queue_pop(s, q);
+    out->counts.dropped_budget[0] += count;
+    return count;
 }
 
 size_t session_queue_count(const struct session *s)

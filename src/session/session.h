@@ -161,6 +161,7 @@ struct session_counts {
 struct session_out {
     struct buf *bytes;        /* the connection's output buffer */
     size_t bytes_max;         /* deliveries are written only while bytes->n is below this */
+    size_t qos0_bytes_max;    /* a message of QoS 0 is queued only while less than this waits already; 0: no limit */
     usec_t now;               /* monotonic */
     uint64_t wall_ms;         /* milliseconds since 1970, for message expiry */
     struct session_effect *effect; /* of the last call, in order; they and their views are good until the next call */
@@ -336,6 +337,9 @@ bool session_is_persistent(const struct session *s);
 const struct codec_msg *session_will(const struct session *s);
 uint32_t session_expiry_sec(const struct session *s);
 uint16_t session_keep_alive_sec(const struct session *s);
+size_t session_queue_bytes(const struct session *s);  /* what they take */
+/* Drops the waiting messages of QoS 0, counted as dropped for want of budget; how many. */
+size_t session_queue_shed(struct session *s, struct session_out *out);
 size_t session_queue_count(const struct session *s);  /* messages waiting, not counting those in flight */
 size_t session_inflight_count(const struct session *s);
 size_t session_memory(const struct session *s);       /* bytes it holds */

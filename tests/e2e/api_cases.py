@@ -3,6 +3,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
 
@@ -39,11 +40,16 @@ def ask(port, method, path, token=None, body=None, **headers):
         q.add_header("Authorization", "Bearer " + token)
     for k, v in headers.items():
         q.add_header(k, str(v))
-    try:
-        with urllib.request.urlopen(q, timeout=10) as a:
-            return a.status, a.read().decode()
-    except urllib.error.HTTPError as e:
-        return e.code, e.read().decode()
+    end = time.monotonic() + 8
+    while True:
+        try:
+            with urllib.request.urlopen(q, timeout=10) as a:
+                return a.status, a.read().decode()
+        except urllib.error.HTTPError as e:
+            return e.code, e.read().decode()
+        except urllib.error.URLError as e:  # the API opens last
+            if not isinstance(e.reason, ConnectionRefusedError) or time.monotonic() > end:
+                raise
 
 
 def ctl(w, n, *argv):

@@ -24,7 +24,8 @@ START_TEST(bytes_go_and_come_back)
 }
 END_TEST
 
-/* Much more than the kernel's buffers, to a reader that is paused: water marks, then all of it arrives. */
+/* Much more than the kernel's buffers, to a reader that is paused: water marks, then all of it
+ * arrives. */
 START_TEST(slow_reader)
 {
     pair_listen(
@@ -55,6 +56,43 @@ START_TEST(slow_reader)
 }
 END_TEST
 
+/* What waits is counted as long as it waits, in both directions; and when the writer is told how
+ * much is too much for it, the way is told to be free although the high mark was never reached. */
+START_TEST(what_waits_is_charged)
+{
+    struct budget budget;
+    budget_init(&budget, NULL, 1000);
+    pair_listen(
+        (struct net_listener_conf){.limits = {.budget = &budget, .keep_bytes_max = 1000000}});
+    pair_dial((struct net_stream_conf){0});
+    turn_until(pair_loop, pair_server.s != NULL && pair_client.is_open);
+    net_stream_pause(pair_client.s);
+    size_t n = 10 * 1000 * 1000;
+    uint8_t *big = mem_new(n);
+    buf_put(net_stream_out(pair_server.s), big, n);
+    net_stream_owe_drained(pair_server.s, n + 1); /* not yet so much */
+    for (int i = 0; i < 10; i++)
+        net_loop_turn(pair_loop, USEC_MSEC);
+    ck_assert_uint_ge(budget_used(&budget), net_stream_out_len(pair_server.s));
+    ck_assert_uint_gt(budget_used(&budget), 1000); /* counted, also above the limit */
+    net_stream_resume(pair_client.s);
+    turn_until(pair_loop, pair_client.got.n == n);
+    ck_assert_uint_eq(budget_used(&budget), 0);
+    pair_server.is_drained = false;
+    buf_put(net_stream_out(pair_server.s), big, 1000);
+    net_stream_owe_drained(pair_server.s, 1000);
+    turn_until(pair_loop, pair_server.is_drained);
+    pair_server.hold = true;
+    buf_put(net_stream_out(pair_client.s), big, 100000);
+    turn_until(pair_loop, budget_used(&budget) >= 100000);
+    net_stream_abort(pair_client.s);
+    turn_until(pair_loop, pair_server.is_closed);
+    ck_assert_uint_eq(budget_used(&budget), 0);
+    mem_free(big);
+    pair_finish();
+}
+END_TEST
+
 static int released;
 
 static void on_release(void *owner)
@@ -63,7 +101,8 @@ static void on_release(void *owner)
     released++;
 }
 
-/* Copied and shared pieces in any mixture keep their order, also when the kernel takes them bit by bit. */
+/* Copied and shared pieces in any mixture keep their order, also when the kernel takes them bit by
+ * bit. */
 START_TEST(shared_pieces_keep_order)
 {
     pair_listen((struct net_listener_conf){0});
@@ -262,6 +301,7 @@ Suite *stream_suite(void)
     tcase_set_timeout(t, 30);
     tcase_add_test(t, bytes_go_and_come_back);
     tcase_add_test(t, slow_reader);
+    tcase_add_test(t, what_waits_is_charged);
     tcase_add_test(t, shared_pieces_keep_order);
     tcase_add_test(t, what_is_left_is_offered_again);
     tcase_add_test(t, too_much_left_ends_it);

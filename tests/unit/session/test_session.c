@@ -174,6 +174,32 @@ START_TEST(queue_shares)
 }
 END_TEST
 
+/* When memory is short: QoS 0 is queued up to a mark, what waits is given up when told so; QoS 1
+ * stays. */
+START_TEST(queue_sheds_qos0)
+{
+    struct world w;
+    begin(&w, false);
+    w.out.bytes_max = 0;
+    struct codec_msg m = {.topic = STR("a"), .payload = STR("x"), .qos = 1};
+    struct session_delivery d = {.msg = &m, .qos = 1};
+    ck_assert_int_eq(session_deliver(w.s, &d, &w.out), SESSION_DELIVER_E_QUEUED);
+    size_t cost = session_queue_bytes(w.s);
+    d.qos = 0;
+    w.out.qos0_bytes_max = 2 * cost + 1;
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(session_deliver(w.s, &d, &w.out), SESSION_DELIVER_E_QUEUED);
+    ck_assert_int_eq(session_deliver(w.s, &d, &w.out), SESSION_DELIVER_E_DROPPED);
+    ck_assert_uint_eq(w.out.counts.dropped_budget[0], 1);
+    ck_assert_uint_eq(session_queue_shed(w.s, &w.out), 2);
+    ck_assert_uint_eq(w.out.counts.dropped_budget[0], 3);
+    ck_assert_uint_eq(session_queue_bytes(w.s), cost);
+    ck_assert_uint_eq(budget_used(&w.budget), cost);
+    ck_assert_uint_eq(session_queue_shed(w.s, &w.out), 0);
+    end(&w);
+}
+END_TEST
+
 /* Effects of the call before stay while deliveries are made. */
 START_TEST(deliver_leaves_effects)
 {
@@ -238,6 +264,7 @@ Suite *suite_session(void)
     tcase_add_test(t, ids_never_meet);
     tcase_add_test(t, stuck_head);
     tcase_add_test(t, queue_shares);
+    tcase_add_test(t, queue_sheds_qos0);
     tcase_add_test(t, deliver_leaves_effects);
     tcase_add_test(t, many_received);
     tcase_add_test(t, end_names);
