@@ -578,34 +578,44 @@ static void on_tick(void *arg, usec_t now)
         arm(c, KV_TICK_USEC);
 }
 
-static void drop_list(struct list *l)
+static void drop(struct kv_bundle *b, enum kv_outcome outcome)
 {
-    while (!list_empty(l)) {
-        struct kv_bundle *b = container_of(l->next, struct kv_bundle, link);
-        for (uint32_t i = 0; i < b->count; i++)
-            answer(b->client, &b->call[i], KV_E_STOPPED, STR(""));
-        b->client->spare_count = SPARE_MAX; /* no keeping */
-        kv_bundle_free(b);
+    struct kv_client *c = b->client;
+    for (uint32_t i = 0; i < b->count; i++)
+        answer(c, &b->call[i], outcome, STR(""));
+    c->spare_count = SPARE_MAX; /* no keeping */
+    kv_bundle_free(b);
+}
+
+/* What was gathered in this turn: who is told that a call has ended may ask for the next. */
+static bool drop_gathered(struct kv_client *c)
+{
+    struct kv_bundle *b = c->homeless;
+    c->homeless = NULL;
+    for (size_t i = 0; !b && i < c->route_count; i++) {
+        b = c->route[i]->open;
+        c->route[i]->open = NULL;
+        list_del(&c->route[i]->link);
     }
+    if (b)
+        drop(b, KV_E_STOPPED);
+    return b != NULL;
 }
 
 void kv_client_deinit(struct kv_client *c)
 {
+    do {
+        while (!list_empty(&c->waiting))
+            drop(container_of(c->waiting.next, struct kv_bundle, link), KV_E_STOPPED);
+        while (!list_empty(&c->flying))
+            drop(container_of(c->flying.next, struct kv_bundle, fly), KV_E_UNKNOWN);
+        kv_asks_drop(c);
+    } while (drop_gathered(c));
     net_timer_del(c->loop->loop, &c->tick);
-    drop_list(&c->waiting);
-    while (!list_empty(&c->flying)) {
-        struct kv_bundle *b = container_of(c->flying.next, struct kv_bundle, fly);
-        for (uint32_t i = 0; i < b->count; i++)
-            answer(c, &b->call[i], KV_E_UNKNOWN, STR(""));
-        c->spare_count = SPARE_MAX;
-        kv_bundle_free(b);
-    }
-    kv_asks_drop(c);
-    while (!list_empty(&c->spare)) {
-        struct kv_bundle *b = container_of(c->spare.next, struct kv_bundle, link);
-        c->spare_count = SPARE_MAX;
-        kv_bundle_free(b);
-    }
+    list_del(&c->open_link);
+    c->spare_count = SPARE_MAX;
+    while (!list_empty(&c->spare))
+        kv_bundle_free(container_of(c->spare.next, struct kv_bundle, link));
     kv_router_deinit(c);
     c->rows = engine_batch_free(c->rows);
     map_deinit(&c->tombstone);

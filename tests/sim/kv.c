@@ -14,6 +14,7 @@
  * respects real time, with every acknowledged append once, every refused one never, every unknown
  * one at most once. */
 #include "lib/kv_machine.h"
+#include "sim/kvsim/main.h"
 #include "sim/kvsim/world.h"
 
 #define KEYS 6
@@ -66,8 +67,8 @@ static void add_store(struct sim_node *n)
                                  .ops = test_machine_ops(),
                                  .voter_count = 3,
                                  .learner_count = 0,
-                                 .durability = w->is_canary ? KV_DURABILITY_QUORUM
-                                                            : KV_DURABILITY_QUORUM_FSYNC};
+                                 .durability =
+                                     w->canary ? KV_DURABILITY_QUORUM : KV_DURABILITY_QUORUM_FSYNC};
     int e = kv_store_add(n->kv, &conf, &store);
     must(e == 0);
     n->game = store;
@@ -177,44 +178,6 @@ static void steer(struct world_event *ev)
     world_at(w, w->now + rng_below(&w->rng, 3 * USEC_SEC), steer, NULL, w);
 }
 
-static void trouble(struct world_event *ev)
-{
-    struct world *w = ev->b;
-    unsigned i = (unsigned)rng_below(&w->rng, w->node_count),
-             k = (unsigned)rng_below(&w->rng, w->node_count);
-    if (!w->is_chaos)
-        return;
-    switch (rng_below(&w->rng, 7)) {
-    case 0:
-    case 1:
-        if (w->node[i].is_up) {
-            node_down(w, i, rng_chance(&w->rng, 200000));
-            world_at(w, w->now + 200 * USEC_MSEC + rng_below(&w->rng, 4 * USEC_SEC), restart, NULL,
-                     w)
-                ->u = i;
-        }
-        break;
-    case 6: /* the power of the whole house */
-        for (i = 0; i < w->node_count; i++) {
-            node_down(w, i, false);
-            world_at(w, w->now + 200 * USEC_MSEC + rng_below(&w->rng, 2 * USEC_SEC), restart, NULL,
-                     w)
-                ->u = i;
-        }
-        break;
-    case 2:
-        w->cut[i][k] = i != k;
-        break;
-    case 3:
-        w->cut[i][k] = w->cut[k][i] = i != k;
-        break;
-    default:
-        memset(w->cut, 0, sizeof w->cut);
-        break;
-    }
-    world_at(w, w->now + 100 * USEC_MSEC + rng_below(&w->rng, 4 * USEC_SEC), trouble, NULL, w);
-}
-
 /* ---- the end --------------------------------------------------------------------------------- */
 
 /* Every range led, as many voters as wanted, every replica at one index. */
@@ -284,12 +247,7 @@ static void print_replica(unsigned node, const struct kv_replica *r)
 static void settle(struct world *w)
 {
     usec_t until = w->now + SETTLE_USEC;
-    w->is_chaos = false;
-    w->loss = w->doubling = w->slow = 0;
-    memset(w->cut, 0, sizeof w->cut);
-    for (unsigned i = 0; i < w->node_count; i++)
-        if (!w->node[i].is_up)
-            node_up(w, i);
+    world_heal(w);
     while (!w->failed && w->now < until && !is_settled(w))
         run_until(w, w->now + USEC_SEC);
     if (!w->failed && !is_settled(w)) {
@@ -321,14 +279,14 @@ static void game_end(struct world *w)
 
 static const struct world_game kv_game = {.stores = add_store, .check = check_state};
 
-static bool play(uint64_t seed, bool is_verbose, bool is_canary, uint64_t *out_trace)
+static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_trace)
 {
     struct kv_game *g = mem_new(sizeof *g);
     struct world *w = &g->world;
     w->game = &kv_game;
     w->seed = seed;
     w->is_verbose = is_verbose;
-    w->is_canary = is_canary;
+    w->canary = canary;
     rng_init(&w->rng, seed);
     w->now = USEC_SEC;
     w->node_count = 3;
@@ -367,45 +325,7 @@ static bool play(uint64_t seed, bool is_verbose, bool is_canary, uint64_t *out_t
 
 int main(int argc, char **argv)
 {
-    uint64_t from = 1, count = 10, trace, again;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    unsigned passed = 0, failed = 0;
-    bool is_one = false;
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--short-count") == 0) {
-            printf("20\n");
-            return 0;
-        } else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
-            from = strtoull(argv[++i], NULL, 0);
-            count = 1;
-            is_one = true;
-        } else if (strcmp(argv[i], "--seeds") == 0 && i + 2 < argc) {
-            from = strtoull(argv[++i], NULL, 0);
-            count = strtoull(argv[++i], NULL, 0);
-        }
-    for (uint64_t s = from; s < from + count; s++)
-        if (play(s, is_one, false, &trace))
-            passed++;
-        else
-            failed++;
-    if (!is_one && failed == 0) { /* the same seed is the same world */
-        play(from, false, false, &trace);
-        play(from, false, false, &again);
-        if (trace != again) {
-            printf("seed %llu plays differently a second time\n", (unsigned long long)from);
-            failed++;
-        }
-    }
-    if (!is_one && failed == 0) { /* the checkers see what they are there for */
-        uint64_t s = from;
-        while (s < from + CANARY_SEEDS && play(s, false, true, &trace))
-            s++;
-        if (s == from + CANARY_SEEDS) {
-            printf("acknowledging before the disk has it was not noticed in %d seeds\n",
-                   CANARY_SEEDS);
-            failed++;
-        }
-    }
-    printf("%u passed, %u failed\n", passed, failed);
-    return failed != 0;
+    static const char *const canary[] = {"acknowledging before the disk has it", NULL};
+    static const struct sim_main m = {play, 20, canary, CANARY_SEEDS};
+    return sim_main(argc, argv, &m);
 }

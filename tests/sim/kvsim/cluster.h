@@ -78,6 +78,12 @@ const struct cluster_member *cluster_member_at(const struct cluster_seat *s, siz
     return i < s->member_count ? &s->member[i] : NULL;
 }
 
+bool cluster_is_live(const struct cluster_seat *s, const struct uuid *uuid, uint64_t epoch)
+{
+    const struct cluster_member *m = cluster_member_find(s, uuid);
+    return m && m->state <= CLUSTER_ST_SUSPECT && (epoch == 0 || m->epoch == epoch);
+}
+
 bool cluster_is_joined(const struct cluster_seat *s)
 {
     return s->is_joined;

@@ -45,6 +45,10 @@ struct net_loop {
     struct rng rng;
     struct world_event *turn; /* scheduled */
     uint64_t turns;
+    struct list streams;                  /* of kvsim/stream.h */
+    void (*flush)(struct net_loop *loop); /* writes what they have, at the end of the turn */
+    void *listener;
+    bool is_stopped;
     void (*turned)(void *arg);
     void *turned_arg;
 };
@@ -85,6 +89,8 @@ static void loop_turn(struct world_event *ev)
         struct net_defer *d = container_of(x, struct net_defer, link);
         d->fn(d->arg);
     }
+    if (l->flush)
+        l->flush(l);
     arena_reset(&l->arena);
     if (l->turned)
         l->turned(l->turned_arg);
@@ -101,6 +107,7 @@ static struct net_loop *sim_loop_new(struct world *w, unsigned index, uint64_t s
     l->conf.index = index;
     l->mail_tail = &l->mail;
     list_init(&l->defers);
+    list_init(&l->streams);
     rng_init(&l->rng, seed);
     l->now = world_now(w);
     return l;
@@ -128,6 +135,32 @@ usec_t net_loop_now(const struct net_loop *l)
 usec_t net_loop_wall(const struct net_loop *l)
 {
     return l->now + 1700000000 * USEC_SEC;
+}
+
+const struct log *net_loop_log(const struct net_loop *l)
+{
+    return l->conf.log;
+}
+
+struct arena *net_loop_arena(struct net_loop *l)
+{
+    return &l->arena;
+}
+
+struct rng *net_loop_rng(struct net_loop *l)
+{
+    return &l->rng;
+}
+
+bool net_loop_is_here(const struct net_loop *l)
+{
+    (void)l;
+    return true; /* one thread, one loop of a node */
+}
+
+void net_loop_stop(struct net_loop *l)
+{
+    l->is_stopped = true;
 }
 
 void net_timer_init(struct net_timer *t, void (*fn)(void *arg, usec_t now), void *arg)
@@ -178,6 +211,30 @@ void net_loop_post(struct net_loop *from, struct net_loop *to, struct net_mail *
     *to->mail_tail = mail;
     to->mail_tail = &mail->next;
     loop_schedule(to, world_now(to->world) + 1 + rng_below(world_rng(to->world), 50));
+}
+
+struct sim_reclaim {
+    struct net_mail mail;
+    struct net_reclaim *item;
+};
+
+static void reclaim_mail(struct net_loop *here, struct net_mail *mail)
+{
+    struct sim_reclaim *r = container_of(mail, struct sim_reclaim, mail);
+    (void)here;
+    r->item->fn(r->item, r->item->arg);
+    mem_free(r);
+}
+
+/* The one reader is this loop: when its turn is over nobody looks any more. */
+void net_loop_reclaim(struct net_loop *l, struct net_reclaim *item,
+                      void (*fn)(struct net_reclaim *item, void *arg), void *arg)
+{
+    struct sim_reclaim *r = mem_new(sizeof *r);
+    item->fn = fn;
+    item->arg = arg;
+    r->item = item;
+    net_loop_post(l, l, &r->mail, reclaim_mail);
 }
 
 static void job_mail(struct net_loop *here, struct net_mail *mail)

@@ -66,7 +66,7 @@ struct world {
     unsigned crashes;
     const char *failed;
     bool is_verbose;
-    bool is_canary; /* a fault was planted: failures are not printed */
+    unsigned canary; /* 0, or the fault that was planted: failures are not printed then */
     bool
         is_fifo; /* calls and casts of a pair of nodes keep their order and are never doubled, as over TCP */
 };
@@ -75,7 +75,7 @@ static void fail(struct world *w, const char *why)
 {
     if (!w->failed) {
         w->failed = why;
-        if (!w->is_canary)
+        if (!w->canary)
             printf("seed %llu at %.3f s: %s\n", (unsigned long long)w->seed, (double)w->now / 1e6,
                    why);
     }
@@ -422,6 +422,57 @@ static void restart(struct world_event *ev)
     struct world *w = ev->b;
     if (!w->node[ev->u].is_up)
         node_up(w, (unsigned)ev->u);
+}
+
+/* ---- trouble --------------------------------------------------------------------------------- */
+
+static void trouble(struct world_event *ev)
+{
+    struct world *w = ev->b;
+    unsigned i = (unsigned)rng_below(&w->rng, w->node_count),
+             k = (unsigned)rng_below(&w->rng, w->node_count);
+    if (!w->is_chaos)
+        return;
+    switch (rng_below(&w->rng, 7)) {
+    case 0:
+    case 1:
+        if (w->node[i].is_up) {
+            node_down(w, i, rng_chance(&w->rng, 200000));
+            world_at(w, w->now + 200 * USEC_MSEC + rng_below(&w->rng, 4 * USEC_SEC), restart, NULL,
+                     w)
+                ->u = i;
+        }
+        break;
+    case 6: /* the power of the whole house */
+        for (i = 0; i < w->node_count; i++) {
+            node_down(w, i, false);
+            world_at(w, w->now + 200 * USEC_MSEC + rng_below(&w->rng, 2 * USEC_SEC), restart, NULL,
+                     w)
+                ->u = i;
+        }
+        break;
+    case 2:
+        w->cut[i][k] = i != k;
+        break;
+    case 3:
+        w->cut[i][k] = w->cut[k][i] = i != k;
+        break;
+    default:
+        memset(w->cut, 0, sizeof w->cut);
+        break;
+    }
+    world_at(w, w->now + 100 * USEC_MSEC + rng_below(&w->rng, 4 * USEC_SEC), trouble, NULL, w);
+}
+
+/* All nodes are up and reach each other, and nothing gets lost. */
+static void world_heal(struct world *w)
+{
+    w->is_chaos = false;
+    w->loss = w->doubling = w->slow = 0;
+    memset(w->cut, 0, sizeof w->cut);
+    for (unsigned i = 0; i < w->node_count; i++)
+        if (!w->node[i].is_up)
+            node_up(w, i);
 }
 
 static void run_until(struct world *w, usec_t until)

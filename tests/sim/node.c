@@ -1,0 +1,207 @@
+/* Whole nodes and their clients in one process and one virtual time.  SPDX-License-Identifier: Apache-2.0
+ *
+ * Broker, stores, kv and everything below them are the real ones, and so is the load: the pairs of
+ * bilrost-bench failover, which reconnect, repeat what was not acknowledged, and count what is lost, doubled or
+ * out of order.  net and cluster have the bodies of kvsim/.  Nodes lose their power alone and all at once, with
+ * disks that lose what was not synced, and the network between them is cut; then everything is healed.
+ *
+ * Demanded at the end: every message that was acknowledged has arrived, at QoS 2 once, in the order
+ * of its publisher; no session was forgotten. */
+#include "broker/broker.h"
+#include "bench/load.h"
+#include "broker/tenant.h"
+#include "codec/msg.h"
+#include "session/settings.h"
+#include "sim/kvsim/main.h"
+#include "sim/kvsim/stream.h"
+#include "stores/stores.h"
+
+#define NODES 3
+#define PAIRS 5
+#define CALM_USEC (8 * USEC_SEC) /* founding, three voters, clients connected */
+#define CHAOS_SEC 25
+#define DRAIN_SEC 60
+#define CANARY_SEEDS 20
+
+struct mqtt {
+    struct broker *broker;
+    struct stores *stores;
+};
+
+/* ---- one node -------------------------------------------------------------------------------- */
+
+static void mqtt_stores(struct sim_node *n)
+{
+    struct world *w = n->seat.world;
+    struct mqtt *m = n->game = mem_new(sizeof *m);
+    struct broker_conf bc = {.node = world_uuid(n->seat.node),
+                             .epoch = n->life,
+                             .loop = &n->loop,
+                             .loop_count = 1,
+                             .seat = n->seats,
+                             .worker = &n->worker,
+                             .seed = rng_u64(&w->rng),
+                             .log = &node_log[n->seat.node]};
+    m->broker = broker_new(&bc);
+    struct stores_conf sc = {
+        .node = world_uuid(n->seat.node),
+        .epoch = n->life,
+        .loop = &n->loop,
+        .loop_count = 1,
+        .kv = n->kv,
+        .seat = n->seats,
+        .host = *broker_stores_host(m->broker),
+        .seed = rng_u64(&w->rng),
+        .log = &node_log[n->seat.node],
+        .dist_voter_count = 3,
+        .inbox_voter_count = 3,
+        .retain_voter_count = 3,
+        .durability = w->canary == 1 ? KV_DURABILITY_QUORUM : KV_DURABILITY_QUORUM_FSYNC,
+    };
+    int e = stores_new(&sc, &m->stores);
+    must(e == 0);
+    struct session_settings values;
+    session_settings_init(&values);
+    struct broker_settings *settings = broker_settings_new(&values);
+    broker_tenant_set(m->broker, STR("default"), settings, &(struct broker_tenant_limits){0});
+    broker_settings_unref(settings);
+    broker_start(m->broker, m->stores);
+}
+
+static void mqtt_started(struct sim_node *n)
+{
+    struct mqtt *m = n->game;
+    char error[NET_LISTENER_ERROR_MAX];
+    struct broker_listen_conf conf = {.name = "tcp", .auth = {.methods = BROKER_AUTH_ANONYMOUS}};
+    int e = broker_listen(m->broker, &conf, error);
+    must(e == 0);
+}
+
+static void mqtt_ended(struct sim_node *n)
+{
+    struct mqtt *m = n->game;
+    broker_free(m->broker);
+    sim_loop_settle(n->loop);
+    stores_free(m->stores);
+    sim_loop_settle(n->loop);
+    n->game = mem_free(m);
+}
+
+static const struct world_game mqtt_game = {
+    .stores = mqtt_stores, .started = mqtt_started, .ended = mqtt_ended};
+
+/* ---- one world ------------------------------------------------------------------------------- */
+
+static void begin_chaos(struct world_event *ev)
+{
+    struct world *w = ev->b;
+    w->is_chaos = true;
+    world_at(w, w->now + 1, trouble, NULL, w);
+}
+
+static void end_chaos(struct world_event *ev)
+{
+    world_heal(ev->b);
+}
+
+static const char *verdict(const struct bench_load *l)
+{
+    const struct bench_result *r = &l->result;
+    if (r->error)
+        return r->error;
+    if (r->sessions_lost)
+        return "a session was forgotten";
+    if (r->acked < r->published)
+        return "a message was never acknowledged";
+    if (r->lost)
+        return "an acknowledged message did not arrive";
+    if (l->conf->qos == 2 && r->duplicate)
+        return "a QoS 2 message arrived twice";
+    if (r->reordered)
+        return "messages of one publisher changed places";
+    if (r->published < 500)
+        return "hardly anything was published";
+    return NULL;
+}
+
+static void hosts_fill(struct bench_conf *c)
+{
+    char text[32];
+    for (unsigned i = 0; i < NODES; i++) {
+        snprintf(text, sizeof text, "127.0.0.1:%u", i + 1);
+        int e = net_address_parse(str_of(text), &c->host[i]);
+        must(e == 0);
+    }
+    c->host_count = NODES;
+}
+
+static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_trace)
+{
+    struct world *w = mem_new(sizeof *w);
+    struct bench_load *load = mem_new(sizeof *load);
+    struct bench_conf conf = {.scenario = BENCH_FAILOVER,
+                              .version = 5,
+                              .qos = (uint8_t)(1 + seed % 2),
+                              .sub_qos = (uint8_t)(1 + seed % 2),
+                              .publishers = PAIRS,
+                              .subscribers = PAIRS,
+                              .size = 32,
+                              .window = 16,
+                              .rate = 60,
+                              .seconds = CHAOS_SEC,
+                              .drain_sec = DRAIN_SEC,
+                              .connect_window = 100,
+                              .keep_alive_sec = 600,
+                              .prefix = "sim",
+                              .is_persistent = true};
+    sim_world = w;
+    w->game = &mqtt_game;
+    w->seed = seed;
+    w->is_verbose = is_verbose;
+    w->canary = canary;
+    w->is_fifo = true;
+    rng_init(&w->rng, seed);
+    w->now = USEC_SEC;
+    w->node_count = NODES;
+    w->slow = (uint32_t)rng_below(&w->rng, 5000);
+    hosts_fill(&conf);
+    for (unsigned i = 0; i < NODES; i++) {
+        w->node[i].fs = engine_fs_mem_new(rng_u64(&w->rng));
+        node_up(w, i);
+    }
+    world_at(w, w->now + 1, members_tick, NULL, w);
+    world_at(w, w->now + CALM_USEC, begin_chaos, NULL, w);
+    world_at(w, w->now + CALM_USEC + CHAOS_SEC * USEC_SEC, end_chaos, NULL, w);
+    struct net_loop *clients = sim_loop_new(w, 0, rng_u64(&w->rng));
+    clients->flush = streams_flush;
+    bench_load_play(load, &conf, clients, NULL, NULL);
+    const char *why = verdict(load);
+    if (why)
+        fail(w, why);
+    const struct bench_result *r = &load->result;
+    *out_trace = hash_u64(r->received ^ hash_u64(w->now) ^ hash_u64(r->connections_lost << 20));
+    if (is_verbose)
+        printf("seed %llu: qos %u, %llu published, %llu acked, %llu received, %llu lost, %llu "
+               "twice, %llu "
+               "out of order, %u crashes, trace %016llx\n",
+               (unsigned long long)seed, conf.qos, (unsigned long long)r->published,
+               (unsigned long long)r->acked, (unsigned long long)r->received,
+               (unsigned long long)r->lost, (unsigned long long)r->duplicate,
+               (unsigned long long)r->reordered, w->crashes, (unsigned long long)*out_trace);
+    w->is_over = true;
+    bench_load_deinit(load);
+    mem_free(load);
+    world_drop(w);
+    sim_loop_settle(clients);
+    sim_loop_free(clients);
+    bool is_good = !w->failed;
+    mem_free(w);
+    return is_good;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const canary[] = {"acknowledging before the disk has it", NULL};
+    static const struct sim_main m = {play, 8, canary, CANARY_SEEDS};
+    return sim_main(argc, argv, &m);
+}
