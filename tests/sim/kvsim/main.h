@@ -6,7 +6,8 @@
 #include <string.h>
 
 struct sim_main {
-    /* One world; canary 0: nothing is planted, else the k-th fault, which must be found out.  True: all is as demanded. */
+    /* One world; canary 0: nothing is planted, else the k-th fault, which must be found out.
+     * True: all is as demanded. */
     bool (*play)(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_trace);
     unsigned short_count;       /* seeds in CI */
     const char *const *canary;  /* what is planted, in words; NULL at the end */
