@@ -26,7 +26,6 @@ static void take_nodes(struct kv_loop *l, struct view *v)
         v->node[v->node_count++] = (struct balance_node){
             .node = m->uuid,
             .is_live = is_live,
-            .is_left = m->state == CLUSTER_ST_LEFT,
             .is_draining = m->flags & (CLUSTER_FLAG_DRAINING | CLUSTER_FLAG_STORAGE_FAILED),
             .dead_usec = !is_live && now > m->since ? now - m->since : 0,
         };

@@ -42,6 +42,7 @@ static void model_init(struct model *m, size_t nodes, size_t ranges)
 {
     *m = (struct model){
         .nodes = nodes, .ranges = ranges, .rule = {.voter_count = 3, .dead_usec = 60 * USEC_SEC}};
+    ck_assert(nodes <= NODES && ranges <= RANGES);
     for (size_t i = 0; i < nodes; i++)
         m->node[i] = (struct balance_node){.node = name(i), .is_live = true};
     for (size_t i = 0; i < ranges; i++) {
@@ -91,6 +92,25 @@ static void carry_out(struct model *m, const struct balance_step *s)
     ck_assert_uint_gt(old_live * 2, old_voters); /* else it could not have led */
 }
 
+/* What this node would do next. */
+static void ask(const struct model *m, size_t node, struct balance_step *out)
+{
+    struct range_descriptor range[RANGES];
+    struct balance_view v = {.self = name(node),
+                             .node = m->node,
+                             .node_count = m->nodes,
+                             .range = range,
+                             .rule = m->rule};
+    for (size_t i = 0; i < m->ranges; i++)
+        if (uuid_eq(&m->range[i].leader, &v.self))
+            range[v.mine_count++] = m->range[i];
+    v.range_count = v.mine_count;
+    for (size_t i = 0; i < m->ranges; i++)
+        if (!uuid_eq(&m->range[i].leader, &v.self))
+            range[v.range_count++] = m->range[i];
+    balance_next(&v, out);
+}
+
 /* Every live node asks in turn until nobody wants anything: the fixed point. */
 static void play(struct model *m, unsigned steps_max)
 {
@@ -98,11 +118,10 @@ static void play(struct model *m, unsigned steps_max)
     for (;;) {
         bool is_quiet = true;
         for (size_t i = 0; i < m->nodes; i++) {
-            struct balance_view v = {name(i), m->node, m->nodes, m->range, m->ranges, m->rule};
             struct balance_step s;
             if (!m->node[i].is_live)
                 continue;
-            balance_next(&v, &s);
+            ask(m, i, &s);
             if (s.action == BALANCE_DO_NOTHING)
                 continue;
             is_quiet = false;
@@ -231,6 +250,223 @@ START_TEST(a_draining_node_gives_its_leaders_away)
 }
 END_TEST
 
+/* ---- evenness, emptying, concurrency --------------------------------------------------------- */
+
+static void counts(const struct model *m, unsigned votes[NODES], unsigned leads[NODES])
+{
+    memset(votes, 0, NODES * sizeof *votes);
+    memset(leads, 0, NODES * sizeof *leads);
+    for (size_t i = 0; i < m->ranges; i++) {
+        const struct range_descriptor *d = &m->range[i];
+        leads[d->leader.b[0] - 1]++;
+        for (unsigned k = 0; k < d->member_count; k++)
+            votes[d->member[k].node.b[0] - 1] += d->member[k].is_voter;
+    }
+}
+
+static bool is_usable(const struct model *m, size_t i)
+{
+    return m->node[i].is_live && !m->node[i].is_draining && !m->node[i].is_removed;
+}
+
+static unsigned spread(const struct model *m, const unsigned of[NODES])
+{
+    unsigned least = UINT32_MAX, most = 0;
+    for (size_t i = 0; i < m->nodes; i++) {
+        if (!is_usable(m, i))
+            continue;
+        least = of[i] < least ? of[i] : least;
+        most = of[i] > most ? of[i] : most;
+    }
+    return most > least ? most - least : 0;
+}
+
+static void check_even(const struct model *m)
+{
+    unsigned votes[NODES], leads[NODES];
+    counts(m, votes, leads);
+    ck_assert_uint_le(spread(m, leads), 1);
+    ck_assert_uint_le(spread(m, votes), 1);
+}
+
+START_TEST(five_nodes_carry_alike)
+{
+    struct model m;
+    model_init(&m, 5, RANGES);
+    m.rule.learner_count = _i;
+    play(&m, 400);
+    check_even(&m);
+    for (size_t i = 0; i < m.ranges; i++)
+        ck_assert_uint_eq(m.range[i].member_count, _i < 0 ? 5 : 3 + (unsigned)_i);
+}
+END_TEST
+
+START_TEST(out_to_five_and_in_to_three)
+{
+    struct model m;
+    unsigned votes[NODES], leads[NODES];
+    model_init(&m, 3, RANGES);
+    play(&m, 400);
+    m.nodes = 5;
+    for (size_t i = 3; i < 5; i++)
+        m.node[i] = (struct balance_node){.node = name(i), .is_live = true};
+    play(&m, 400);
+    check_even(&m);
+    m.node[0].is_removed = true; /* it leads, and is to go */
+    m.node[4].is_removed = true;
+    play(&m, 400);
+    counts(&m, votes, leads);
+    ck_assert_uint_eq(votes[0] + votes[4] + leads[0] + leads[4], 0);
+    for (size_t i = 0; i < m.ranges; i++)
+        ck_assert_uint_eq(m.range[i].member_count, 3);
+    check_even(&m);
+}
+END_TEST
+
+START_TEST(the_last_voter_can_be_emptied_too)
+{
+    struct model m;
+    model_init(&m, 2, 4);
+    play(&m, 100);
+    m.node[0].is_removed = true;
+    play(&m, 100);
+    for (size_t i = 0; i < m.ranges; i++) {
+        ck_assert_uint_eq(m.range[i].member_count, 1);
+        ck_assert(uuid_eq(&m.range[i].leader, &m.node[1].node));
+    }
+}
+END_TEST
+
+START_TEST(death_alone_leaves_three_voters)
+{
+    struct model m;
+    model_init(&m, 3, 3);
+    play(&m, 100);
+    m.node[2].is_live = false;
+    m.node[2].dead_usec = 100 * USEC_SEC; /* and there is no other */
+    elect(&m);
+    play(&m, 10);
+    for (size_t i = 0; i < m.ranges; i++)
+        ck_assert_uint_eq(voters(&m.range[i]), 3);
+    m.node[2].is_removed = true; /* an operator says so: then two nodes have one voter */
+    play(&m, 10);
+    for (size_t i = 0; i < m.ranges; i++)
+        ck_assert_uint_eq(voters(&m.range[i]), 1);
+    model_init(&m, 5, 3);
+    m.rule.voter_count = 5;
+    play(&m, 200);
+    m.node[3].is_live = m.node[4].is_live = false;
+    m.node[3].dead_usec = m.node[4].dead_usec = 100 * USEC_SEC;
+    elect(&m);
+    play(&m, 100);
+    for (size_t i = 0; i < m.ranges; i++) /* three that live are better than three of five */
+        ck_assert_uint_eq(voters(&m.range[i]), 3);
+}
+END_TEST
+
+START_TEST(a_restart_moves_no_data)
+{
+    struct model m;
+    model_init(&m, 5, RANGES);
+    m.rule.learner_count = _i;
+    play(&m, 400);
+    for (size_t i = 0; i < m.nodes; i++) {
+        m.node[i].is_draining = true;
+        play(&m, 100); /* leaders go */
+        struct model before = m;
+        m.node[i] = (struct balance_node){.node = name(i), .dead_usec = 30 * USEC_SEC};
+        elect(&m);
+        play(&m, 100);
+        m.node[i] = (struct balance_node){.node = name(i), .is_live = true};
+        elect(&m);
+        play(&m, 100);
+        for (size_t k = 0; k < m.ranges; k++) {
+            ck_assert_uint_eq(m.range[k].member_count, before.range[k].member_count);
+            for (unsigned j = 0; j < m.range[k].member_count; j++)
+                ck_assert(uuid_eq(&m.range[k].member[j].node, &before.range[k].member[j].node));
+        }
+    }
+    check_even(&m);
+}
+END_TEST
+
+/* All nodes decide on one view; what they want is then done if its version still fits. */
+START_TEST(all_at_once_settle_too)
+{
+    struct rng rng;
+    struct model m;
+    rng_init(&rng, (uint64_t)_i);
+    model_init(&m, 1 + rng_below(&rng, NODES), 1 + rng_below(&rng, RANGES));
+    m.rule.voter_count = 1 + 2 * (unsigned)rng_below(&rng, 3);
+    m.rule.learner_count = (int)rng_below(&rng, 3) - 1;
+    for (unsigned round = 0;; round++) {
+        struct model view = m;
+        bool is_quiet = true;
+        for (size_t i = 0; i < m.nodes; i++) {
+            struct balance_step s, again;
+            ask(&view, i, &s);
+            ask(&view, i, &again);
+            ck_assert_int_eq(memcmp(&s, &again, sizeof s), 0);
+            if (s.action == BALANCE_DO_NOTHING)
+                continue;
+            is_quiet = false;
+            ck_assert(range_id_eq(m.range[s.id.id].id, s.id));
+            if (m.range[s.id.id].version.config == s.version.config)
+                carry_out(&m, &s);
+        }
+        if (is_quiet)
+            break;
+        ck_assert_uint_le(round, 400);
+    }
+    if (balance_voters(m.rule.voter_count, (unsigned)m.nodes) > 1) /* else nobody could take over */
+        check_even(&m);
+}
+END_TEST
+
+START_TEST(small_cold_neighbours_merge)
+{
+    struct model m;
+    struct balance_step s;
+    model_init(&m, 1, 2);
+    m.rule.merge_bytes = 1000;
+    m.rule.merge_rate = 10;
+    m.rule.split_bytes = 4000;
+    m.range[0].bounds = (struct range_bounds){.start = STR(""), .end = STR("m")};
+    m.range[1].bounds = (struct range_bounds){.start = STR("m"), .end = STR(""), .is_open = true};
+    m.range[0].bytes = m.range[1].bytes = 500;
+    ask(&m, 0, &s);
+    ck_assert_int_eq(s.action, BALANCE_DO_MERGE);
+    ck_assert(range_id_eq(s.id, m.range[0].id) && range_id_eq(s.neighbour, m.range[1].id));
+    m.range[1].bytes = 501;
+    ask(&m, 0, &s);
+    ck_assert_int_eq(s.action, BALANCE_DO_NOTHING);
+    m.range[1].bytes = 0;
+    m.range[1].rate = 11;
+    ask(&m, 0, &s);
+    ck_assert_int_eq(s.action, BALANCE_DO_NOTHING);
+    m.range[1].rate = 0;
+    m.rule.merge_bytes = 1u << 30; /* a rule that would undo every split */
+    m.range[0].bytes = 2001;
+    ask(&m, 0, &s);
+    ck_assert_int_eq(s.action, BALANCE_DO_NOTHING);
+    m.rule.is_off[BALANCE_MERGE] = true;
+    m.range[0].bytes = 0;
+    ask(&m, 0, &s);
+    ck_assert_int_eq(s.action, BALANCE_DO_NOTHING);
+}
+END_TEST
+
+START_TEST(names_are_understood)
+{
+    for (int k = 0; k < BALANCE_KIND_COUNT; k++)
+        ck_assert_int_eq(balance_kind_of(str_of(balance_name((enum balance_kind)k))), k);
+    ck_assert_int_eq(balance_kind_of(STR("org.apache.bifromq.dist.worker.ReplicaCntBalancerFactory")),
+                     BALANCE_REPLICAS);
+    ck_assert_int_eq(balance_kind_of(STR("ReplicaCnt")), BALANCE_KIND_COUNT);
+    ck_assert_int_eq(balance_kind_of(STR("")), BALANCE_KIND_COUNT);
+}
+END_TEST
+
 /* Random landscapes: nodes come, die, are forgotten, drain; after each change there is a fixed point. */
 START_TEST(random_landscapes_settle)
 {
@@ -248,6 +484,7 @@ START_TEST(random_landscapes_settle)
         for (size_t k = 0; k < m.ranges; k++)
             voters_max = voters(&m.range[k]) > voters_max ? voters(&m.range[k]) : voters_max;
         m.node[i].is_draining = rng_chance(&rng, 200000) && m.nodes > 1;
+        m.node[i].is_removed = rng_chance(&rng, 100000) && m.nodes > 1;
         if (m.node[i].is_live && dead == 0 && voters_max >= 3) {
             m.node[i].is_live = false;
             m.node[i].dead_usec = rng_chance(&rng, 500000) ? USEC_SEC : 100 * USEC_SEC;
@@ -279,6 +516,14 @@ Suite *suite_balance(void)
     tcase_add_test(t, learners_everywhere_else);
     tcase_add_test(t, a_silent_member_on_a_live_node_goes);
     tcase_add_test(t, a_draining_node_gives_its_leaders_away);
+    tcase_add_loop_test(t, five_nodes_carry_alike, -1, 2);
+    tcase_add_test(t, out_to_five_and_in_to_three);
+    tcase_add_test(t, the_last_voter_can_be_emptied_too);
+    tcase_add_test(t, death_alone_leaves_three_voters);
+    tcase_add_loop_test(t, a_restart_moves_no_data, -1, 2);
+    tcase_add_loop_test(t, all_at_once_settle_too, 0, 300);
+    tcase_add_test(t, small_cold_neighbours_merge);
+    tcase_add_test(t, names_are_understood);
     tcase_add_loop_test(t, random_landscapes_settle, 0, 300);
     suite_add_tcase(s, t);
     return s;
