@@ -1,18 +1,22 @@
 /* What the balancers decide, carried out.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. One command of a loop is under way at a time; the version in it makes an old view harmless.
- * 2. Views are taken from the gossiped landscape; of our own ranges we know better and say so. */
+ * 1. One command of a loop is under way at a time, and the next view is taken after its end; the
+ *    version in it makes an old view harmless.
+ * 2. Views are taken from the gossiped landscape; of ranges with a replica on this loop we know
+ *    better and say so: the configuration, and who leads since when. */
 #include "balance/balance.h"
+#include "cluster/mark.h"
 #include "kv/kv_priv.h"
 
-#define BALANCE_USEC (2 * USEC_SEC)
+#define BALANCE_USEC (2 * USEC_SEC) /* between looks */
+#define BALANCE_NEXT_USEC (20 * USEC_MSEC) /* after one that was done: there may be more */
 #define BALANCE_RETRY_USEC (5 * USEC_SEC)
 
 struct view {
     struct balance_node *node;
     size_t node_count, node_cap;
     struct range_descriptor *range;
-    size_t range_count, range_cap;
+    size_t range_count, range_cap, mine_count;
     struct buf *fact; /* scratch of our own descriptors */
 };
 
@@ -23,28 +27,56 @@ static void take_nodes(struct kv_loop *l, struct view *v)
     for (size_t i = 0; (m = cluster_member_at(l->seat, i)); i++) {
         v->node = mem_grow(v->node, &v->node_cap, v->node_count + 1, sizeof *v->node);
         bool is_live = m->state == CLUSTER_ST_ALIVE || m->state == CLUSTER_ST_SUSPECT;
+        enum cluster_mark mark = cluster_mark_get(l->seat, &m->uuid);
         v->node[v->node_count++] = (struct balance_node){
             .node = m->uuid,
             .is_live = is_live,
-            .is_draining = m->flags & (CLUSTER_FLAG_DRAINING | CLUSTER_FLAG_STORAGE_FAILED),
+            .is_draining = mark == CLUSTER_MARK_DRAIN ||
+                           (m->flags & (CLUSTER_FLAG_DRAINING | CLUSTER_FLAG_STORAGE_FAILED)),
+            .is_removed = mark == CLUSTER_MARK_REMOVE,
             .dead_usec = !is_live && now > m->since ? now - m->since : 0,
         };
     }
 }
 
+static struct range_descriptor *range_of(struct view *v, struct range_id id)
+{
+    for (size_t i = 0; i < v->range_count; i++)
+        if (range_id_eq(v->range[i].id, id))
+            return &v->range[i];
+    return NULL;
+}
+
 /* One leader per range: the one of the highest term. */
 static void take_range(struct view *v, const struct range_descriptor *d)
 {
-    if (d->role != RANGE_ROLE_LEADER)
+    struct range_descriptor *had = range_of(v, d->id);
+    if (had) {
+        if (d->term > had->term)
+            *had = *d;
         return;
-    for (size_t i = 0; i < v->range_count; i++)
-        if (range_id_eq(v->range[i].id, d->id)) {
-            if (d->term > v->range[i].term)
-                v->range[i] = *d;
-            return;
-        }
+    }
     v->range = mem_grow(v->range, &v->range_cap, v->range_count + 1, sizeof *v->range);
     v->range[v->range_count++] = *d;
+}
+
+/* Replicas of this loop: those that lead and may be told something, or the others. */
+static void take_own(struct kv_loop *l, struct kv_store *s, struct view *v, bool is_free)
+{
+    list_each(&l->replicas, x)
+    {
+        struct kv_replica *r = container_of(x, struct kv_replica, link);
+        struct range_descriptor d;
+        bool is_leader = r->is_leader_told && kv_replica_is_leader(r);
+        if (r->home->store != s || r->is_closed || is_free != (is_leader && !r->command))
+            continue;
+        kv_landscape_describe(r, &d, v->fact);
+        if (!is_leader)
+            kv_landscape_members(r, &d);
+        d.fact = STR("");
+        if (!uuid_is_zero(&d.leader))
+            take_range(v, &d);
+    }
 }
 
 static void take_ranges(struct kv_loop *l, struct kv_store *s, struct view *v)
@@ -52,38 +84,30 @@ static void take_ranges(struct kv_loop *l, struct kv_store *s, struct view *v)
     char prefix[KV_STORE_NAME_MAX + 2];
     const struct cluster_row *row;
     size_t at = 0;
-    list_each(&l->replicas, x)
-    {
-        struct kv_replica *r = container_of(x, struct kv_replica, link);
-        struct range_descriptor d;
-        if (r->home->store != s || !r->is_leader_told || r->is_closed || r->command)
-            continue;
-        kv_landscape_describe(r, &d, v->fact);
-        d.fact = STR("");
-        take_range(v, &d);
-    }
+    take_own(l, s, v, true);
+    v->mine_count = v->range_count;
     if (v->range_count == 0)
         return; /* nothing here to act on */
     snprintf(prefix, sizeof prefix, "%s/", s->name);
     while ((row = cluster_row_next(l->seat, CLUSTER_SPACE_LANDSCAPE, str_of(prefix), &at))) {
         struct range_descriptor d;
-        if (range_descriptor_decode(row->value, &d) != 0)
+        if (range_descriptor_decode(row->value, &d) != 0 || d.role != RANGE_ROLE_LEADER)
             continue;
         if (uuid_eq(&row->owner, &l->kv->conf.node) && kv_replica_find(l, kv_tag(s, d.id)))
             continue; /* our own, known better */
         take_range(v, &d);
     }
+    take_own(l, s, v, false);
 }
 
 static void on_done(void *arg, const struct kv_reply *reply)
 {
     struct kv_loop *l = arg;
     l->is_balancing = false;
-    if (reply->outcome == KV_OK)
-        l->balance_at = kv_loop_now(l);
-    else
-        l->balance_at =
-            kv_loop_now(l) + BALANCE_RETRY_USEC / 2 + rng_below(&l->rng, BALANCE_RETRY_USEC);
+    usec_t pause = BALANCE_NEXT_USEC;
+    if (reply->outcome != KV_OK)
+        pause = BALANCE_RETRY_USEC / 2 + rng_below(&l->rng, BALANCE_RETRY_USEC);
+    net_timer_set(l->loop, &l->balance_timer, kv_loop_now(l) + pause);
 }
 
 static void run(struct kv_loop *l, struct kv_store *s, const struct balance_step *step)
@@ -112,37 +136,61 @@ static void run(struct kv_loop *l, struct kv_store *s, const struct balance_step
     kv_run(&s->client[l->index], &cmd, on_done, l);
 }
 
-void kv_balance_turn(struct kv_loop *l)
+static void rule_of(struct kv_loop *l, struct kv_store *s, struct balance_rule *out)
 {
-    usec_t now = kv_loop_now(l);
+    *out = (struct balance_rule){.voter_count = s->conf.voter_count,
+                                 .learner_count = s->conf.learner_count,
+                                 .dead_usec = l->kv->conf.dead_usec,
+                                 .split_bytes = s->conf.split_bytes};
+}
+
+static void look(struct kv_loop *l, struct kv_store *s)
+{
     struct buf fact = {0};
-    if (!l->seat || l->is_balancing || now < l->balance_at || !cluster_is_joined(l->seat))
-        return;
-    l->balance_at = now + BALANCE_USEC;
-    for (unsigned i = 0; i < l->kv->store_count && !l->is_balancing; i++) {
-        struct kv_store *s = l->kv->store[i];
-        struct view v = {.fact = &fact};
-        struct balance_step step = {.action = BALANCE_DO_NOTHING};
-        take_ranges(l, s, &v);
-        if (v.range_count > 0) {
-            take_nodes(l, &v);
-            struct balance_view view = {
-                .self = l->kv->conf.node,
-                .node = v.node,
-                .node_count = v.node_count,
-                .range = v.range,
-                .range_count = v.range_count,
-                .rule = {.voter_count = s->conf.voter_count,
-                         .learner_count = s->conf.learner_count,
-                         .dead_usec = l->kv->conf.dead_usec,
-                         .split_bytes = s->conf.split_bytes},
-            };
-            balance_next(&view, &step);
-        }
-        if (step.action != BALANCE_DO_NOTHING)
-            run(l, s, &step);
-        mem_free(v.node);
-        mem_free(v.range);
+    struct view v = {.fact = &fact};
+    struct balance_step step = {.action = BALANCE_DO_NOTHING};
+    take_ranges(l, s, &v);
+    if (v.range_count > 0) {
+        take_nodes(l, &v);
+        struct balance_view view = {
+            .self = l->kv->conf.node,
+            .node = v.node,
+            .node_count = v.node_count,
+            .range = v.range,
+            .range_count = v.range_count,
+            .mine_count = v.mine_count,
+            .known_usec = kv_loop_now(l) - l->known_at,
+        };
+        rule_of(l, s, &view.rule);
+        balance_next(&view, &step);
     }
+    if (step.action != BALANCE_DO_NOTHING)
+        run(l, s, &step);
+    mem_free(v.node);
+    mem_free(v.range);
     buf_deinit(&fact);
+}
+
+static void on_balance(void *arg, usec_t now)
+{
+    struct kv_loop *l = arg;
+    net_timer_set(l->loop, &l->balance_timer, now + BALANCE_USEC);
+    if (l->is_balancing || !cluster_is_joined(l->seat))
+        return;
+    if (l->known_at == 0)
+        l->known_at = now;
+    for (unsigned i = 0; i < l->kv->store_count && !l->is_balancing; i++)
+        look(l, l->kv->store[i]);
+}
+
+void kv_balance_init(struct kv_loop *l)
+{
+    net_timer_init(&l->balance_timer, on_balance, l);
+    if (l->seat)
+        net_timer_set(l->loop, &l->balance_timer, kv_loop_now(l) + BALANCE_USEC);
+}
+
+void kv_balance_deinit(struct kv_loop *l)
+{
+    net_timer_del(l->loop, &l->balance_timer);
 }

@@ -1,4 +1,4 @@
-/* Once a second, on each loop: founding, durable marks and cutting of logs, descriptors, balancing.
+/* Once a second, on each loop: founding, durable marks and cutting of logs, descriptors.
  * SPDX-License-Identifier: Apache-2.0
  *
  * 1. A store is founded only by a node that was told to found, has joined, sees no trace of the
@@ -153,7 +153,6 @@ static void on_boss(void *arg, usec_t now)
         r->rate_mark = r->apply_count;
         kv_landscape_tell(r, false);
     }
-    kv_balance_turn(l);
     bool is_ready = is_all_led(l);
     atomic_store_explicit(&l->is_seen_ready, is_ready, memory_order_relaxed);
     net_timer_set(l->loop, &l->boss_timer, now + (is_ready ? BOSS_USEC : BOSS_USEC / 5));

@@ -100,6 +100,40 @@ static void run_transfer(struct kv_replica *r, const struct kv_wire_command *cmd
     kv_command_settle(r);
 }
 
+/* Do enough voters, without that one, have everything up to index?  *out_can: they may yet. */
+static bool is_settled(const struct kv_replica *r, const struct uuid *without, uint64_t index,
+                       bool *out_can)
+{
+    const struct raft_config *c = raft_config_get(&r->raft);
+    unsigned voters = 0, have = 0, live = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        const struct raft_member *m = &c->member[i];
+        struct raft_peer p;
+        if (!(m->role & RAFT_VOTER))
+            continue;
+        voters++;
+        if (uuid_eq(&m->store, without))
+            continue;
+        have += m->id == r->id || (raft_peer_get(&r->raft, m->id, &p) && p.match >= index);
+        live += m->id == r->id || !r->loop->seat || cluster_is_live(r->loop->seat, &m->store, 0);
+    }
+    *out_can = live > voters / 2;
+    return have > voters / 2;
+}
+
+static void run_settle(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a)
+{
+    if (cmd->node_count == 0) {
+        refuse(r, a, KV_WIRE_INVALID);
+        return;
+    }
+    a->command.kind = cmd->kind;
+    a->command.node[0] = cmd->node[0];
+    r->command_index = raft_status_get(&r->raft).commit;
+    await(r, a);
+    kv_command_settle(r);
+}
+
 /* The id of the new right half: nobody else's, since only the leader of this range makes it, once per time. */
 static struct range_id new_id(struct kv_replica *r)
 {
@@ -146,6 +180,8 @@ void kv_command_run(struct kv_replica *r, const struct kv_wire_command *cmd, str
         run_transfer(r, cmd, a);
     else if (cmd->kind == KV_CMD_SPLIT)
         run_split(r, cmd, a);
+    else if (cmd->kind == KV_CMD_SETTLE)
+        run_settle(r, cmd, a);
     else
         refuse(r, a, KV_WIRE_INVALID);
 }
@@ -158,6 +194,13 @@ static bool is_over(const struct kv_replica *r, enum kv_wire_status *out)
     if (a->command.kind == KV_CMD_TRANSFER) {
         *out = st.role == RAFT_LEADER ? KV_WIRE_CONFLICT : KV_WIRE_OK;
         return st.transfer == 0;
+    }
+    if (a->command.kind == KV_CMD_SETTLE) {
+        bool can = true, is = is_settled(r, &a->command.node[0], r->command_index, &can);
+        *out = st.role != RAFT_LEADER ? KV_WIRE_NOT_LEADER /* ask the next one */
+               : is                   ? KV_WIRE_OK
+                                      : KV_WIRE_CONFLICT;
+        return st.role != RAFT_LEADER || is || !can;
     }
     if (a->command.kind == KV_CMD_SPLIT && r->range.version.boundary != r->command_index)
         return true;

@@ -185,6 +185,7 @@ int kv_start(struct kv *kv)
         kv_ship_serve(l);
         kv_landscape_init(l);
         kv_boss_init(l);
+        kv_balance_init(l);
         for (unsigned k = 0; k < kv->store_count; k++)
             kv_fresh_start(&kv->store[k]->client[i]);
         list_each(&l->replicas, x)
@@ -205,6 +206,7 @@ bool kv_disk_step(struct kv *kv)
 
 static void stop_loop(struct kv_loop *l)
 {
+    kv_balance_deinit(l);
     kv_boss_deinit(l);
     for (unsigned k = 0; k < l->kv->store_count; k++)
         kv_fresh_stop(&l->kv->store[k]->client[l->index]);

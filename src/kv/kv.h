@@ -107,7 +107,8 @@ must_use int kv_start(struct kv *kv);
 /* With is_inline: writes what was submitted to the disk.  True when it did something. */
 bool kv_disk_step(struct kv *kv);
 
-/* Hands leaderships away, as far as that is possible before the deadline, then calls done on loop 0. */
+/* Hands leaderships away and waits until quorums without this node have everything, as far as that is possible before
+ * the deadline, then calls done on loop 0. */
 void kv_drain(struct kv *kv, usec_t deadline, void (*done)(void *arg), void *arg);
 
 /* Ends the room once the loops have stopped; what is pending ends with KV_E_STOPPED or KV_E_UNKNOWN. */
@@ -288,6 +289,7 @@ enum kv_command_kind {
     KV_CMD_CONFIG,   /* voters node[0 .. voter_count), learners the rest */
     KV_CMD_SPLIT,    /* at key, or near the middle when key is empty */
     KV_CMD_RECOVER, /* a lost majority: this node's replica goes on with those that remain.  May lose what was acked */
+    KV_CMD_SETTLE, /* answered when what is committed now is on a quorum without node[0] */
 };
 
 struct kv_command {

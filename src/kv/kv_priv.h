@@ -151,9 +151,9 @@ struct kv_loop {
     struct list peers;
     struct net_timer boss_timer;
     usec_t joined_at;
-    usec_t balance_at; /* not before */
+    struct net_timer balance_timer;
+    usec_t known_at; /* since when we know the cluster */
     bool is_balancing;
-    bool is_drained;
     _Atomic bool is_seen_ready; /* every store known here has all its ranges led */
 };
 
@@ -451,7 +451,8 @@ void kv_load_view_soon(struct kv_replica *r, struct kv_state_job *job);
 void kv_load_begin(struct kv_replica *r, void (*fn)(struct kv_replica *r));
 
 /* balance_host.c */
-void kv_balance_turn(struct kv_loop *l);
+void kv_balance_init(struct kv_loop *l);
+void kv_balance_deinit(struct kv_loop *l);
 
 /* split.c */
 void kv_split_begin(struct kv_replica *r, const struct range *right);
@@ -545,6 +546,8 @@ void kv_landscape_untell(struct kv_replica *r);
 /* Views into r and fact, which is used for scratch. */
 void kv_landscape_describe(const struct kv_replica *r, struct range_descriptor *out,
                            struct buf *fact);
+/* The members as its own configuration names them. */
+void kv_landscape_members(const struct kv_replica *r, struct range_descriptor *out);
 
 /* boss.c */
 void kv_boss_init(struct kv_loop *l);

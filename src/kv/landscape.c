@@ -22,7 +22,7 @@ static enum range_replica_role role_of(const struct kv_replica *r)
     return r->raft.role == RAFT_FOLLOWER ? RANGE_ROLE_FOLLOWER : RANGE_ROLE_CANDIDATE;
 }
 
-static void describe_members(const struct kv_replica *r, struct range_descriptor *out)
+void kv_landscape_members(const struct kv_replica *r, struct range_descriptor *out)
 {
     const struct raft_config *c = raft_config_get(&r->raft);
     usec_t now = kv_loop_now(r->loop);
@@ -73,7 +73,7 @@ void kv_landscape_describe(const struct kv_replica *r, struct range_descriptor *
     }
     if (out->role != RANGE_ROLE_LEADER)
         return;
-    describe_members(r, out);
+    kv_landscape_members(r, out);
     fact->n = 0;
     if (r->is_ready && r->home->store->conf.ops->fact)
         r->home->store->conf.ops->fact(r->machine, fact);

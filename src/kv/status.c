@@ -1,4 +1,4 @@
-/* What is where, for people and tools; and handing leaderships away.  SPDX-License-Identifier: Apache-2.0
+/* What is where, for people and tools.  SPDX-License-Identifier: Apache-2.0
  *
  * 1. A status walks from loop to loop, each adds what it hosts, the last one what only the
  *    landscape knows; the answer
@@ -201,85 +201,4 @@ void kv_status(struct kv_client *c, kv_status_cb *cb, void *arg)
     w->cb = cb;
     w->arg = arg;
     net_loop_post(c->loop->loop, w->kv->loop[0].loop, &w->mail, walk_on);
-}
-
-/* ---- draining -------------------------------------------------------------------------------- */
-
-#define DRAIN_LOOK_USEC (50 * USEC_MSEC)
-
-struct drain {
-    struct net_mail mail;
-    struct net_timer timer;
-    struct kv *kv;
-    usec_t deadline;
-    void (*done)(void *arg);
-    void *arg;
-    unsigned next;
-};
-
-/* A voter that has all, on a live node. */
-static uint64_t heir(const struct kv_replica *r)
-{
-    const struct raft_config *c = raft_config_get(&r->raft);
-    uint64_t best = 0, best_match = 0;
-    for (size_t i = 0; i < c->count; i++) {
-        struct raft_peer p;
-        if (c->member[i].id == r->id || !(c->member[i].role & RAFT_VOTER) ||
-            !is_node_live(r->loop, &c->member[i].store) ||
-            !raft_peer_get(&r->raft, c->member[i].id, &p) || p.state != RAFT_PEER_REPLICATE ||
-            p.match < best_match)
-            continue;
-        best = p.id;
-        best_match = p.match;
-    }
-    return best;
-}
-
-static void drain_on(struct net_loop *here, struct net_mail *mail)
-{
-    struct drain *d = container_of(mail, struct drain, mail);
-    if (d->next < d->kv->loop_count) {
-        list_each(&d->kv->loop[d->next].replicas, x)
-        {
-            struct kv_replica *r = container_of(x, struct kv_replica, link);
-            uint64_t to = !r->is_closed && kv_replica_is_leader(r) ? heir(r) : 0;
-            if (to && raft_status_get(&r->raft).transfer == 0)
-                kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_TRANSFER, .peer = to});
-        }
-        d->next++;
-    }
-    if (d->next < d->kv->loop_count) {
-        net_loop_post(here, d->kv->loop[d->next].loop, &d->mail, drain_on);
-        return;
-    }
-    if (here != d->kv->loop[0].loop) {
-        net_loop_post(here, d->kv->loop[0].loop, &d->mail, drain_on);
-        return;
-    }
-    net_timer_set(here, &d->timer, net_loop_now(here) + DRAIN_LOOK_USEC);
-}
-
-static void drain_look(void *arg, usec_t now)
-{
-    struct drain *d = arg;
-    struct kv_stats st;
-    kv_stats_get(d->kv, &st);
-    if (st.leader_count > 0 && now < d->deadline && d->kv->loop[0].seat) {
-        d->next = 0;
-        net_loop_post(d->kv->loop[0].loop, d->kv->loop[0].loop, &d->mail, drain_on);
-        return;
-    }
-    d->done(d->arg);
-    mem_free(d);
-}
-
-void kv_drain(struct kv *kv, usec_t deadline, void (*done)(void *arg), void *arg)
-{
-    struct drain *d = mem_new(sizeof *d);
-    d->kv = kv;
-    d->deadline = deadline;
-    d->done = done;
-    d->arg = arg;
-    net_timer_init(&d->timer, drain_look, d);
-    net_loop_post(NULL, kv->loop[0].loop, &d->mail, drain_on);
 }

@@ -1,0 +1,203 @@
+/* A node makes itself unneeded: others lead, and have all that it has.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ *   hand over   every replica that leads hands its leadership to the voter that has most, again and
+ *               again until none leads
+ *   settle      the leader of every range with a replica here is asked until each entry committed
+ *               before is on a quorum without this node (KV_CMD_SETTLE)
+ *
+ * 1. It ends once, by the deadline; what could not be had by then is said in the log.
+ * 2. The walk goes from loop to loop; loop 0 looks in between. */
+#include "kv/kv_priv.h"
+
+#define LOOK_USEC (50 * USEC_MSEC)
+
+enum phase { HAND_OVER, SETTLE };
+
+struct drain;
+
+struct settle { /* one range */
+    struct drain *drain;
+    struct kv_client *client;
+    struct range_id id;
+    enum kv_outcome outcome;
+};
+
+struct drain {
+    struct net_mail mail;
+    struct net_timer timer;
+    struct kv *kv;
+    usec_t deadline;
+    void (*done)(void *arg);
+    void *arg;
+    enum phase phase;
+    unsigned next;
+    struct settle *settle;
+    size_t settle_count, settle_cap;
+    _Atomic size_t open_count, failed_count;
+};
+
+static bool is_live(const struct kv_loop *l, const struct uuid *node)
+{
+    return l->seat && cluster_is_live(l->seat, node, 0);
+}
+
+static bool is_draining(const struct kv_loop *l, const struct uuid *node)
+{
+    const struct cluster_member *m = cluster_member_find(l->seat, node);
+    return m && (m->flags & CLUSTER_FLAG_DRAINING);
+}
+
+/* A voter that has most, on a live node; one that drains only when there is no other. */
+static uint64_t heir(const struct kv_replica *r)
+{
+    const struct raft_config *c = raft_config_get(&r->raft);
+    uint64_t best = 0, best_match = 0;
+    bool is_best_draining = true;
+    for (size_t i = 0; i < c->count; i++) {
+        struct raft_peer p;
+        if (c->member[i].id == r->id || !(c->member[i].role & RAFT_VOTER) ||
+            !is_live(r->loop, &c->member[i].store) ||
+            !raft_peer_get(&r->raft, c->member[i].id, &p) || p.state != RAFT_PEER_REPLICATE)
+            continue;
+        bool drains = is_draining(r->loop, &c->member[i].store);
+        if (best && (drains > is_best_draining || (drains == is_best_draining && p.match < best_match)))
+            continue;
+        best = p.id;
+        best_match = p.match;
+        is_best_draining = drains;
+    }
+    return best;
+}
+
+static void hand_over(struct kv_replica *r)
+{
+    uint64_t to = kv_replica_is_leader(r) ? heir(r) : 0;
+    if (to && raft_status_get(&r->raft).transfer == 0)
+        kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_TRANSFER, .peer = to});
+}
+
+static void gather(struct drain *d, struct kv_replica *r)
+{
+    const struct raft_config *c = raft_config_get(&r->raft);
+    unsigned voters = 0;
+    for (size_t i = 0; i < c->count; i++)
+        voters += !!(c->member[i].role & RAFT_VOTER);
+    if (voters < 2 || !raft_config_is_voter(c, r->id))
+        return; /* nobody else votes, or nobody waits for us */
+    d->settle = mem_grow(d->settle, &d->settle_cap, d->settle_count + 1, sizeof *d->settle);
+    d->settle[d->settle_count++] =
+        (struct settle){.drain = d, .client = r->home, .id = r->range_id};
+}
+
+static void settled(void *arg, const struct kv_reply *reply)
+{
+    struct settle *s = arg;
+    if (reply->outcome != KV_OK && reply->outcome != KV_E_INVALID) /* an older leader does not know it */
+        atomic_fetch_add(&s->drain->failed_count, 1);
+    atomic_fetch_sub(&s->drain->open_count, 1);
+}
+
+/* The question of one loop's ranges; the answers come to that loop. */
+static void settle_ask(struct drain *d, struct kv_loop *l)
+{
+    for (size_t i = 0; i < d->settle_count; i++) {
+        struct settle *s = &d->settle[i];
+        if (s->client->loop != l)
+            continue;
+        struct kv_command cmd = {.kind = KV_CMD_SETTLE,
+                                 .id = {s->id.epoch, s->id.id},
+                                 .node = {d->kv->conf.node},
+                                 .node_count = 1,
+                                 .deadline = d->deadline,
+                                 .key = STR("")};
+        kv_run(s->client, &cmd, settled, s);
+    }
+}
+
+static void walk(struct net_loop *here, struct net_mail *mail)
+{
+    struct drain *d = container_of(mail, struct drain, mail);
+    if (d->next < d->kv->loop_count) {
+        struct kv_loop *l = &d->kv->loop[d->next++];
+        if (d->phase == SETTLE)
+            settle_ask(d, l);
+        else
+            list_each(&l->replicas, x)
+            {
+                struct kv_replica *r = container_of(x, struct kv_replica, link);
+                if (!r->is_closed)
+                    hand_over(r);
+            }
+        net_loop_post(here, d->kv->loop[d->next < d->kv->loop_count ? d->next : 0].loop, &d->mail,
+                      walk);
+        return;
+    }
+    net_timer_set(here, &d->timer, net_loop_now(here) + LOOK_USEC);
+}
+
+static void end(struct drain *d)
+{
+    d->done(d->arg);
+    mem_free(d->settle);
+    mem_free(d);
+}
+
+/* All replicas of all loops, from loop to loop. */
+static void collect(struct net_loop *here, struct net_mail *mail)
+{
+    struct drain *d = container_of(mail, struct drain, mail);
+    struct kv_loop *l = &d->kv->loop[d->next++];
+    list_each(&l->replicas, x)
+    {
+        struct kv_replica *r = container_of(x, struct kv_replica, link);
+        if (!r->is_closed && r->is_ready)
+            gather(d, r);
+    }
+    if (d->next < d->kv->loop_count) {
+        net_loop_post(here, d->kv->loop[d->next].loop, &d->mail, collect);
+        return;
+    }
+    atomic_store(&d->open_count, d->settle_count);
+    d->next = 0;
+    d->phase = SETTLE;
+    net_loop_post(here, d->kv->loop[0].loop, &d->mail, walk);
+}
+
+static void on_look(void *arg, usec_t now)
+{
+    struct drain *d = arg;
+    struct net_loop *loop = d->kv->loop[0].loop;
+    struct kv_stats st;
+    kv_stats_get(d->kv, &st);
+    bool is_late = now >= d->deadline;
+    if (d->phase == HAND_OVER) {
+        d->next = 0;
+        net_loop_post(loop, loop, &d->mail, st.leader_count == 0 || is_late ? collect : walk);
+        return;
+    }
+    if (atomic_load(&d->open_count) > 0) { /* each ends by the deadline */
+        net_timer_set(loop, &d->timer, now + LOOK_USEC);
+        return;
+    }
+    size_t failed = atomic_load(&d->failed_count);
+    if (st.leader_count > 0)
+        log_line(d->kv->conf.log, LOG_LEVEL_WARN, "kv.drain.leads",
+                 "%u ranges are still led here: no other voter could take them", st.leader_count);
+    if (failed > 0)
+        log_line(d->kv->conf.log, LOG_LEVEL_WARN, "kv.drain.behind",
+                 "%zu of %zu ranges have no quorum without this node that has everything", failed,
+                 d->settle_count);
+    end(d);
+}
+
+void kv_drain(struct kv *kv, usec_t deadline, void (*done)(void *arg), void *arg)
+{
+    struct drain *d = mem_new(sizeof *d);
+    d->kv = kv;
+    d->deadline = deadline;
+    d->done = done;
+    d->arg = arg;
+    net_timer_init(&d->timer, on_look, d);
+    net_loop_post(NULL, kv->loop[0].loop, &d->mail, kv->loop[0].seat ? walk : collect);
+}
