@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "broker/conn_priv.h"
+#include "broker/drain_priv.h"
 #include "broker/inflow_priv.h"
 #include "broker/peer_priv.h"
 #include "broker/publish_priv.h"
@@ -157,6 +158,7 @@ static void loop_init(struct broker *b, unsigned i)
     list_init(&l->held);
     net_timer_init(&l->held_timer, loop_held, l);
     net_timer_init(&l->shed_timer, loop_shed, l);
+    net_timer_init(&l->drain.timer, broker_drain_tick, l);
     broker_targets_init(l);
     broker_cross_init(l);
 }
@@ -195,6 +197,7 @@ struct broker *broker_new(const struct broker_conf *conf)
     b->seed = conf->seed;
     b->events.log = conf->log;
     list_init(&b->roster);
+    list_init(&b->drains);
     list_init(&b->asked);
     budget_init(&b->memory, NULL, conf->memory_max ? conf->memory_max : UINT64_MAX);
     b->host = mem_new(sizeof(*b->host));
@@ -363,6 +366,7 @@ int broker_listen(struct broker *b, const struct broker_listen_conf *conf,
         return err_trace(r);
     }
     b->listener[b->listener_count++] = n;
+    broker_refer_tell(b, n);
     return 0;
 }
 

@@ -31,6 +31,8 @@ struct broker_conf {
     struct cluster_seat *const *seat; /* [loop_count], outlives the broker; NULL: alone */
     uint64_t seed;                    /* from a random source */
     const struct log *log;
+    const char *reference_host; /* where clients of other nodes are sent to us; outlives the broker */
+    bool is_reference_forced;   /* also for listeners that have an address of their own */
     uint64_t memory_max;     /* bytes of queued messages and buffers in all; 0: no limit */
     uint64_t connection_max; /* of the process; 0: no limit */
     struct broker_auth_files *auth_files; /* a reference is taken */
@@ -80,10 +82,14 @@ must_use int broker_listen(struct broker *b, const struct broker_listen_conf *co
 /* Where the i-th listener listens, or NULL past the end. */
 const struct net_address *broker_listen_address(const struct broker *b, size_t i);
 
-/* The way down: no new connections, everybody gets DISCONNECT 0x8B at disconnect_per_sec_max (0: at once), wills as
- * NoLWTWhenServerShuttingDown says; done on loop 0 when the last one is gone or at deadline. */
+/* The way down: no new connections, clients are sent elsewhere (5.0: 0x9C with a server reference, or 0x8B when there
+ * is nowhere) at disconnect_per_sec_max (0: at once), wills as NoLWTWhenServerShuttingDown says; done on loop 0 when
+ * the last one is gone or at deadline. */
 void broker_drain(struct broker *b, unsigned disconnect_per_sec_max, usec_t deadline,
                   void (*done)(void *arg), void *arg);
+
+/* The same for as long as an operator wants it: listeners stay, who comes is sent elsewhere; and back. */
+void broker_drain_set(struct broker *b, bool is_on, unsigned disconnect_per_sec_max);
 
 /* A node of the cluster died: its transient routes no longer count, sessions it held are taken care
  * of by the stores. */

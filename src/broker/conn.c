@@ -506,10 +506,6 @@ void broker_conn_accept(void *arg, struct net_loop *here, struct net_stream *s)
     l->conn_count++;
     net_stream_set(s, &ops, c);
     conn_arm(c);
-    if (l->is_draining) {
-        broker_conn_kick(c, SESSION_END_BY_SERVER, CODEC_MQTT_RC_SERVER_SHUTTING_DOWN);
-        return;
-    }
     if (!broker_limit_connect(c, net_loop_now(here))) {
         broker_metric_add(broker_loop_metrics(l, c->tenant), BROKER_M_REFUSED, 1);
         broker_conn_report(c, BROKER_EV_RESOURCE_THROTTLED, "too many connections");

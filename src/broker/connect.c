@@ -14,6 +14,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "broker/drain_priv.h"
 #include "broker/inflow_priv.h"
 #include "net/random.h"
 
@@ -133,6 +134,13 @@ static void ask_begin(struct broker_conn *c)
 
 void broker_connect_authenticate(struct broker_conn *c, const struct codec_mqtt_connect *connect)
 {
+    if (c->loop->is_draining) {
+        char reference[BROKER_REFERENCE_MAX];
+        struct session_event ev = {.type = SESSION_EV_REFUSED,
+                                   .refused = broker_drain_words(c, reference)};
+        broker_conn_step(c, &ev);
+        return;
+    }
     struct broker_conn_ask *ask = ask_new(c);
     ask->connect = connect;
     if (CODEC_MQTT_HAS(&connect->props, AUTHENTICATION_METHOD))

@@ -70,6 +70,13 @@ struct broker_loop {
                               limit */
     struct net_timer shed_timer; /* while pressure is SHED or FULL */
     bool is_draining;
+    size_t refer_turn;
+    struct broker_drain { /* drain.c; while is_draining */
+        struct net_timer timer;
+        struct drain_order *order; /* who waits for the end; NULL: nobody */
+        unsigned per_sec;          /* 0: all at once */
+        usec_t deadline, began;
+    } drain;
 };
 
 struct broker_listener {
@@ -103,7 +110,7 @@ struct broker {
     struct broker_listener **listener;
     size_t listener_count, listener_cap;
     struct broker_sys *sys;
-    struct broker_drain_state *drain;
+    struct list drains;        /* of drain.c: under way; loop 0 */
     struct list roster, asked; /* of roster.c: what is under way; loop 0 */
 };
 

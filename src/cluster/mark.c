@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/err.h"
+#include "base/must.h"
 #include "cluster/cluster.h"
 
 #define KEY_MAX (sizeof "drain/" + UUID_TEXT)

@@ -7,30 +7,33 @@
  *               before is on a quorum without this node (KV_CMD_SETTLE)
  *
  * 1. It ends once, by the deadline; what could not be had by then is said in the log.
- * 2. The walk goes from loop to loop; loop 0 looks in between. */
+ * 2. The walk goes from loop to loop; loop 0 looks in between.  What the walk reads was written on
+ *    loop 0 before it set out, or by the walk. */
 #include "kv/kv_priv.h"
 
 #define LOOK_USEC (50 * USEC_MSEC)
 
 enum phase { HAND_OVER, SETTLE };
 
-struct drain;
+struct kv_drain;
 
 struct settle { /* one range */
-    struct drain *drain;
+    struct kv_drain *drain;
     struct kv_client *client;
     struct range_id id;
     enum kv_outcome outcome;
 };
 
-struct drain {
+struct kv_drain {
     struct net_mail mail;
     struct net_timer timer;
-    struct kv *kv;
+    struct kv *kv; /* NULL: it has gone, and who comes back is the end */
+    bool is_out;   /* the mail is under way */
     usec_t deadline;
     void (*done)(void *arg);
     void *arg;
     enum phase phase;
+    bool wants_settle;
     unsigned next;
     struct settle *settle;
     size_t settle_count, settle_cap;
@@ -77,7 +80,7 @@ static void hand_over(struct kv_replica *r)
         kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_TRANSFER, .peer = to});
 }
 
-static void gather(struct drain *d, struct kv_replica *r)
+static void gather(struct kv_drain *d, struct kv_replica *r)
 {
     const struct raft_config *c = raft_config_get(&r->raft);
     unsigned voters = 0;
@@ -98,8 +101,14 @@ static void settled(void *arg, const struct kv_reply *reply)
     atomic_fetch_sub(&s->drain->open_count, 1);
 }
 
+static void drain_free(struct kv_drain *d)
+{
+    mem_free(d->settle);
+    mem_free(d);
+}
+
 /* The question of one loop's ranges; the answers come to that loop. */
-static void settle_ask(struct drain *d, struct kv_loop *l)
+static void settle_ask(struct kv_drain *d, struct kv_loop *l)
 {
     for (size_t i = 0; i < d->settle_count; i++) {
         struct settle *s = &d->settle[i];
@@ -117,7 +126,11 @@ static void settle_ask(struct drain *d, struct kv_loop *l)
 
 static void walk(struct net_loop *here, struct net_mail *mail)
 {
-    struct drain *d = container_of(mail, struct drain, mail);
+    struct kv_drain *d = container_of(mail, struct kv_drain, mail);
+    if (!d->kv) {
+        drain_free(d);
+        return;
+    }
     if (d->next < d->kv->loop_count) {
         struct kv_loop *l = &d->kv->loop[d->next++];
         if (d->phase == SETTLE)
@@ -133,20 +146,28 @@ static void walk(struct net_loop *here, struct net_mail *mail)
                       walk);
         return;
     }
+    d->is_out = false;
     net_timer_set(here, &d->timer, net_loop_now(here) + LOOK_USEC);
 }
 
-static void end(struct drain *d)
+static void end(struct kv_drain *d)
 {
-    d->done(d->arg);
-    mem_free(d->settle);
-    mem_free(d);
+    void (*done)(void *) = d->done;
+    void *arg = d->arg;
+    d->kv->drain = NULL;
+    drain_free(d);
+    if (done)
+        done(arg);
 }
 
 /* All replicas of all loops, from loop to loop. */
 static void collect(struct net_loop *here, struct net_mail *mail)
 {
-    struct drain *d = container_of(mail, struct drain, mail);
+    struct kv_drain *d = container_of(mail, struct kv_drain, mail);
+    if (!d->kv) {
+        drain_free(d);
+        return;
+    }
     struct kv_loop *l = &d->kv->loop[d->next++];
     list_each(&l->replicas, x)
     {
@@ -166,14 +187,19 @@ static void collect(struct net_loop *here, struct net_mail *mail)
 
 static void on_look(void *arg, usec_t now)
 {
-    struct drain *d = arg;
+    struct kv_drain *d = arg;
     struct net_loop *loop = d->kv->loop[0].loop;
     struct kv_stats st;
     kv_stats_get(d->kv, &st);
     bool is_late = now >= d->deadline;
     if (d->phase == HAND_OVER) {
+        bool is_over = st.leader_count == 0 || is_late;
         d->next = 0;
-        net_loop_post(loop, loop, &d->mail, st.leader_count == 0 || is_late ? collect : walk);
+        d->is_out = !is_over || d->wants_settle;
+        if (!d->is_out)
+            end(d);
+        else
+            net_loop_post(loop, loop, &d->mail, is_over ? collect : walk);
         return;
     }
     if (atomic_load(&d->open_count) > 0) { /* each ends by the deadline */
@@ -191,13 +217,39 @@ static void on_look(void *arg, usec_t now)
     end(d);
 }
 
+static void begin(struct kv *kv, const struct kv_drain *as)
+{
+    struct kv_drain *d = kv->drain;
+    if (!d) {
+        d = kv->drain = mem_new(sizeof *d);
+        d->kv = kv;
+        net_timer_init(&d->timer, on_look, d);
+        net_timer_set(kv->loop[0].loop, &d->timer, net_loop_now(kv->loop[0].loop));
+    }
+    d->deadline = as->deadline;
+    d->done = as->done;
+    d->arg = as->arg;
+    d->wants_settle = d->wants_settle || as->wants_settle;
+}
+
+void kv_hand_over(struct kv *kv, usec_t deadline, void (*done)(void *arg), void *arg)
+{
+    begin(kv, &(struct kv_drain){.deadline = deadline, .done = done, .arg = arg});
+}
+
 void kv_drain(struct kv *kv, usec_t deadline, void (*done)(void *arg), void *arg)
 {
-    struct drain *d = mem_new(sizeof *d);
-    d->kv = kv;
-    d->deadline = deadline;
-    d->done = done;
-    d->arg = arg;
-    net_timer_init(&d->timer, on_look, d);
-    net_loop_post(NULL, kv->loop[0].loop, &d->mail, kv->loop[0].seat ? walk : collect);
+    begin(kv, &(struct kv_drain){
+                  .deadline = deadline, .done = done, .arg = arg, .wants_settle = true});
+}
+
+void kv_drain_deinit(struct kv *kv)
+{
+    if (!kv->drain)
+        return;
+    net_timer_del(kv->loop[0].loop, &kv->drain->timer);
+    kv->drain->kv = NULL;
+    if (!kv->drain->is_out)
+        drain_free(kv->drain);
+    kv->drain = NULL;
 }

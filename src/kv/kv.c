@@ -253,6 +253,7 @@ struct kv *kv_free(struct kv *kv)
         mem_free(s->client);
         mem_free(s);
     }
+    kv_drain_deinit(kv);
     for (unsigned i = 0; i < kv->loop_count; i++) {
         kv_peer_deinit(&kv->loop[i]);
         kv_loop_deinit(&kv->loop[i]);

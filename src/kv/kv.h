@@ -107,8 +107,11 @@ must_use int kv_start(struct kv *kv);
 /* With is_inline: writes what was submitted to the disk.  True when it did something. */
 bool kv_disk_step(struct kv *kv);
 
-/* Hands leaderships away and waits until quorums without this node have everything, as far as that is possible before
- * the deadline, then calls done on loop 0. */
+/* Hands leaderships away, as far as that is possible before the deadline, then calls done (may be NULL) on loop 0.  A
+ * call while one is under way takes its place, and the done of that one is not called any more. */
+void kv_hand_over(struct kv *kv, usec_t deadline, void (*done)(void *arg), void *arg);
+
+/* The same, and waits until quorums without this node have everything. */
 void kv_drain(struct kv *kv, usec_t deadline, void (*done)(void *arg), void *arg);
 
 /* Ends the room once the loops have stopped; what is pending ends with KV_E_STOPPED or KV_E_UNKNOWN. */

@@ -92,6 +92,7 @@ struct kv {
     bool is_started;
     _Atomic bool is_stopping;
     struct kv_counters gone; /* of loops freed */
+    struct kv_drain *drain;  /* under way; of loop 0 */
 };
 
 /* Completions of the disk that await their turn; the writer threads raise `tag` and post the mail.
@@ -560,6 +561,9 @@ void kv_fresh_stop(struct kv_client *c);
 void kv_fresh_read(struct kv_replica *r, const struct raft_read_done *read);
 void kv_fresh_applied(struct kv_replica *r);
 void kv_fresh_end(struct kv_replica *r); /* its machine is not complete from now on */
+
+/* drain.c */
+void kv_drain_deinit(struct kv *kv);
 
 /* command.c */
 void kv_command_run(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a);

@@ -246,10 +246,14 @@ void node_cluster_ready(struct node *n)
         cluster_flags_set(n->seat[0], CLUSTER_FLAG_READY, 0);
 }
 
-void node_cluster_drain(struct node *n)
+void node_cluster_drain(struct node *n, bool is_on)
 {
-    if (n->seat != NULL)
+    if (n->seat == NULL)
+        return;
+    if (is_on)
         cluster_flags_set(n->seat[0], CLUSTER_FLAG_DRAINING, CLUSTER_FLAG_READY);
+    else
+        cluster_flags_set(n->seat[0], CLUSTER_FLAG_READY, CLUSTER_FLAG_DRAINING);
 }
 
 void node_cluster_leave(struct node *n, void (*done)(void *arg), void *arg)

@@ -22,6 +22,8 @@ void node_health_reasons(const struct node *n, struct buf *why)
 {
     if (n->is_draining)
         buf_put_str(why, STR("draining\n"));
+    if (n->is_marked && !n->is_draining)
+        buf_put_str(why, STR("out of service: an operator has it drained (bilrostctl undrain)\n"));
     if (n->kv && !kv_is_ready(n->kv))
         buf_put_str(
             why,
@@ -59,7 +61,7 @@ static void on_look(void *arg, usec_t now)
     struct buf reasons = {0};
     node_health_reasons(n, &reasons);
     usec_t pause = reasons.n == 0 ? STATUS_USEC : SOON_USEC;
-    if (!n->is_ready && !n->is_draining && (reasons.n == 0 || now >= n->ready_by)) {
+    if (!n->is_ready && !n->is_draining && (reasons.n == 0 || n->is_marked || now >= n->ready_by)) {
         n->is_ready = true;
         n->told_at = now;
         tell(n, n->events.ready, "serving", &reasons);

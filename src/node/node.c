@@ -85,6 +85,7 @@ int node_new(const struct node_conf_run *run, char out_error[NODE_ERROR_MAX],
     net_random_bytes(n->auth_secret, sizeof n->auth_secret);
     n->memory_limit = run->memory_limit;
     node_health_init(n);
+    node_drain_init(n);
     int r = node_tls_open(n, out_error);
     if (r == 0)
         r = node_auth_open(n, n->conf, out_error, &n->auth);
@@ -163,6 +164,7 @@ void node_run(struct node *n)
     if (n->running_count == n->loop_count) {
         node_cluster_ready(n);
         node_health_start(n);
+        node_drain_start(n);
         int r = net_loop_run(n->loop[0]);
         must(r == 0);
     }
@@ -170,31 +172,6 @@ void node_run(struct node *n)
         net_loop_stop(n->loop[i]);
     for (unsigned i = 1; i < n->running_count; i++)
         net_loop_join(n->loop[i]);
-}
-
-static void on_left(void *arg)
-{
-    struct node *n = arg;
-    net_loop_stop(n->loop[0]);
-}
-
-/* Last, the good-bye. */
-static void on_given_away(void *arg)
-{
-    struct node *n = arg;
-    node_cluster_leave(n, on_left, n);
-}
-
-/* The clients have gone; now leaderships are given away. */
-static void on_drained(void *arg)
-{
-    struct node *n = arg;
-    if (n->is_over)
-        return;
-    if (n->kv)
-        kv_drain(n->kv, n->drain_until, on_given_away, n);
-    else
-        on_given_away(n);
 }
 
 void node_stop(struct node *n)
@@ -207,11 +184,8 @@ void node_stop(struct node *n)
     n->is_draining = true;
     log_line(n->log, LOG_LEVEL_NOTICE, "node.drain", "draining: at most %lld s",
              (long long)n->conf->drain_seconds);
-    usec_t now = net_loop_now(n->loop[0]);
     node_health_look(n);
-    node_cluster_drain(n);
-    n->drain_until = usec_add(now, (usec_t)n->conf->drain_seconds * USEC_SEC);
-    broker_drain(n->broker, (unsigned)n->conf->mqtt_disconn_per_sec, n->drain_until, on_drained, n);
+    node_drain_stop(n);
 }
 
 /* Names what differs but waits for a restart. */

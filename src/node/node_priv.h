@@ -45,7 +45,10 @@ struct node {
     struct uuid uuid;
     uint64_t epoch;
     usec_t began;
+    struct net_timer mark_look; /* drain.c */
+    char drain_told[128];
     bool is_draining, is_ready, is_over;
+    bool is_marked; /* an operator took it out of service */
 };
 
 /* health.c: readiness, signs of life, the status line. */
@@ -54,6 +57,11 @@ void node_health_start(struct node *n);
 void node_health_look(struct node *n); /* something changed: tell it in this turn */
 /* What keeps the node from serving, a line each; empty: nothing. */
 void node_health_reasons(const struct node *n, struct buf *why);
+
+/* drain.c: stopping, and the marks of operators. */
+void node_drain_init(struct node *n);
+void node_drain_start(struct node *n);
+void node_drain_stop(struct node *n);
 
 /* listen.c: the TLS contexts and listeners of the configuration. */
 must_use int node_tls_open(struct node *n, char error[NODE_ERROR_MAX]);
@@ -78,7 +86,7 @@ must_use int node_cluster_try(const struct node_conf *c, char error[NODE_ERROR_M
 /* Keys and certificates are read again. */
 must_use int node_cluster_reload(struct node *n, const struct node_conf *c, struct buf *say);
 void node_cluster_ready(struct node *n); /* we serve */
-void node_cluster_drain(struct node *n); /* no new work, please */
+void node_cluster_drain(struct node *n, bool is_on); /* no new work, please */
 void node_cluster_leave(struct node *n, void (*done)(void *arg), void *arg);
 /* The loops have stopped: nothing comes from other nodes any more. */
 void node_cluster_stop(struct node *n);

@@ -1,0 +1,11 @@
+/* Draining, for the other files of this room.  SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "broker/conn_priv.h"
+#include "broker/refer_priv.h"
+
+/* How a client of a draining node is sent away; reference is where the text lies. */
+struct session_refused broker_drain_words(struct broker_conn *c,
+                                          char reference[BROKER_REFERENCE_MAX]);
+
+void broker_drain_tick(void *arg, usec_t now);

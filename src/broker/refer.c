@@ -1,0 +1,80 @@
+/* Server references: who takes our clients.  SPDX-License-Identifier: Apache-2.0
+ *
+ * 1. Only a live node that serves, does not drain and has a listener of the same name is named. */
+#include "broker/refer_priv.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "cluster/cluster.h"
+#include "net/address.h"
+
+#define KEY_MAX 64
+
+static bool key_of(const struct broker_listener *n, char out[KEY_MAX])
+{
+    int len = snprintf(out, KEY_MAX, "mqtt.%s", n->name);
+    return len > 0 && len < KEY_MAX;
+}
+
+static bool is_wildcard(const struct net_address *a)
+{
+    if (a->sa.sa_family == AF_INET)
+        return a->v4.sin_addr.s_addr == htonl(INADDR_ANY);
+    return a->sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&a->v6.sin6_addr);
+}
+
+void broker_refer_tell(struct broker *b, const struct broker_listener *n)
+{
+    char key[KEY_MAX], text[NET_ADDRESS_TEXT], value[BROKER_REFERENCE_MAX];
+    const struct net_address *a = net_listener_address(n->net);
+    const char *host = b->conf.reference_host;
+    if (!b->conf.seat || a->sa.sa_family == AF_UNIX || !key_of(n, key))
+        return;
+    if (host && host[0] && (b->conf.is_reference_forced || is_wildcard(a)))
+        snprintf(value, sizeof value, strchr(host, ':') ? "[%.200s]:%u" : "%.200s:%u", host,
+                 net_address_port(a));
+    else if (is_wildcard(a))
+        return; /* nobody knows a way */
+    else {
+        (void)net_address_format(a, text);
+        snprintf(value, sizeof value, "%s", text);
+    }
+    must(cluster_row_put(b->conf.seat[0], CLUSTER_SPACE_NODE, str_of(key), str_of(value)));
+}
+
+static bool is_open(const struct cluster_seat *s, const struct uuid *node)
+{
+    const struct cluster_member *m = cluster_member_find(s, node);
+    return m && m->state == CLUSTER_ST_ALIVE && (m->flags & CLUSTER_FLAG_READY) &&
+           !(m->flags & CLUSTER_FLAG_DRAINING) && !uuid_eq(node, cluster_self(s));
+}
+
+static const struct cluster_row *row_at(const struct cluster_seat *s, struct str key, size_t skip)
+{
+    const struct cluster_row *row;
+    size_t at = 0;
+    while ((row = cluster_row_next(s, CLUSTER_SPACE_NODE, key, &at)))
+        if (str_eq(row->key, key) && is_open(s, &row->owner) && skip-- == 0)
+            return row;
+    return NULL;
+}
+
+bool broker_refer_find(struct broker_loop *l, const struct broker_listener *n,
+                       char out[BROKER_REFERENCE_MAX])
+{
+    char key[KEY_MAX];
+    if (!l->broker->conf.seat || !key_of(n, key))
+        return false;
+    const struct cluster_seat *s = l->broker->conf.seat[l->index];
+    const struct cluster_row *row = row_at(s, str_of(key), l->refer_turn++);
+    if (!row) { /* all have had their turn */
+        l->refer_turn = 1;
+        row = row_at(s, str_of(key), 0);
+    }
+    if (!row || row->value.n >= BROKER_REFERENCE_MAX)
+        return false;
+    memcpy(out, row->value.p, row->value.n);
+    out[row->value.n] = 0;
+    return true;
+}
