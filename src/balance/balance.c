@@ -1,7 +1,7 @@
 /* The balancers, in their order.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. A configuration that is asked for always has its leader as a voter and a majority of its voters
- *    on live nodes.
+ * 1. A configuration that is asked for always has its leader as a voter and a majority of its
+ * voters on live nodes.
  * 2. Nothing is asked for a range while a change of it is under way.
  * Never remembers anything: the same view gives the same answer. */
 #include "balance/balance_priv.h"
@@ -232,8 +232,10 @@ bool balance_unreachable(const struct balance_sight *s, const struct range_descr
 void balance_next(const struct balance_view *v, struct balance_step *out)
 {
     static balance_ask *const ask[] = {
-        [BALANCE_UNREACHABLE] = balance_unreachable, [BALANCE_REPLICAS] = balance_replicas,
-        [BALANCE_LEADER] = balance_leader,           [BALANCE_SPLIT] = balance_split,
+        [BALANCE_UNREACHABLE] = balance_unreachable,
+        [BALANCE_REPLICAS] = balance_replicas,
+        [BALANCE_LEADER] = balance_leader,
+        [BALANCE_SPLIT] = balance_split,
         [BALANCE_MERGE] = balance_merge,
     };
     struct balance_sight s;

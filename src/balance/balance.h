@@ -5,11 +5,10 @@
  * at a time; the version in the command makes an old view harmless.  Balancers, in the order in
  * which they are asked:
  *   UnreachableReplicaRemovalBalancer  a member on a live node that never answers
- *   ReplicaCntBalancer                 voters (odd) and learners as wanted; the dead replaced after a
- *                                      grace, the removed at once; voters spread evenly
- *   RangeLeaderBalancer                leaders spread evenly; away from a node that drains
- *   RangeSplitBalancer                 a range that has grown too large
- *   RangeMergeBalancer                 two small neighbours that nobody uses much
+ *   ReplicaCntBalancer                 voters (odd) and learners as wanted; the dead replaced after
+ * a grace, the removed at once; voters spread evenly RangeLeaderBalancer                leaders
+ * spread evenly; away from a node that drains RangeSplitBalancer                 a range that has
+ * grown too large RangeMergeBalancer                 two small neighbours that nobody uses much
  * RangeBootstrapBalancer and RedundantEpochRemovalBalancer are answered by balance/epoch.h. */
 #pragma once
 
@@ -39,15 +38,15 @@ enum balance_kind {
 #define BALANCE_KIND_COUNT 8
 
 struct balance_rule {
-    unsigned voter_count;   /* wanted: odd */
-    int learner_count;      /* -1: every other live node */
-    unsigned move_max;      /* members that are catching up at a time, in the whole store; 0: 4 */
-    usec_t dead_usec;       /* grace before a dead member is replaced */
-    usec_t unreachable_usec;/* silence of a member on a live node; 0: 15 s */
-    uint64_t split_bytes;   /* 0: never by size */
-    uint64_t split_rate;    /* commands a second; 0: never by load */
-    uint64_t merge_bytes;   /* both together; 0: never */
-    uint64_t merge_rate;    /* commands a second of both together */
+    unsigned voter_count;    /* wanted: odd */
+    int learner_count;       /* -1: every other live node */
+    unsigned move_max;       /* members that are catching up at a time, in the whole store; 0: 4 */
+    usec_t dead_usec;        /* grace before a dead member is replaced */
+    usec_t unreachable_usec; /* silence of a member on a live node; 0: 15 s */
+    uint64_t split_bytes;    /* 0: never by size */
+    uint64_t split_rate;     /* commands a second; 0: never by load */
+    uint64_t merge_bytes;    /* both together; 0: never */
+    uint64_t merge_rate;     /* commands a second of both together */
     bool is_off[BALANCE_KIND_COUNT];
 };
 

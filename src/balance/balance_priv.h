@@ -14,9 +14,9 @@ struct balance_sight {
     const struct balance_view *v;
     size_t node_count;
     struct balance_tally tally[BALANCE_NODE_MAX]; /* by node of the view */
-    unsigned moving; /* members on live nodes that are catching up */
-    const struct range_descriptor *lead; /* the one whose leader is best moved; NULL: none */
-    struct {                             /* a vote that would be better elsewhere */
+    unsigned moving;                              /* members on live nodes that are catching up */
+    const struct range_descriptor *lead;  /* the one whose leader is best moved; NULL: none */
+    struct {                              /* a vote that would be better elsewhere */
         const struct range_descriptor *d; /* NULL: none */
         struct uuid from, to;
         unsigned gain;
@@ -40,7 +40,8 @@ bool balance_is_usable(const struct balance_sight *s, const struct uuid *u);
 /* Dead for longer than its grace. */
 bool balance_is_lost(const struct balance_sight *s, const struct uuid *u);
 bool balance_is_removed(const struct balance_sight *s, const struct uuid *u);
-const struct range_member *balance_member_of(const struct range_descriptor *d, const struct uuid *u);
+const struct range_member *balance_member_of(const struct range_descriptor *d,
+                                             const struct uuid *u);
 /* Could vote or lead at once: keeps up, on a usable node. */
 bool balance_is_ready(const struct balance_sight *s, const struct range_member *m);
 

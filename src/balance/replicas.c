@@ -191,7 +191,8 @@ static void learners_add(struct balance_plan *p, unsigned want)
 {
     unsigned move_max = p->s->v->rule.move_max ? p->s->v->rule.move_max : MOVE_MAX;
     unsigned moving = p->s->moving;
-    while (p->learners < want && p->voters + p->learners < RANGE_MEMBER_MAX && moving++ < move_max) {
+    while (p->learners < want && p->voters + p->learners < RANGE_MEMBER_MAX &&
+           moving++ < move_max) {
         const struct balance_node *n = newcomer(p);
         if (!n)
             return;
@@ -245,9 +246,9 @@ bool balance_replicas(const struct balance_sight *s, const struct range_descript
         learners_keep(&p);
     learners_add(&p, learners);
     learners_trim(&p, learners, s->swap.d == d ? &s->swap.to : NULL);
-    if (balance_plan_step(&p, BALANCE_REPLICAS,
-                          dead ? "members that will not come back are replaced"
-                               : "members as wanted", out))
+    if (balance_plan_step(
+            &p, BALANCE_REPLICAS,
+            dead ? "members that will not come back are replaced" : "members as wanted", out))
         return true;
     return s->swap.d == d && swap_do(s, out);
 }

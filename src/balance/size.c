@@ -21,12 +21,12 @@ bool balance_split(const struct balance_sight *s, const struct range_descriptor 
     bool is_busy = r->split_rate > 0 && d->rate > r->split_rate;
     if ((!is_large && !is_busy) || !is_calm(s, d))
         return false;
-    *out = (struct balance_step){.action = BALANCE_DO_SPLIT,
-                                 .kind = BALANCE_SPLIT,
-                                 .id = d->id,
-                                 .version = d->version,
-                                 .why = is_large ? "it has grown too large"
-                                                 : "it has too much to do"};
+    *out =
+        (struct balance_step){.action = BALANCE_DO_SPLIT,
+                              .kind = BALANCE_SPLIT,
+                              .id = d->id,
+                              .version = d->version,
+                              .why = is_large ? "it has grown too large" : "it has too much to do"};
     return true;
 }
 

@@ -1,4 +1,5 @@
-/* The way down, and back up: clients are sent elsewhere, at a pace.  SPDX-License-Identifier: Apache-2.0
+/* The way down, and back up: clients are sent elsewhere, at a pace.  SPDX-License-Identifier:
+ * Apache-2.0
  *
  * A client of MQTT 5.0 hears where else it may go (0x9C with a server reference), or that this
  * server goes (0x8B) when there is nowhere; one of 3.x is disconnected.  Each loop closes its own
@@ -31,7 +32,8 @@ struct broker_drain_all {
     unsigned left;
 };
 
-struct session_refused broker_drain_words(struct broker_conn *c, char reference[BROKER_REFERENCE_MAX])
+struct session_refused broker_drain_words(struct broker_conn *c,
+                                          char reference[BROKER_REFERENCE_MAX])
 {
     struct session_refused how = {.cause = SESSION_END_BY_SERVER,
                                   .reason = CODEC_MQTT_RC_SERVER_SHUTTING_DOWN};
@@ -120,8 +122,11 @@ static void on_order(struct net_loop *here, struct net_mail *mail)
         finish(l);
         return;
     }
-    *d = (struct broker_drain){
-        .timer = d->timer, .order = o, .per_sec = o->per_sec, .deadline = o->deadline, .began = now};
+    *d = (struct broker_drain){.timer = d->timer,
+                               .order = o,
+                               .per_sec = o->per_sec,
+                               .deadline = o->deadline,
+                               .began = now};
     broker_drain_tick(l, now);
 }
 
@@ -155,8 +160,7 @@ void broker_drain(struct broker *b, unsigned disconnect_per_sec_max, usec_t dead
 
 void broker_drain_set(struct broker *b, bool is_on, unsigned disconnect_per_sec_max)
 {
-    struct drain_order o = {.per_sec = disconnect_per_sec_max,
-                            .deadline = is_on ? USEC_NEVER : 0};
+    struct drain_order o = {.per_sec = disconnect_per_sec_max, .deadline = is_on ? USEC_NEVER : 0};
     order_all(b, &o, NULL, NULL);
 }
 

@@ -1,8 +1,8 @@
 /* Where else a client may go.  SPDX-License-Identifier: Apache-2.0
  *
  * Each node tells the cluster the address of each of its listeners, by the listener's name: a row
- * "mqtt.<name>" of CLUSTER_SPACE_NODE.  A client is sent to a node that serves and has a listener of
- * the name it came in by. */
+ * "mqtt.<name>" of CLUSTER_SPACE_NODE.  A client is sent to a node that serves and has a listener
+ * of the name it came in by. */
 #pragma once
 
 #include "broker/loop_priv.h"

@@ -1,7 +1,7 @@
 /* What an operator wants of a node, kept by the whole cluster.  SPDX-License-Identifier: Apache-2.0
  *
- * A shared row of CLUSTER_SPACE_SETTING, "drain/<node>": any node writes it, the last writer wins, it
- * is kept across restarts.  On the seat's loop. */
+ * A shared row of CLUSTER_SPACE_SETTING, "drain/<node>": any node writes it, the last writer wins,
+ * it is kept across restarts.  On the seat's loop. */
 #pragma once
 
 #include "base/uuid.h"

@@ -8,7 +8,7 @@
 #include "cluster/mark.h"
 #include "kv/kv_priv.h"
 
-#define BALANCE_USEC (2 * USEC_SEC) /* between looks */
+#define BALANCE_USEC (2 * USEC_SEC)        /* between looks */
 #define BALANCE_NEXT_USEC (20 * USEC_MSEC) /* after one that was done: there may be more */
 #define BALANCE_RETRY_USEC (5 * USEC_SEC)
 

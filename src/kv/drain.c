@@ -64,7 +64,8 @@ static uint64_t heir(const struct kv_replica *r)
             !raft_peer_get(&r->raft, c->member[i].id, &p) || p.state != RAFT_PEER_REPLICATE)
             continue;
         bool drains = is_draining(r->loop, &c->member[i].store);
-        if (best && (drains > is_best_draining || (drains == is_best_draining && p.match < best_match)))
+        if (best &&
+            (drains > is_best_draining || (drains == is_best_draining && p.match < best_match)))
             continue;
         best = p.id;
         best_match = p.match;
@@ -96,7 +97,8 @@ static void gather(struct kv_drain *d, struct kv_replica *r)
 static void settled(void *arg, const struct kv_reply *reply)
 {
     struct settle *s = arg;
-    if (reply->outcome != KV_OK && reply->outcome != KV_E_INVALID) /* an older leader does not know it */
+    if (reply->outcome != KV_OK &&
+        reply->outcome != KV_E_INVALID) /* an older leader does not know it */
         atomic_fetch_add(&s->drain->failed_count, 1);
     atomic_fetch_sub(&s->drain->open_count, 1);
 }
@@ -239,8 +241,8 @@ void kv_hand_over(struct kv *kv, usec_t deadline, void (*done)(void *arg), void 
 
 void kv_drain(struct kv *kv, usec_t deadline, void (*done)(void *arg), void *arg)
 {
-    begin(kv, &(struct kv_drain){
-                  .deadline = deadline, .done = done, .arg = arg, .wants_settle = true});
+    begin(kv,
+          &(struct kv_drain){.deadline = deadline, .done = done, .arg = arg, .wants_settle = true});
 }
 
 void kv_drain_deinit(struct kv *kv)

@@ -1,9 +1,10 @@
-/* A node that goes: for a while, for good, or only out of service.  SPDX-License-Identifier: Apache-2.0
+/* A node that goes: for a while, for good, or only out of service.  SPDX-License-Identifier:
+ * Apache-2.0
  *
  * Stop, in this order: the others hear that we drain; leaderships are handed over; clients are sent
  * to other nodes; once more what we may lead by then is handed over, and quorums without us get all
- * that is committed; we say good-bye to the cluster.  Nothing is refused meanwhile: who publishes is
- * served until he is sent away.
+ * that is committed; we say good-bye to the cluster.  Nothing is refused meanwhile: who publishes
+ * is served until he is sent away.
  *
  * Out of service (a mark of an operator, cluster/mark.h): the same without the good-bye, until the
  * mark is taken away.  What the node still has is told in its row "drain".
@@ -16,7 +17,8 @@
 #include "node/node_priv.h"
 
 #define LOOK_USEC (500 * USEC_MSEC)
-#define HAND_OVER_PART 4 /* of the time for a stop at most this part goes into the first handing over */
+#define HAND_OVER_PART                                                                             \
+    4 /* of the time for a stop at most this part goes into the first handing over */
 
 static void on_left(void *arg)
 {
@@ -61,7 +63,8 @@ void node_drain_stop(struct node *n)
         on_handed_over(n);
 }
 
-/* ---- out of service --------------------------------------------------------------------------- */
+/* ---- out of service ---------------------------------------------------------------------------
+ */
 
 static void mark_follow(struct node *n, enum cluster_mark mark)
 {
