@@ -38,7 +38,7 @@ struct options {
     const char *file;
     const char *argument[ARGUMENTS_MAX]; /* of -D */
     size_t argument_count;
-    const char *explain;
+    const char *explain, *verify;
     bool is_test, is_dump, is_document, is_node_id;
 };
 
@@ -63,13 +63,15 @@ static const char usage[] =
     "      --dump-config      show what is in effect, with meanings and origins, and exit\n"
     "      --explain-config KEY  show what one key means and exit\n"
     "      --node-id          show the node's identifier (a new data directory gets one) and exit\n"
+    "      --verify-data DIR  look over the data of a stopped node and exit: 0 all is well, 65 "
+    "damaged\n"
     "      --document-config  write the manual of all keys and exit\n"
     "  -V, --version          show the version and exit\n"
     "  -h, --help             show this and exit\n";
 
 static int options_read(int argc, char **argv, struct options *o)
 {
-    enum { DUMP = 256, DOCUMENT, EXPLAIN, NODE_ID };
+    enum { DUMP = 256, DOCUMENT, EXPLAIN, NODE_ID, VERIFY };
     static const struct option longs[] = {
         {"config", required_argument, NULL, 'c'},
         {"test-config", no_argument, NULL, 't'},
@@ -77,6 +79,7 @@ static int options_read(int argc, char **argv, struct options *o)
         {"document-config", no_argument, NULL, DOCUMENT},
         {"node-id", no_argument, NULL, NODE_ID},
         {"explain-config", required_argument, NULL, EXPLAIN},
+        {"verify-data", required_argument, NULL, VERIFY},
         {"version", no_argument, NULL, 'V'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -105,6 +108,9 @@ static int options_read(int argc, char **argv, struct options *o)
             break;
         case EXPLAIN:
             o->explain = optarg;
+            break;
+        case VERIFY:
+            o->verify = optarg;
             break;
         case 'V':
             printf("bilrostd %s\n", BILROST_VERSION);
@@ -153,6 +159,8 @@ static int exit_code_of(int outcome)
         return EX_NOPERM;
     case NODE_E_SYSTEM:
         return EX_OSERR;
+    case NODE_E_DAMAGED:
+        return EX_DATAERR;
     }
     return EX_SOFTWARE;
 }
@@ -340,6 +348,23 @@ static int config_test(struct node_conf *conf)
     return outcome ? exit_code_of(outcome) : EX_OK;
 }
 
+static void on_found(void *arg, struct str sentence)
+{
+    (void)arg;
+    printf("%.*s\n", STR_ARG(sentence));
+}
+
+static int verify(const char *data_dir)
+{
+    char error[NODE_ERROR_MAX] = "";
+    int outcome = node_verify(data_dir, on_found, NULL, error);
+    if (error[0])
+        fprintf(stderr, "bilrostd: %s\n", error);
+    else
+        printf(outcome ? "%s is damaged\n" : "%s: all is well\n", data_dir);
+    return outcome ? exit_code_of(outcome) : EX_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {0};
@@ -358,6 +383,8 @@ int main(int argc, char **argv)
         buf_deinit(&out);
         return is_known ? EX_OK : EX_USAGE;
     }
+    if (o.verify)
+        return verify(o.verify);
     struct node_conf *conf = conf_read(&o);
     if (o.is_node_id)
         return node_id_show(conf);

@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "engine/dir.h"
+#include "engine/verify.h"
 #include "net/address.h"
 #include "net/clock.h"
 #include "net/random.h"
@@ -44,6 +45,21 @@ int node_uuid_find(const struct node_conf *c, char out[UUID_TEXT], char error[NO
                  why.n ? (int)why.n : 32, why.n ? (const char *)why.p : strerrordesc_np(-r));
     buf_deinit(&why);
     return r > 0 ? NODE_E_DATA : r < 0 ? node_outcome_of(r) : 0;
+}
+
+int node_verify(const char *data_dir, void (*say_found)(void *arg, struct str sentence), void *arg,
+                char error[NODE_ERROR_MAX])
+{
+    struct engine_verify_conf c = {data_dir, engine_fs_posix(), say_found, arg};
+    int r = engine_verify(&c);
+    if (r == ENGINE_VERIFY_E_DAMAGED)
+        return NODE_E_DAMAGED;
+    if (r != 0)
+        snprintf(error, NODE_ERROR_MAX, "data_dir \"%s\": %s", data_dir,
+                 r == -ENOENT ? "there is no data directory here"
+                 : r < 0      ? strerrordesc_np(-r)
+                              : "not looked over");
+    return r > 0 || r == -ENOENT ? NODE_E_DATA : r < 0 ? node_outcome_of(r) : 0;
 }
 
 int node_data_open(struct node *n, char error[NODE_ERROR_MAX])

@@ -20,6 +20,7 @@ enum node_outcome {
     NODE_E_PERMISSION, /* a file or port is not for this user */
     NODE_E_DATA,       /* the data directory: damaged, foreign, newer, in use */
     NODE_E_SYSTEM,     /* the system refuses: descriptors, threads, memory */
+    NODE_E_DAMAGED,    /* node_verify found damage */
 };
 
 #define NODE_ERROR_MAX 640
@@ -66,6 +67,13 @@ struct node *node_free(struct node *n);
  * is not there yet is made. 0, or an outcome with one plain sentence in out_error. */
 must_use int node_uuid_find(const struct node_conf *c, char out[UUID_TEXT],
                             char out_error[NODE_ERROR_MAX]);
+
+/* Reads all of a data directory that no node runs on: identity, log, stores.  say gets one sentence
+ * for each thing found, with the file and what to do.  0: all is well; NODE_E_DAMAGED: something
+ * was said; NODE_E_DATA: no directory of ours, newer, or in use; another outcome with one plain
+ * sentence in out_error.  Blocks until all was read. */
+must_use int node_verify(const char *data_dir, void (*say)(void *arg, struct str sentence),
+                         void *arg, char out_error[NODE_ERROR_MAX]);
 
 /* Serves until the end of the drain that node_stop began. */
 void node_run(struct node *n);

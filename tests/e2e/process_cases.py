@@ -79,6 +79,51 @@ def test_a_foreign_data_directory_is_refused(w):
     assert code in (71, 77, 78) and "data_dir" in text, text
 
 
+def verify(w, path):
+    r = subprocess.run([w.args.broker, "--verify-data", path], capture_output=True, text=True, timeout=60, check=False)
+    return r.returncode, r.stdout + r.stderr
+
+
+def flip(path, at):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)
+        f.seek(at)
+        f.write(bytes([byte[0] ^ 0x10]))
+
+
+def test_data_are_looked_over(w):
+    n = w.node(data=True).start()
+    data = os.path.join(n.dir, "data")
+    keeper, talker = Client(n.port), Client(n.port)
+    keeper.connect("keeper", clean=False)
+    keeper.subscribe(("kept/#", 1))
+    keeper.drop()
+    talker.connect("talker")
+    for i in range(50):
+        talker.publish("kept/%d" % i, "x" * 100, 1)
+    talker.disconnect()
+    code, text = verify(w, data)
+    assert code == 78 and "another process" in text, (code, text)
+    n.kill()
+    code, text = verify(w, data)
+    assert code == 0 and "all is well" in text, (code, text)
+    segment = sorted(f for f in os.listdir(os.path.join(data, "log")) if f.endswith(".rlog"))[0]
+    path = os.path.join(data, "log", segment)
+    with open(path, "rb") as f:
+        at = f.read().index(b"x" * 100)
+    flip(path, at + 50)
+    code, text = verify(w, data)
+    assert code == 65 and segment in text and "checksum" in text and "must be made anew" in text, (code, text)
+    flip(path, at + 50)
+    code, text = verify(w, data)
+    assert code == 0, (code, text)
+    code, text = verify(w, "/nonexistent")
+    assert code == 78 and "no data directory" in text, (code, text)
+    code, text = verify(w, "/etc")
+    assert code == 78, (code, text)
+
+
 def log_has(n, text, within=10):
     end = time.monotonic() + within
     while True:
