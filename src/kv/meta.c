@@ -1,4 +1,5 @@
-/* What a replica keeps beside its rows, how it begins and how it is found again.  SPDX-License-Identifier: Apache-2.0
+/* What a replica keeps beside its rows, how it begins and how it is found again.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Meta rows of a store:  'r' group -> kv_wire_replica   'a' group -> kv_wire_applied   't' tag ->
  * destroyed replica id
@@ -441,6 +442,31 @@ static void destroy_rest(struct kv_client *c, const struct kv_birth *b, bool has
     engine_log_submit(kv->log, log, true, NULL, 0);
 }
 
+/* Nobody else can have what this replica has. */
+static bool is_only_copy(const struct kv_birth *b)
+{
+    size_t others = 0;
+    for (unsigned i = 0; b->config && i < b->config->count; i++)
+        others += b->config->member[i].id != b->id &&
+                  raft_config_is_voter(b->config, b->config->member[i].id);
+    return b->config && raft_config_is_voter(b->config, b->id) && others == 0;
+}
+
+/* Peers make up for what is damaged here; without any, nothing is thrown away. */
+static int give_up(struct kv_client *c, const struct kv_birth *b, bool has_group, const char *why)
+{
+    if (!has_group || !is_only_copy(b)) {
+        destroy_rest(c, b, has_group, why);
+        return 0;
+    }
+    log_line(c->store->kv->conf.log, LOG_LEVEL_ERROR, "kv.replica.only",
+             "the only copy of a range of %s is damaged (%s, group %llu): nothing was changed; put "
+             "back what is missing or a backup of the whole data directory, or start with an empty "
+             "one",
+             c->store->name, why, (unsigned long long)b->group);
+    return -EBADMSG;
+}
+
 static int open_group(struct kv_store *s, struct engine_log_group *g,
                       const struct kv_wire_replica *meta, struct found_row *row)
 {
@@ -487,7 +513,7 @@ static int open_group(struct kv_store *s, struct engine_log_group *g,
     } else if (b.applied > g->last_index)
         why = "its log has lost its end";
     if (why)
-        destroy_rest(c, &b, true, why);
+        e = give_up(c, &b, true, why);
     else
         e = open_replica(c, &b, g);
     if (has_row)
@@ -523,8 +549,13 @@ static int open_row(struct kv_store *s, struct found_row *row)
         r->is_split_born = true;
         kv_meta_create_group(r, false);
         e = load_now(r);
-    } else
-        destroy_rest(c, &b, false, "its log is missing");
+    } else {
+        struct engine_log_group g; /* there, but so damaged that it does not know whose it is */
+        bool has_group = engine_log_group(s->kv->log, row->group, &g) == 0;
+        if (has_group)
+            engine_log_group_deinit(&g);
+        e = give_up(c, &b, has_group, has_group ? "its log is damaged" : "its log is missing");
+    }
     range_deinit(&range);
     mem_free(config);
     return e;

@@ -20,8 +20,12 @@
 
 static int say(char error[NODE_ERROR_MAX], int r, const char *what)
 {
-    snprintf(error, NODE_ERROR_MAX, "%s: %s", what, r < 0 ? strerrordesc_np(-r) : "refused");
-    return r < 0 ? node_outcome_of(r) : NODE_E_DATA;
+    bool is_damaged = r == -EBADMSG;
+    snprintf(error, NODE_ERROR_MAX, "%s: %s", what,
+             is_damaged ? "the data are damaged, the log names where; --verify-data lists it all"
+             : r < 0    ? strerrordesc_np(-r)
+                        : "refused");
+    return r < 0 && !is_damaged ? node_outcome_of(r) : NODE_E_DATA;
 }
 
 int node_uuid_find(const struct node_conf *c, char out[UUID_TEXT], char error[NODE_ERROR_MAX])

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 
-from mqtt import Client
+from mqtt import Client, gather
 
 TCP = 'listeners = ( { kind = "tcp"; address = "%s"; auth = ["anonymous"]; } );\n'
 BARE = 'data_dir = "";\napiServerConfig: { enable = false; unixSocket = ""; };\n'
@@ -115,9 +115,19 @@ def test_data_are_looked_over(w):
     flip(path, at + 50)
     code, text = verify(w, data)
     assert code == 65 and segment in text and "checksum" in text and "must be made anew" in text, (code, text)
+    n.launch()  # the only copy: nothing is thrown away
+    code = n.process.wait(20)
+    assert code == 78, (code, open(os.path.join(n.dir, "log")).read())
+    log_has(n, "the only copy of a range")
+    log_has(n, segment)
     flip(path, at + 50)
     code, text = verify(w, data)
     assert code == 0, (code, text)
+    n.start()
+    keeper = Client(n.port)
+    keeper.connect("keeper", clean=False)
+    gather([keeper], 50)
+    keeper.disconnect()
     code, text = verify(w, "/nonexistent")
     assert code == 78 and "no data directory" in text, (code, text)
     code, text = verify(w, "/etc")
