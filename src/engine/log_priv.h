@@ -248,8 +248,10 @@ void engine_index_damage(struct engine_log *log, uint64_t group);
 void engine_index_doubt(struct engine_log *log);
 /* A roll was read: who is there, and what of each was written.  After a doubt (from is the first
  * frame missing, else UINT64_MAX) it also says whom the gap cannot have hurt and who was destroyed
- * in it; the others are damaged: answers how many. */
-size_t engine_index_roll(struct engine_log *log, const struct engine_record *roll, uint64_t from);
+ * in it; the others are damaged: answers how many.  believes: whom it calls damaged is so, as what
+ * led to that may be gone; false when all was found in order (a missing file was put back). */
+size_t engine_index_roll(struct engine_log *log, const struct engine_record *roll, uint64_t from,
+                         bool believes);
 /* No roll came after a doubt: all who are doubted are damaged: answers how many. */
 size_t engine_index_condemn(struct engine_log *log);
 /* After recovery: whoever lacks something is damaged. */

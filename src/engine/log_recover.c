@@ -128,7 +128,8 @@ static void hurt(struct recover *r, uint64_t offset, uint64_t group, const char 
 
 static void take_roll(struct recover *r, const struct engine_record *roll)
 {
-    size_t damaged = engine_index_roll(r->log, roll, r->is_doubtful ? r->doubt_from : UINT64_MAX);
+    size_t damaged = engine_index_roll(r->log, roll, r->is_doubtful ? r->doubt_from : UINT64_MAX,
+                                       r->found_count > 0 || r->index == 0);
     if (r->is_doubtful)
         tell_gap(r, damaged);
 }

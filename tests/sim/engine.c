@@ -642,8 +642,18 @@ static bool is_there(struct world *w, uint64_t number)
     return true;
 }
 
-/* How a segment is lost.  That the last one is gone without a trace only the peers can know. */
-static void lose(struct world *w, uint64_t number)
+/* Both copies of the head; twice is never. */
+static void flip_head(struct world *w, uint64_t number)
+{
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "/log/%016llx.rlog", (unsigned long long)number);
+    check(engine_fs_mem_flip(w->disk, path, number % 64 * 8) == 0);
+    check(engine_fs_mem_flip(w->disk, path, SEGMENT_HEAD_COPY * 8 + 77) == 0);
+}
+
+/* A segment is lost; is that only a flipped bit?  That the last one is gone without a trace only
+ * the peers can know. */
+static bool lose(struct world *w, uint64_t number)
 {
     const struct engine_fs_ops *ops = w->conf.fs.ops;
     char path[PATH_BYTES];
@@ -653,12 +663,12 @@ static void lose(struct world *w, uint64_t number)
         check(ops->unlink(w->disk, path) == 0 && ops->dirsync(w->disk, "/log") == 0);
         break;
     case 1: /* both copies of the head */
-        check(engine_fs_mem_flip(w->disk, path, rng_below(&w->rng, 64 * 8)) == 0);
-        check(engine_fs_mem_flip(w->disk, path, SEGMENT_HEAD_COPY * 8 + 77) == 0);
-        break;
+        flip_head(w, number);
+        return true;
     default:
         check(engine_fs_mem_spoil(w->disk, path, rng_below(&w->rng, SEGMENT_HEAD + 64)) == 0);
     }
+    return false;
 }
 
 /* A whole segment is missing or cannot be read: the log opens all the same, whoever is said to be
@@ -691,7 +701,7 @@ static void lost(uint64_t seed)
     else
         world_crash(&w, 1000000);
     bool has_next = is_there(&w, number + 1);
-    lose(&w, number);
+    bool is_flipped = lose(&w, number);
     size_t found = 0;
     uint64_t last = 0;
     check(engine_log_verify(&w.conf, on_damage, &last, &found) == 0);
@@ -706,6 +716,12 @@ static void lost(uint64_t seed)
     w.log = engine_log_close(w.log); /* what was damaged stays so, also behind a new roll */
     world_open(&w);
     (void)count_damaged(&w);
+    if (is_flipped && has_next && k > 0) { /* and is healed when what was wrong is right again */
+        flip_head(&w, number);
+        w.log = engine_log_close(w.log);
+        world_open(&w);
+        check(log_print(w.log) == w.print[w.done]);
+    }
     heal(&w);
     world_deinit(&w);
 }
