@@ -108,7 +108,7 @@ void engine_batch_roll(struct engine_log_batch *b, const struct engine_log *log)
                                       .has = g->is_damaged ? ROLLED_DAMAGED : 0,
                                       .floor = g->floor_index,
                                       .last = g->last};
-        for (unsigned i = 0; i < PIECES; i++)
+        for (unsigned i = 0; i < PIECES && !g->is_damaged; i++)
             r[n].has |= g->piece[i].segment > 0 ? 1u << i : 0;
     }
     qsort(r, n, sizeof *r, rolled_cmp);

@@ -387,11 +387,11 @@ void engine_index_doubt(struct engine_log *log)
 }
 
 /* One group that the roll names; 1 when it is damaged. */
-static size_t roll_one(struct engine_log *log, const struct engine_rolled *r, uint64_t from,
-                       bool believes)
+static size_t roll_one(struct engine_log *log, const struct engine_rolled *r, uint64_t from)
 {
     struct engine_group *g = engine_index_find(log, r->group);
-    bool is_hurt = believes && (r->has & ROLLED_DAMAGED) != 0;
+    /* What was damaged once must never again look as if nothing had happened to it. */
+    bool is_hurt = (r->has & ROLLED_DAMAGED) != 0;
     is_hurt = is_hurt || ((g == NULL || g->is_doubted) && r->frame >= from);
     if (g == NULL) { /* what is said of it later must make it whole */
         g = group_new(log, r->group);
@@ -406,13 +406,12 @@ static size_t roll_one(struct engine_log *log, const struct engine_rolled *r, ui
     return g->is_damaged;
 }
 
-size_t engine_index_roll(struct engine_log *log, const struct engine_record *roll, uint64_t from,
-                         bool believes)
+size_t engine_index_roll(struct engine_log *log, const struct engine_record *roll, uint64_t from)
 {
     struct engine_record_walk w = engine_record_walk(roll);
     size_t damaged = 0, gone = 0, at = 0;
     for (struct engine_rolled r; engine_record_rolled(&w, &r);)
-        damaged += roll_one(log, &r, from, believes);
+        damaged += roll_one(log, &r, from);
     struct engine_group **g = mem_alloc((log->group.count + 1) * sizeof(*g)), *next;
     while ((next = map_next(&log->group, &at)) != NULL)
         if (next->is_doubted)

@@ -202,6 +202,8 @@ struct engine_log {
     uint64_t synced;       /* of the last frame known to be on the disk */
     uint32_t spares;       /* bit n: the file spare-<n> is there and has the usual size */
     bool is_suspect;       /* recovery met damage that could be anybody's */
+    bool is_untouched;     /* recovery met damage, and nobody has written since: a file that is put
+                              back now still heals all, so nothing is moved and no end is written */
     struct engine_log_batch *waiting; /* taken from the queue, not yet written */
     struct engine_log_done *done;
     size_t done_cap;
@@ -248,10 +250,8 @@ void engine_index_damage(struct engine_log *log, uint64_t group);
 void engine_index_doubt(struct engine_log *log);
 /* A roll was read: who is there, and what of each was written.  After a doubt (from is the first
  * frame missing, else UINT64_MAX) it also says whom the gap cannot have hurt and who was destroyed
- * in it; the others are damaged: answers how many.  believes: whom it calls damaged is so, as what
- * led to that may be gone; false when all was found in order (a missing file was put back). */
-size_t engine_index_roll(struct engine_log *log, const struct engine_record *roll, uint64_t from,
-                         bool believes);
+ * in it; the others are damaged: answers how many. */
+size_t engine_index_roll(struct engine_log *log, const struct engine_record *roll, uint64_t from);
 /* No roll came after a doubt: all who are doubted are damaged: answers how many. */
 size_t engine_index_condemn(struct engine_log *log);
 /* After recovery: whoever lacks something is damaged. */

@@ -128,8 +128,7 @@ static void hurt(struct recover *r, uint64_t offset, uint64_t group, const char 
 
 static void take_roll(struct recover *r, const struct engine_record *roll)
 {
-    size_t damaged = engine_index_roll(r->log, roll, r->is_doubtful ? r->doubt_from : UINT64_MAX,
-                                       r->found_count > 0 || r->index == 0);
+    size_t damaged = engine_index_roll(r->log, roll, r->is_doubtful ? r->doubt_from : UINT64_MAX);
     if (r->is_doubtful)
         tell_gap(r, damaged);
 }
@@ -203,8 +202,11 @@ static void take_segment(struct recover *r)
             r->expected++;
             continue;
         }
-        if (!is_proven(r, at, r->expected))
-            break; /* torn, or simply the end */
+        if (!is_proven(r, at, r->expected)) { /* torn, or simply the end */
+            uint64_t behind = at; /* what was written after the close and lost must not come back */
+            r->is_closed = r->is_closed && !scan(r, &behind, 0, &f);
+            break;
+        }
         if (!skip(r, &at))
             break;
     }
@@ -423,6 +425,7 @@ int engine_log_recover(struct engine_log *log,
         if (!r.is_closed || r.found_count > 0)
             last->used = last->size;
     }
+    log->is_untouched = r.found_count > 0;
     *out_count = r.found_count;
     mem_free(number);
     mem_free(r.head);

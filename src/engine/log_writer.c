@@ -215,6 +215,7 @@ static bool write_some(struct engine_log *log)
         bytes += engine_log_batch_bytes(b);
         is_synced = is_synced || b->is_synced;
     }
+    log->is_untouched = false;
     int r = engine_writer_write(log, log->waiting, n, is_synced);
     if (r == -ENOSPC) {
         state_set(log, ENGINE_LOG_E_FULL);
@@ -232,7 +233,7 @@ bool engine_log_step(struct engine_log *log)
     bool did = write_some(log);
     if (atomic_load(&log->state) < 0 || (!did && log->waiting != NULL))
         return did;
-    int r = log->waiting == NULL ? engine_log_collect(log) : 0;
+    int r = log->waiting == NULL && !log->is_untouched ? engine_log_collect(log) : 0;
     if (r < 0 && r != -ENOSPC) {
         state_set(log, r);
         return did;
@@ -299,7 +300,7 @@ void engine_writer_stop(struct engine_log *log)
         ;
     if (log->waiting != NULL)
         complete(log, waiting_count(log), -ENOSPC);
-    if (atomic_load(&log->state) < 0)
+    if (atomic_load(&log->state) < 0 || log->is_untouched)
         return;
     struct engine_log_batch *end = engine_log_batch_new();
     end->is_silent = true;

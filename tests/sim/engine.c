@@ -713,14 +713,24 @@ static void lost(uint64_t seed)
         check(frame[id] >= first || (g != NULL && !g->is_damaged));
         spared_count += frame[id] < first;
     }
-    w.log = engine_log_close(w.log); /* what was damaged stays so, also behind a new roll */
-    world_open(&w);
-    (void)count_damaged(&w);
-    if (is_flipped && has_next && k > 0) { /* and is healed when what was wrong is right again */
+    w.log = engine_log_close(w.log);
+    if (is_flipped && rng_chance(&w.rng, 500000)) { /* it is right again: so is everything */
         flip_head(&w, number);
-        w.log = engine_log_close(w.log);
         world_open(&w);
         check(log_print(w.log) == w.print[w.done]);
+        world_deinit(&w);
+        return;
+    }
+    world_open(&w); /* what is damaged stays so, also behind new rolls */
+    struct engine_log_batch *b = engine_log_batch_new();
+    w.submitted++;
+    remember(&w);
+    engine_log_submit(w.log, b, true, &w, (uint64_t)w.submitted << 1 | 1);
+    check(engine_log_step(w.log));
+    for (int i = 0; i < 2; i++) {
+        w.log = engine_log_close(w.log);
+        world_open(&w);
+        (void)count_damaged(&w);
     }
     heal(&w);
     world_deinit(&w);
