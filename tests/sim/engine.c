@@ -30,8 +30,7 @@ static void say(void *arg, enum log_level level, const char *event, struct str t
     printf("  %s: %.*s\n", event, STR_ARG(text));
 }
 
-/* --verbose: what the log says */
-static const struct log loud = {LOG_LEVEL_DEBUG, say, NULL};
+static const struct log loud = {LOG_LEVEL_DEBUG, say, NULL}; /* with VERBOSE in the environment */
 static bool is_loud;
 
 static void fail(int line, const char *what)
@@ -742,7 +741,6 @@ static void full(uint64_t seed)
     struct world w;
     world_init(&w, seed);
     world_open(&w);
-    w.is_uniform = false;
     bool was_full = false;
     w.is_growing = true;
     for (int i = 0; i < 400; i++) {
@@ -786,10 +784,7 @@ int main(int argc, char **argv)
         printf("%d\n", SHORT_COUNT);
         return 0;
     }
-    if (argc == 4 && strcmp(argv[3], "--verbose") == 0) {
-        is_loud = true;
-        argc = 3;
-    }
+    is_loud = getenv("VERBOSE") != NULL;
     if (argc == 3 && strcmp(argv[1], "--seed") == 0) {
         from = strtoull(argv[2], NULL, 10);
         count = 1;
