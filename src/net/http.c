@@ -93,6 +93,10 @@ static struct bufferevent *on_tls(struct event_base *base, void *arg)
 {
     struct net_http *h = arg;
     SSL *ssl = net_tls_ssl_new(h->conf.tls);
+    /* libevent waits for the socket: what OpenSSL has read ahead together with the end of the
+     * handshake would never be looked at. */
+    if (ssl)
+        SSL_set_read_ahead(ssl, 0);
     struct bufferevent *b = bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
                                                            BEV_OPT_CLOSE_ON_FREE);
     if (b)
