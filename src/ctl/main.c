@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "ctl/enrol.h"
 #include "ctl/passwd.h"
 #include "ctl/print.h"
 #include "net/http.h"
@@ -45,6 +46,7 @@ static const char usage[] =
     "  session-delete CLIENT       ends a client's stored session\n"
     "  pub TOPIC MESSAGE           publishes; -r retains, -q QOS\n"
     "  passwd FILE NAME            sets a password (-s: SCRAM keys); -x removes the name\n"
+    "  enrol ...                   answers hosts that join; run by bilrost-setup serve\n"
     "  config check [FILE]         checks a configuration\n"
     "  config show [FILE]          what is in effect and where it comes from\n"
     "  config explain KEY          what a key means\n\n"
@@ -211,6 +213,8 @@ static int command_run(const struct options *o, int argc, char **argv)
         return ctl_passwd(argv[0], argv[1], o->passwd);
     if (strcmp(name, "config") == 0)
         return config_run(argc, argv);
+    if (strcmp(name, "enrol") == 0 && argc > 4) /* used by bilrost-setup */
+        return ctl_enrol(argv[0], argv[1], argv[2], argv[3], argv + 4);
     fprintf(stderr, "bilrostctl: unknown command or wrong arguments: %s (try --help)\n", name);
     return EX_USAGE;
 }
