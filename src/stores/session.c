@@ -43,6 +43,7 @@ struct stores_held *stores_held_get(struct stores_client *c, struct str tenant, 
         h->hash = held_hash(c, tenant, client);
         h->tenant = str_dup(tenant);
         h->client = str_dup(client);
+        list_init(&h->doubt);
         map_put(&c->held, h->hash, h);
     }
     return h;
@@ -51,6 +52,7 @@ struct stores_held *stores_held_get(struct stores_client *c, struct str tenant, 
 void stores_held_free(struct stores_client *c, struct stores_held *h)
 {
     map_del(&c->held, h->hash, h);
+    list_del(&h->doubt);
     mem_free((void *)(uintptr_t)h->tenant.p);
     mem_free((void *)(uintptr_t)h->client.p);
     mem_free(h);

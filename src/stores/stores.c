@@ -100,6 +100,8 @@ static void cluster_event(void *arg, struct cluster_seat *seat, const struct clu
                              ev->kind == CLUSTER_EV_DOWN);
     stores_dict_members_changed(c);
     stores_orphans_look(c);
+    if (ev->kind == CLUSTER_EV_UP)
+        stores_verify_all(c);
 }
 
 static void client_join(struct stores_client *c)
@@ -221,6 +223,7 @@ int stores_new(const struct stores_conf *conf, struct stores **out)
         c->net = conf->loop[i];
         stores_dict_init(c);
         stores_orphans_init(c);
+        stores_verify_init(c);
         if (conf->seat != NULL)
             client_join(c);
     }
@@ -241,6 +244,7 @@ struct stores *stores_free(struct stores *s)
             client_leave(c);
         stores_dict_deinit(c);
         stores_orphans_deinit(c);
+        stores_verify_deinit(c);
         size_t at = 0;
         for (struct stores_held *h; (h = map_next(&c->held, &at)) != NULL; at = 0)
             stores_held_free(c, h);

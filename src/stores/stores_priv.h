@@ -13,6 +13,7 @@
 #include "stores/orphan_priv.h"
 #include "stores/port_priv.h"
 #include "stores/stores.h"
+#include "stores/verify_priv.h"
 
 /* A persistent session that is attached (or attaching) on this loop: where pushes find it. */
 struct stores_held {
@@ -21,6 +22,7 @@ struct stores_held {
     uint64_t cookie;
     uint64_t incarnation, mod; /* 0: attaching */
     uint64_t missed_next;      /* a push or MORE came while attaching: the seq behind it */
+    struct list doubt;         /* of stores_verify.doubted */
 };
 
 /* The room as seen from one loop. */
@@ -30,6 +32,7 @@ struct stores_client {
     struct net_loop *net;
     struct stores_dict dict; /* the entries whose home is here, and the claims made here */
     struct stores_orphans orphans;
+    struct stores_verify verify;
     struct map held;                          /* struct stores_held by tenant and client */
     struct kv_client *kv[STORES_TABLE_COUNT]; /* NULL without kv */
     struct cluster_watch *watch;              /* NULL: alone */
