@@ -129,6 +129,7 @@ struct node *node_free(struct node *n)
     node_admin_close(n);
     node_cluster_stop(n);
     n->kv = kv_free(n->kv); /* what is under way ends, and tells the broker */
+    stores_stop(n->stores);
     broker_free(n->broker);
     loops_settle(n); /* what the broker said last to the stores arrives */
     stores_free(n->stores);

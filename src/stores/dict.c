@@ -677,18 +677,23 @@ void stores_dict_init(struct stores_client *c)
     net_timer_init(&c->dict.timer, timer_fn, c);
 }
 
+void stores_dict_stop(struct stores_client *c)
+{
+    size_t at = 0;
+    for (struct claim *x; (x = map_next(&c->dict.claim, &at)) != NULL; at = 0)
+        claim_free(c, x);
+}
+
 void stores_dict_deinit(struct stores_client *c)
 {
     net_timer_del(c->net, &c->dict.timer);
     net_timer_del(c->net, &c->dict.settle);
+    stores_dict_stop(c);
     size_t at = 0;
     for (struct entry *e; (e = map_next(&c->dict.entry, &at)) != NULL; at = 0) {
         e->killer = NULL;
         entry_free(c, e);
     }
-    at = 0;
-    for (struct claim *x; (x = map_next(&c->dict.claim, &at)) != NULL; at = 0)
-        claim_free(c, x);
     map_deinit(&c->dict.entry);
     map_deinit(&c->dict.claim);
     heap_deinit(&c->dict.due);

@@ -21,13 +21,15 @@ struct stores_dict {
     } avoid[STORES_DICT_AVOID_MAX];
     unsigned avoid_next;
     struct net_timer settle; /* when nobody is avoided any more */
-    struct map entry; /* struct entry, those whose home is this loop */
-    struct map claim; /* struct claim by cookie: sessions of this loop, pending and held */
-    struct heap due;  /* pending claims by deadline */
+    struct map entry;        /* struct entry, those whose home is this loop */
+    struct map claim;        /* struct claim by cookie: sessions of this loop, pending and held */
+    struct heap due;         /* pending claims by deadline */
     struct net_timer timer;
 };
 
 void stores_dict_init(struct stores_client *c);
+/* All claims and questions end and nobody is told: the host goes. */
+void stores_dict_stop(struct stores_client *c);
 void stores_dict_deinit(struct stores_client *c);
 
 /* A member came or went: claims whose home moved register anew, entries of dead owners are freed.

@@ -234,6 +234,12 @@ int stores_new(const struct stores_conf *conf, struct stores **out)
     return err_trace(r);
 }
 
+void stores_stop(struct stores *s)
+{
+    for (unsigned i = 0; s != NULL && i < s->conf.loop_count; i++)
+        stores_dict_stop(&s->client[i]);
+}
+
 struct stores *stores_free(struct stores *s)
 {
     if (s == NULL)

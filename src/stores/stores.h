@@ -94,6 +94,9 @@ struct stores_conf {
 /* 0 or -errno.  With kv: before kv_start. */
 must_use int stores_new(const struct stores_conf *conf, struct stores **out);
 
+/* The loops have stopped, kv is gone and the host goes next: it is not called back any more.  NULL is fine. */
+void stores_stop(struct stores *s);
+
 /* The loops have stopped. */
 struct stores *stores_free(struct stores *s);
 
