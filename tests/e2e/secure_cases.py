@@ -1,0 +1,175 @@
+"""Nodes that prove themselves to each other, and those that do not fit.  SPDX-License-Identifier: Apache-2.0"""
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+from api_cases import free_port
+from basic_cases import topic
+from cluster_cases import acked, again, connected, subscribed
+from process_cases import BARE, TCP, refused
+
+
+def log_of(node):
+    with open(os.path.join(node.dir, "log")) as f:
+        return f.read()
+
+
+def until_logged(node, text, within=10):
+    end = time.monotonic() + within
+    while text not in log_of(node):
+        assert time.monotonic() < end, "no %r in the log of %d:\n%s" % (text, node.port, log_of(node)[-2000:])
+        time.sleep(0.02)
+
+
+def gossip_port(node):
+    with open(node.conf) as f:
+        return int(f.read().split("port = ")[1].split(";")[0])
+
+
+def openssl(*argv, **kw):
+    subprocess.run(["openssl", *argv], check=True, capture_output=True, timeout=20, **kw)
+
+
+def make_ca(path):
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=cluster",
+            "-keyout", path + ".key", "-out", path + ".pem")
+
+
+def certify(node, uuid, ca):
+    """node.pem and node.key in its directory: its uuid as DNS name and as URI."""
+    at = os.path.join(node.dir, "node")
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=node", "-keyout", at + ".key",
+            "-out", at + ".csr")
+    ext = node.file("ext", "subjectAltName=DNS:%s,URI:node:%s\n" % (uuid, uuid))
+    openssl("x509", "-req", "-in", at + ".csr", "-CA", ca + ".pem", "-CAkey", ca + ".key", "-CAcreateserial", "-days", "2",
+            "-extfile", ext, "-out", at + ".pem")
+
+
+
+def secure_node(w, env, seed, ca, keys, host="127.0.0.1", port=None):
+    n = w.node(data=True, config='clusterConfig : { enable = true; env = "%s"; host = "%s"; port = %d; '
+               'seedEndpoints = [%s]; keyFile = "@DIR@/keys"; };\n'
+               'rpcConfig : { host = "127.0.0.1"; port = %d; enableSSL = true; sslConfig : { certFile = "@DIR@/node.pem"; '
+               'keyFile = "@DIR@/node.key"; trustCertsFile = "%s.pem"; }; };\n'
+               % (env, host, port or free_port(), ", ".join('"127.0.0.1:%d"' % s for s in seed), free_port(), ca))
+    n.file("keys", keys)
+    # the identity comes with the data directory; the certificate is made for it
+    with open(n.conf) as f:
+        text = f.read()
+    bare = n.file("bare.conf", text[:text.index("clusterConfig")])
+    r = subprocess.run([w.args.broker, "-c", bare, "--node-id"], capture_output=True, text=True, timeout=10, check=True)
+    n.uuid = r.stdout.strip()
+    certify(n, n.uuid, ca)
+    return n
+
+
+def secure_cluster(w, count, env):
+    if shutil.which("openssl") is None:
+        raise w.skip("openssl is not installed")
+    seed, nodes = free_port(), []
+    place = w.node(data=False)  # keeps the files of the CA
+    ca = os.path.join(place.dir, "ca")
+    make_ca(ca)
+    key = os.urandom(32).hex() + "\n"
+    for i in range(count):
+        nodes.append(secure_node(w, env, [seed] if i else [], ca, key, port=None if i else seed).start())
+    return nodes, ca, key
+
+
+def test_three_nodes_under_tls_with_keys(w):
+    nodes, ca, key = secure_cluster(w, 3, "tls3")
+    t = topic("tls")
+    subs = [subscribed(n, t + "/#", 1) for n in nodes]
+    for k, n in enumerate(nodes):
+        acked(connected(n), t + "/%d" % k, "hello")
+        for s in subs:
+            again(lambda s=s, k=k: s.message() == (t + "/%d" % k, "hello") or None)
+    for n in nodes:
+        assert "cluster.link.failed" not in log_of(n), log_of(n)
+    # new certificates and a new key, one node after the other, while they run
+    fresh = os.urandom(32).hex() + "\n"
+    for n in nodes:
+        certify(n, n.uuid, ca)
+        n.file("keys", key + fresh)
+        n.process.send_signal(signal.SIGHUP)
+    for n in nodes:
+        until_logged(n, "reload")
+    for step in (fresh + key, fresh):
+        for n in nodes:
+            n.file("keys", step)
+            n.process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)  # each reads it by itself
+    end = time.monotonic() + 4
+    p, sent = connected(nodes[0]), 0
+    while time.monotonic() < end:
+        acked(p, t + "/x", str(sent))
+        for s in subs:
+            assert s.message() == (t + "/x", str(sent))
+        sent += 1
+    for n in nodes:
+        text = log_of(n)
+        for bad in ("cluster.foreign", "cluster.member.dead", "cluster.member.suspect"):
+            assert bad not in text, text
+    # one whose certificate is of another CA is a member of gossip, and no link to it opens
+    other = os.path.join(nodes[0].dir, "other")
+    make_ca(other)
+    seed = gossip_port(nodes[0])
+    bad = secure_node(w, "tls3", [seed], other, fresh)
+    bad.launch()
+    until_logged(bad, "cluster.link.failed", 20)
+    assert "unknown ca" in log_of(bad) or "certificate" in log_of(bad), log_of(bad)
+    bad.kill()  # alone it would wait for the ranges that it cannot reach
+
+
+def test_a_node_of_another_cluster_is_told_within_a_second(w):
+    first = w.cluster(1)[0]
+    seed = gossip_port(first)
+    other = w.node(data=True, config='clusterConfig : { enable = true; env = "another"; host = "127.0.0.1"; port = %d; '
+                   'seedEndpoints = ["127.0.0.1:%d", "127.0.0.1:%d"]; };\nrpcConfig : { host = "127.0.0.1"; port = %d; };\n'
+                   % (free_port(), seed, free_port(), free_port()))
+    other.launch()
+    until_logged(other, "refused us: its clusterConfig.env is ", 5)
+    assert 'ours "another"' in log_of(other)
+    until_logged(first, "belongs to another cluster", 1)
+    until_logged(other, "joined 0 of 2 seeds: ", 6)
+    assert "cluster.joined" not in log_of(other), log_of(other)
+    other.kill()
+
+
+def test_an_open_address_needs_keys_and_tls(w):
+    conf = BARE + TCP % ("127.0.0.1:%d" % free_port()) + 'clusterConfig : { enable = true; env = "x"; host = "192.0.2.1"; %s };\n'
+    refused(w, 78, "needs cluster keys and TLS between the nodes", conf % "")
+    # written down: it goes on, to an address that is not ours
+    code_says = "192.0.2.1"
+    try:
+        refused(w, 69, code_says, conf % "insecure = true;")
+    except AssertionError as e:
+        assert "needs cluster keys" not in str(e) and code_says in str(e), e
+
+
+def test_a_data_directory_runs_once(w):
+    first = w.cluster(1)[0]
+    seed = gossip_port(first)
+    # the same directory
+    with open(first.conf) as f:
+        text = f.read()
+    again_conf = first.file("again.conf", text.replace(":%d" % first.port, ":%d" % free_port()))
+    r = subprocess.run([w.args.broker, "-c", again_conf], capture_output=True, text=True, timeout=10, check=False)
+    assert r.returncode != 0 and "another process" in r.stdout + r.stderr, (r.returncode, r.stdout + r.stderr)
+    # a copy of it: the older one stops, and says why
+    copy = w.node(data=True, config='clusterConfig : { enable = true; env = "e2e%d"; host = "127.0.0.1"; port = %d; '
+                  'seedEndpoints = "127.0.0.1:%d"; };\nrpcConfig : { host = "127.0.0.1"; port = %d; };\n'
+                  % (seed, free_port(), seed, free_port()))
+    shutil.copytree(os.path.join(first.dir, "data"), os.path.join(copy.dir, "data"))
+    copy.launch()
+    end = time.monotonic() + 10
+    while first.process.poll() is None and copy.process.poll() is None:
+        assert time.monotonic() < end, log_of(first) + log_of(copy)
+        time.sleep(0.05)
+    gone, stays = (first, copy) if first.process.poll() is not None else (copy, first)
+    assert gone.process.returncode != 0
+    assert "was the data directory copied?" in log_of(gone), log_of(gone)
+    time.sleep(1)
+    assert stays.process.poll() is None, log_of(stays)
