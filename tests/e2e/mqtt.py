@@ -132,10 +132,10 @@ class Closed(Exception):
 class Client:
     """One connection.  Receives are bounded by a deadline; nothing sleeps."""
 
-    def __init__(self, port, version=4):
+    def __init__(self, port, version=4, host="127.0.0.1"):
         self.version, self.buf, self.pid, self.acks = version, b"", 0, True
         self.inbox = []
-        self.s = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+        self.s = socket.create_connection((host, port), timeout=DEADLINE)
         self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def raw(self, b):

@@ -1,0 +1,181 @@
+"""Real nodes whose network is cut, whose process sleeps, dies and comes back.  SPDX-License-Identifier: Apache-2.0
+
+Those with a network of their own need root and network namespaces; without them they are skipped."""
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+from basic_cases import topic
+from cluster_cases import acked, again
+from mqtt import Client
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SCRIPT = os.path.join(HERE, "../../scripts/virtualcluster")
+
+
+class Nodes:
+    """A throw-away cluster of scripts/virtualcluster."""
+
+    def __init__(self, w, count=3, netns=False):
+        if w.args.port:
+            raise w.skip("needs nodes of its own")
+        self.w, self.count, self.netns = w, count, netns
+        self.dir = tempfile.mkdtemp(prefix="bilrost-vc-")
+        self.env = dict(os.environ, BILROSTD=os.path.abspath(w.args.broker), EXTRA_CONF="drain_seconds = 2;")
+
+    def __enter__(self):
+        if self.netns:
+            self.need_namespaces()
+        lines = self.run("up", "-n", str(self.count), *(["--netns"] if self.netns else []))
+        self.mqtt, self.api = {}, {}
+        for i, mqtt, api in re.findall(r"^n(\d+) pid=\d+ mqtt=(\S+) api=(\S+)", lines, re.M):
+            self.mqtt[int(i)], self.api[int(i)] = mqtt, api
+        assert len(self.mqtt) == self.count, lines
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run([SCRIPT, "down", "-d", self.dir], env=self.env, capture_output=True, timeout=60, check=False)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def need_namespaces(self):
+        if os.geteuid() != 0 or shutil.which("ip") is None:
+            raise self.w.skip("needs root and ip")
+        name = "bvprobe%d" % os.getpid()
+        ok = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0
+        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+        if not ok:
+            raise self.w.skip("network namespaces are not allowed here")
+
+    def run(self, command, *argv):
+        r = subprocess.run([SCRIPT, command, "-d", self.dir, *argv], env=self.env, capture_output=True, text=True,
+                           timeout=120, check=False)
+        assert r.returncode == 0, "%s: %s%s" % (command, r.stdout, r.stderr)
+        return r.stdout
+
+    def home(self, i):
+        return os.path.join(self.dir, "n%d" % i)
+
+    def log(self, i):
+        with open(os.path.join(self.home(i), "log")) as f:
+            return f.read()
+
+    def count_of(self, i, text):
+        return self.log(i).count(text)
+
+    def until(self, what, within, done):
+        end = time.monotonic() + within
+        while not done():
+            assert time.monotonic() < end, "%s: not within %s s\n%s" % (
+                what, within, "\n".join("n%d: %s" % (i, self.log(i)[-1500:]) for i in self.mqtt))
+            time.sleep(0.05)
+
+    def live(self, i):
+        """How many members node i counts as alive; -1 when it does not answer."""
+        try:
+            with urllib.request.urlopen("http://%s/metrics" % self.api[i], timeout=2) as r:
+                m = re.search(r"^bilrost_cluster_live_members (\d+)", r.read().decode(), re.M)
+                return int(m.group(1))
+        except OSError:
+            return -1
+
+    def until_live(self, want, nodes, within):
+        self.until("%d members" % want, within, lambda: all(self.live(i) == want for i in nodes))
+
+    def client(self, i, cid="", **kw):
+        host, port = self.mqtt[i].split(":")
+
+        def once():
+            c = Client(int(port), 5, host=host)
+            c.connect(cid, **kw)
+            return c
+        return again(once)
+
+    def namespace(self, i, *argv):
+        names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split()
+        tag = "bv%s" % subprocess.run("printf %%s '%s' | cksum | cut -c1-5" % self.dir, shell=True, capture_output=True,
+                                      text=True, check=True).stdout.strip()
+        assert "%s-%d" % (tag, i) in names, names
+        return subprocess.run(["ip", "netns", "exec", "%s-%d" % (tag, i), *argv], capture_output=True, text=True, check=True)
+
+
+def test_a_node_that_is_cut_off_dies_and_comes_back(w):
+    with Nodes(w, netns=True) as n:
+        n.until_live(3, (1, 2, 3), 10)
+        t = topic("cut")
+        s, p = n.client(2), n.client(1)
+        again(lambda: s.subscribe((t, 1)))
+        acked(p, t, "before")
+        assert s.message() == (t, "before")
+        n.run("cut", "3")
+        n.until_live(2, (1, 2), 12)
+        for k in range(20):
+            acked(p, t, "during %d" % k)
+            assert s.message() == (t, "during %d" % k)
+        n.until("the lonely one notices too", 12, lambda: n.count_of(3, "is dead") >= 2)
+        n.run("heal", "3")
+        n.until_live(3, (1, 2, 3), 25)
+        late = n.client(3)
+        again(lambda: late.subscribe((t, 1)))
+        acked(p, t, "after")
+        assert late.message(20) == (t, "after")
+        for i in (1, 2):  # nobody else died of it
+            assert n.count_of(i, "is dead") == 1, n.log(i)
+
+
+def test_datagrams_are_blocked_and_streams_are_not(w):
+    if shutil.which("nft") is None:
+        raise w.skip("needs nft")
+    with Nodes(w, netns=True) as n:
+        n.until_live(3, (1, 2, 3), 10)
+        n.namespace(2, "nft", "add table inet t; add chain inet t i { type filter hook input priority 0; };"
+                    "add rule inet t i meta l4proto udp drop; add chain inet t o { type filter hook output priority 0; };"
+                    "add rule inet t o meta l4proto udp drop")
+        end = time.monotonic() + 15
+        while time.monotonic() < end:
+            assert all(n.live(i) == 3 for i in (1, 2, 3))
+            time.sleep(0.2)
+        for i in (1, 2, 3):
+            assert n.count_of(i, "is dead") == 0, n.log(i)
+
+
+def test_a_process_that_slept_comes_back_as_itself(w):
+    with Nodes(w) as n:
+        n.until_live(3, (1, 2, 3), 10)
+        n.run("pause", "3")
+        n.until_live(2, (1, 2), 12)
+        n.run("resume", "3")
+        n.until_live(3, (1, 2, 3), 5)
+        assert n.count_of(3, "cluster.stalled") >= 1, n.log(3)
+        assert n.count_of(3, "is dead") == 0, n.log(3)  # it was itself that slept
+
+
+def test_leaving_is_known_at_once(w):
+    with Nodes(w) as n:
+        n.until_live(3, (1, 2, 3), 10)
+        n.run("stop", "3")
+        n.until_live(2, (1, 2), 2)
+        for i in (1, 2):
+            assert n.count_of(i, "has left") == 1 and n.count_of(i, "does not answer") == 0, n.log(i)
+
+
+def test_restarts_of_one_node(w):
+    with Nodes(w) as n:
+        n.until_live(3, (1, 2, 3), 10)
+        for i in (3, 1):  # the second one is the seed of the others, and has no seeds itself
+            others = [k for k in (1, 2, 3) if k != i]
+            was = {k: n.count_of(k, "is alive") for k in others}
+            n.run("kill", str(i))
+            n.run("start", str(i))
+            n.until("the new life of n%d is known" % i, 10, lambda: all(n.count_of(k, "is alive") > was[k] for k in others))
+            n.until_live(3, (1, 2, 3), 10)
+        # a new identity at the address of the old one: the old one is dead at once
+        n.run("kill", "2")
+        shutil.rmtree(os.path.join(n.home(2), "data"))
+        was = {k: n.count_of(k, "is dead") for k in (1, 3)}
+        n.run("start", "2")
+        n.until("the old identity is dead", 4, lambda: all(n.count_of(k, "is dead") > was[k] for k in (1, 3)))
+        n.until_live(3, (1, 2, 3), 5)
