@@ -50,6 +50,7 @@ struct gossip *gossip_new(const struct gossip_conf *c, usec_t now, usec_t wall, 
     };
     g->self = gossip_peer_new(g, &m);
     g->self->pub.state = GOSSIP_ST_ALIVE;
+    g->member_hash = gossip_member_mix(&g->self->pub);
     g->conf.meta = g->self->pub.meta;
     g->seq = rng_u64(&g->rng) >> 16;
     /* a random phase, so that nodes started together do not beat together */
@@ -455,7 +456,9 @@ void gossip_stats_get(const struct gossip *g, struct gossip_stats *out)
 void gossip_check(const struct gossip *g)
 {
     size_t at = 0, live = 0, suspects = 0;
+    uint64_t mix = 0;
     for (const struct gossip_peer *p; (p = map_next(&g->peers, &at)) != NULL;) {
+        mix += p == g->self || gossip_is_live(p) ? gossip_member_mix(&p->pub) : 0;
         if (p == g->self) {
             must(p->pub.state == (g->is_leaving ? GOSSIP_ST_LEFT : GOSSIP_ST_ALIVE)); /* 2 */
             continue;
@@ -472,6 +475,7 @@ void gossip_check(const struct gossip *g)
              (gossip_is_live(p) && o->epoch == p->pub.epoch)); /* 6 */
     }
     must(live == g->ring_count);                  /* 5 */
+    must(mix == g->member_hash);                  /* 8 */
     must(suspects == g->suspect_count);           /* 3 */
     gossip_spread_check(&g->spread);              /* 4 */
     gossip_table_check(&g->table);                /* 6, 8 */

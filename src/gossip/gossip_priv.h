@@ -76,6 +76,9 @@ struct gossip {
     usec_t no_death_until;   /* after a stall of ours */
     struct uuid urgent;      /* probe this one next; zero none */
     struct uuid hinted;      /* fetch from this one; zero none */
+    bool hinted_members;     /* the members too */
+    uint64_t member_hash;    /* sum over ourselves and the ring */
+    unsigned strangers;      /* answers in a row with another member hash */
     unsigned mismatches;     /* probe rounds in a row whose answer had another table hash */
     usec_t suspicious_since; /* first of the recent suspicions, for the isolation guard */
     unsigned failed_in_row;  /* probes of ours without an answer since the last one with */
@@ -112,6 +115,7 @@ void gossip_msg_of_peer(const struct gossip_peer *p, uint8_t kind, struct gossip
 void gossip_fact_queue(struct gossip *g, const struct gossip_msg *m);
 void gossip_members_expire(struct gossip *g, struct gossip_out *out);
 unsigned gossip_transmit_limit(const struct gossip *g);
+uint64_t gossip_member_mix(const struct gossip_member *m); /* its part of the member hash */
 uint64_t gossip_member_subject(const struct uuid *u);
 
 /* send.c: packets and frames */

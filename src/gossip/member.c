@@ -29,6 +29,11 @@ uint64_t gossip_member_subject(const struct uuid *u)
     return hash_bytes(u->b, sizeof u->b, 1);
 }
 
+uint64_t gossip_member_mix(const struct gossip_member *m)
+{
+    return hash_bytes(m->uuid.b, sizeof m->uuid.b, m->epoch);
+}
+
 struct gossip_peer *gossip_peer_find(const struct gossip *g, const struct uuid *uuid)
 {
     return map_find(&g->peers, uuid_hash(uuid), peer_eq, uuid);
@@ -46,6 +51,7 @@ static void ring_put(struct gossip *g, struct gossip_peer *p)
 {
     g->ring = mem_grow(g->ring, &g->ring_cap, g->ring_count + 1, sizeof *g->ring);
     size_t at = rng_below(&g->rng, g->ring_count + 1);
+    g->member_hash += gossip_member_mix(&p->pub);
     g->ring[g->ring_count] = p;
     p->ring_at = g->ring_count++;
     if (at != p->ring_at) { /* a random place (SWIM 4.3) */
@@ -60,6 +66,7 @@ static void ring_put(struct gossip *g, struct gossip_peer *p)
 static void ring_del(struct gossip *g, struct gossip_peer *p)
 {
     must(g->ring[p->ring_at] == p);
+    g->member_hash -= gossip_member_mix(&p->pub);
     struct gossip_peer *last = g->ring[--g->ring_count];
     g->ring[p->ring_at] = last;
     last->ring_at = p->ring_at;
@@ -328,7 +335,11 @@ static void revive(struct gossip *g, struct gossip_peer *p, const struct gossip_
     if (!is_new_epoch && old == GOSSIP_ST_DEAD)
         g->stats.false_deaths++;
     p->pub.flaps = is_new_epoch ? 0 : p->pub.flaps + (old != GOSSIP_ST_ALIVE);
+    if (was_live)
+        g->member_hash -= gossip_member_mix(&p->pub);
     p->pub.epoch = m->epoch;
+    if (was_live)
+        g->member_hash += gossip_member_mix(&p->pub);
     p->pub.inc = m->inc;
     bool changed = take_statement(p, m);
     if (old != GOSSIP_ST_ALIVE)

@@ -4,7 +4,7 @@
  * knows the sender before it reads what was said. */
 #include "gossip/packet.h"
 
-enum { HEAD_UUID = 1, HEAD_EPOCH, HEAD_INC, HEAD_HLC, HEAD_HASH, HEAD_MSG = 16 };
+enum { HEAD_UUID = 1, HEAD_EPOCH, HEAD_INC, HEAD_HLC, HEAD_HASH, HEAD_MEMBERS, HEAD_MSG = 16 };
 enum {
     TAG_UUID = 1,
     TAG_EPOCH,
@@ -32,6 +32,7 @@ void gossip_head_encode(struct buf *b, const struct gossip_head *h)
     codec_record_u64(b, HEAD_INC, h->inc);
     codec_record_u64(b, HEAD_HLC, h->hlc);
     codec_record_u64(b, HEAD_HASH, h->table_hash);
+    codec_record_u64(b, HEAD_MEMBERS, h->member_hash);
 }
 
 static void put_u64(struct buf *b, uint32_t tag, uint64_t v)
@@ -139,6 +140,9 @@ bool gossip_head_decode(struct codec_cursor *c, struct gossip_head *out)
             break;
         case HEAD_HASH:
             out->table_hash = f.u64;
+            break;
+        case HEAD_MEMBERS:
+            out->member_hash = f.u64;
             break;
         default:
             break;

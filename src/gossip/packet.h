@@ -64,6 +64,7 @@ struct gossip_head {
     uint32_t inc;
     uint64_t hlc;
     uint64_t table_hash;
+    uint64_t member_hash; /* over (uuid, epoch) of all live members; 0: not said */
 };
 
 void gossip_head_encode(struct buf *b, const struct gossip_head *h);

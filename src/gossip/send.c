@@ -14,6 +14,7 @@ static void begin(struct gossip *g)
         .inc = g->self->pub.inc,
         .hlc = hlc_now(&g->hlc, g->wall),
         .table_hash = gossip_table_hash(&g->table),
+        .member_hash = g->member_hash,
     };
     g->pkt.n = 0;
     gossip_head_encode(&g->pkt, &h);

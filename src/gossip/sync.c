@@ -20,6 +20,7 @@
 #define SEED_EVERY_ALONE (5 * USEC_SEC)
 #define SEEDS_AT_ONCE 3
 #define FRUITLESS_WAIT_MAX (30 * USEC_SEC)
+#define STRANGERS_MIN 4 /* matters: one exchange of members costs as much as many probes */
 #define SHARED_ENTRY 20 /* bytes: key hash, version, hash of the writer */
 
 struct seen_owner { /* a DIGEST that the other side sent */
@@ -502,8 +503,10 @@ void gossip_sync_tick(struct gossip *g, struct gossip_out *out)
     if (!uuid_is_zero(&g->hinted)) {
         const struct gossip_peer *p = gossip_peer_find(g, &g->hinted);
         if (p != NULL && gossip_is_live(p))
-            gossip_sync_open(g, &p->pub.addr, &p->pub.uuid, GOSSIP_SYNC_NO_MEMBERS, out);
+            gossip_sync_open(g, &p->pub.addr, &p->pub.uuid,
+                             g->hinted_members ? 0 : GOSSIP_SYNC_NO_MEMBERS, out);
         g->hinted = (struct uuid){0};
+        g->hinted_members = false;
     }
     if (g->sync_at <= g->now) {
         g->sync_at =
@@ -532,13 +535,15 @@ usec_t gossip_sync_deadline(const struct gossip *g)
 
 void gossip_sync_hash(struct gossip *g, const struct gossip_head *h)
 {
-    if (h->table_hash == gossip_table_hash(&g->table)) {
-        g->mismatches = 0;
-        return;
-    }
+    bool same_table = h->table_hash == gossip_table_hash(&g->table);
+    bool same_members = h->member_hash == g->member_hash || h->member_hash == 0;
+    g->mismatches = same_table ? 0 : g->mismatches + 1;
+    g->strangers = same_members ? 0 : g->strangers + 1;
     struct gossip_peer *p = gossip_peer_find(g, &h->uuid);
-    if (++g->mismatches < 2 || p == NULL || p->sync_at > g->now)
-        return; /* rumours may still be on their way */
+    /* rumours may still be on their way, those about members longer than others */
+    if ((g->mismatches < 2 && g->strangers < STRANGERS_MIN) || p == NULL || p->sync_at > g->now)
+        return;
+    g->hinted_members = g->strangers >= STRANGERS_MIN;
     p->sync_wait = p->sync_wait == 0 ? USEC_SEC : usec_min(2 * p->sync_wait, FRUITLESS_WAIT_MAX);
     p->sync_at = g->now + p->sync_wait;
     g->hinted = h->uuid;

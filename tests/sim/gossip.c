@@ -172,9 +172,10 @@ static void play_loss_50(struct gossip_net *n)
 {
     settle(n, 50);
     n->loss_million = 100000;
-    n->check_every = 1024;
+    n->check_every = 4096;
     n->expect_quiet = true;
-    run_for(n, 300);
+    run_for(n, 3600);
+    within(n, 5, agree, "still together");
 }
 
 static void cut_in_parts(struct gossip_net *n, unsigned parts)
@@ -225,12 +226,12 @@ static void play_partition_60s(struct gossip_net *n)
 
 static void play_partition_20min(struct gossip_net *n)
 {
-    partition(n, 20, 1200, 60);
+    partition(n, 50, 1200, 25);
 }
 
 static void play_three_ways(struct gossip_net *n)
 {
-    settle(n, 30);
+    settle(n, 60); /* each sees more dead than it can knock at in a round */
     cut_in_parts(n, 3);
     within(n, 60, agree, "three islands");
     for (unsigned i = 0; i < n->count; i++)
@@ -278,12 +279,119 @@ static void play_mute(struct gossip_net *n)
     within(n, 30, agree, "back");
 }
 
+/* It hears nothing, and what it says arrives: that others are silent. */
+static void play_deaf(struct gossip_net *n)
+{
+    settle(n, 20);
+    n->node[0].is_deaf = true;
+    within(n, 60, x_is_dead, "the deaf one is dead everywhere");
+    for (unsigned i = 1; i < n->count; i++)
+        for (unsigned j = 1; j < n->count; j++) {
+            bool known;
+            if (i != j && gossip_net_view(n, i, j, &known) >= GOSSIP_ST_DEAD)
+                world_fail(n->w, "%u died because of the deaf one", j);
+        }
+    run_for(n, 20);
+    if (n->node[0].isolated_seen == 0)
+        world_fail(n->w, "the deaf one does not know that it is isolated");
+    n->node[0].is_deaf = false;
+    within(n, 30, agree, "back");
+}
+
+/* What a node sends when nothing happens, with the host's head and tag and those of UDP and IP. */
+static void play_idle(struct gossip_net *n)
+{
+    static struct gossip_stats before[50], after;
+    const double seconds = 120;
+    settle(n, 50);
+    for (unsigned i = 0; i < n->count; i++)
+        for (unsigned k = 0; k < 6; k++) { /* as many facts as a node has */
+            char key[16];
+            snprintf(key, sizeof key, "fact/%u", k);
+            gossip_net_put(n, i, 1, key,
+                           STR("sixty four bytes or so, as most of the facts of a node"));
+        }
+    run_for(n, 60);
+    for (unsigned i = 0; i < n->count; i++)
+        gossip_stats_get(n->node[i].g, &before[i]);
+    run_for(n, seconds);
+    for (unsigned i = 0; i < n->count; i++) {
+        gossip_stats_get(n->node[i].g, &after);
+        double packets = (double)(after.packets_out - before[i].packets_out);
+        double bytes = (double)(after.bytes_out - before[i].bytes_out) + packets * (56 + 28);
+        double kbit = bytes * 8 / 1000 / seconds;
+        if (i == 0)
+            world_trace(n->w, "%.1f kbit/s, %.1f packets/s", kbit, packets / seconds);
+        if (kbit > 30)
+            world_fail(n->w, "node %u sends %.1f kbit/s while nothing happens", i, kbit);
+    }
+}
+
+static bool seven_is_dead(void *arg)
+{
+    struct gossip_net *n = arg;
+    bool known;
+    for (unsigned i = 0; i < n->count; i++)
+        if (i != 7 && gossip_net_view(n, i, 7, &known) != GOSSIP_ST_DEAD)
+            return false;
+    return true;
+}
+
+/* A thousand changes of rows a second must not delay the news of a death. */
+static void play_flood(struct gossip_net *n)
+{
+    usec_t dead_at = 0;
+    settle(n, 50);
+    n->check_every = 4096;
+    gossip_net_kill(n, 7);
+    usec_t killed = n->w->now;
+    for (unsigned k = 0; k < 2000 && n->w->failure[0] == 0; k++) {
+        char key[16];
+        for (unsigned i = 0; i < 10; i++) {
+            snprintf(key, sizeof key, "row/%u", (unsigned)rng_below(&n->w->rng, 500));
+            gossip_net_put(n, 1, 1, key, str_view(&k, sizeof k));
+        }
+        run_for(n, 0.01);
+        if (dead_at == 0 && seven_is_dead(n))
+            dead_at = n->w->now;
+    }
+    if (dead_at == 0 || dead_at - killed > sec(15))
+        world_fail(n->w, "a death drowned in the flood");
+    within(n, 15, agree_and_same, "all rows everywhere");
+}
+
+static void play_400(struct gossip_net *n)
+{
+    static const double limit[] = {2, 3, 5};
+    n->check_every = 1 << 20;
+    gossip_net_init(n, n->w, 400);
+    for (unsigned i = 0; i < n->count; i++)
+        gossip_net_start(n, i, 0, 4);
+    within(n, 60, agree, "400 joined");
+    run_for(n, 60);
+    for (unsigned k = 0; k < 3; k++) {
+        char key[2] = {(char)('a' + k), 0};
+        n->loss_million = k == 0 ? 0 : k == 1 ? 100000 : 300000;
+        write_and_wait(n, (unsigned)rng_below(&n->w->rng, 400), key, STR("a value"), limit[k]);
+    }
+    n->loss_million = 0;
+    gossip_net_kill(n, 7);
+    within(n, 20, seven_is_dead, "death known everywhere");
+    within(n, 5, agree, "nobody else died");
+    for (unsigned i = 0; i < n->count; i++)
+        if (n->node[i].g != NULL)
+            gossip_net_kill(n, i);
+    for (unsigned i = 0; i < n->count; i++)
+        gossip_net_start(n, (i * 7) % 400, 0, 4);
+    within(n, 60, agree, "400 restarted");
+}
+
 static void play_lossy_node(struct gossip_net *n)
 {
-    settle(n, 30);
+    settle(n, 50);
     n->node[4].loss_million = 500000;
-    n->check_every = 512;
-    run_for(n, 900);
+    n->check_every = 4096;
+    run_for(n, 3600);
     if (n->false_deaths > 1)
         world_fail(n->w, "%llu false deaths", (unsigned long long)n->false_deaths);
 }
@@ -438,20 +546,6 @@ static void play_twins(struct gossip_net *n)
                    n->node[1].g == NULL ? "both" : "none");
 }
 
-static void play_mass_restart(struct gossip_net *n)
-{
-    gossip_net_init(n, n->w, 400);
-    n->check_every = 1 << 20;
-    for (unsigned i = 0; i < n->count; i++)
-        gossip_net_start(n, i, 0, 4);
-    within(n, 60, agree, "400 joined");
-    for (unsigned i = 0; i < n->count; i++)
-        gossip_net_kill(n, i);
-    for (unsigned i = 0; i < n->count; i++)
-        gossip_net_start(n, (i * 7) % 400, 0, 4);
-    within(n, 60, agree, "400 restarted");
-}
-
 static void chaos_step(struct gossip_net *n)
 {
     struct rng *r = &n->w->rng;
@@ -523,6 +617,9 @@ static const struct scenario {
     {"three ways", play_three_ways},
     {"pair cut, 1 h", play_pair_cut},
     {"mute", play_mute},
+    {"deaf", play_deaf},
+    {"idle", play_idle},
+    {"flood", play_flood},
     {"lossy node", play_lossy_node},
     {"datagrams blocked", play_udp_blocked},
     {"stalls", play_stalls},
@@ -536,7 +633,7 @@ static const struct scenario {
     {"loss, 50 nodes", play_loss_50},
     {"partition, 20 min", play_partition_20min},
     {"join 200", play_join_200},
-    {"mass restart", play_mass_restart},
+    {"400 nodes", play_400},
 };
 
 static void play(struct world *w, uint64_t seed)
