@@ -319,6 +319,8 @@ static void die(struct gossip *g, struct gossip_peer *p, enum gossip_state state
     to_state(g, p, state, out);
     if (was_live)
         tell(out, state == GOSSIP_ST_LEFT ? GOSSIP_OUT_LEFT : GOSSIP_OUT_DEAD, p);
+    else
+        tell(out, GOSSIP_OUT_UPDATED, p); /* dead, and now known to have left */
     queue_state(g, p, from);
     watch_isolation(g, out);
 }
