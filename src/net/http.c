@@ -145,7 +145,8 @@ static void settings(struct net_http *h)
     evhttp_set_max_body_size(
         h->server, (ssize_t)(h->conf.body_bytes_max ? h->conf.body_bytes_max : BODY_BYTES_MAX));
     evhttp_set_allowed_methods(h->server, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PUT |
-                                              EVHTTP_REQ_DELETE | EVHTTP_REQ_HEAD);
+                                              EVHTTP_REQ_DELETE | EVHTTP_REQ_HEAD |
+                                              EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH);
     evhttp_set_default_content_type(h->server, NULL);
     evhttp_set_gencb(h->server, on_request, h);
     if (h->conf.tls)
@@ -219,11 +220,15 @@ struct str net_http_method(const struct net_http_request *q)
         return STR("DELETE");
     case EVHTTP_REQ_HEAD:
         return STR("HEAD");
-    case EVHTTP_REQ_GET:
     case EVHTTP_REQ_OPTIONS:
+        return STR("OPTIONS");
     case EVHTTP_REQ_TRACE:
+        return STR("TRACE");
     case EVHTTP_REQ_CONNECT:
+        return STR("CONNECT");
     case EVHTTP_REQ_PATCH:
+        return STR("PATCH");
+    case EVHTTP_REQ_GET:
         break;
     }
     return STR("GET");
