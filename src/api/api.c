@@ -1,64 +1,56 @@
 /* The server: who asks, what for, and the answer.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. An ask lives from on_request to api_reply.
- * 2. No endpoint is entered by a role below the one its row asks for.
+ * 1. An ask lives from on_request to api_reply; until then it is in api->asks.
+ * 2. No endpoint is entered by a role below the one its row asks for, or without its required
+ * headers.
+ * 3. When the API goes first, what comes later finds an ask without api and q, and only frees it.
  *
- * Never: knows what an endpoint does; logs a token. */
+ * Never: knows what an endpoint does. */
 #include "api/api.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "api/api_priv.h"
 #include "base/err.h"
 #include "base/mem.h"
-#include "net/password.h"
+#include "codec/json.h"
+#include "net/clock.h"
 
-#define TOKENS_MAX 1024
-#define TOKEN_LEN_MIN 16
+#define IDLE_USEC_MAX (10 * USEC_SEC) /* matters: how long a slow client may hold a connection */
 
-static const struct {
-    const char *method, *path;
-    enum api_role role;
-    bool is_open; /* without a token, when the configuration says so */
-    void (*fn)(struct api_ask *a);
-} routes[] = {
-    {"GET", "/metrics", API_ROLE_READ, true, api_metrics},
-    {"GET", "/healthz", API_ROLE_READ, true, api_health},
-    {"GET", "/readyz", API_ROLE_READ, true, api_ready},
-    {"GET", "/status", API_ROLE_READ, false, api_status},
-    {"GET", "/cluster", API_ROLE_READ, false, api_cluster},
-    {"GET", "/services", API_ROLE_READ, false, api_services},
-    {"GET", "/stores", API_ROLE_READ, false, api_stores},
-    {"GET", "/session", API_ROLE_READ, false, api_session_find},
-    {"POST", "/pub", API_ROLE_OPERATE, false, api_pub},
-    {"POST", "/retain", API_ROLE_OPERATE, false, api_retain},
-    {"DELETE", "/kill", API_ROLE_OPERATE, false, api_session_kill},
-    {"DELETE", "/session/inbox", API_ROLE_ADMIN, false, api_session_delete},
+static const struct api_route routes[] = {
+#define X(method, path, role, is_open, fn, headers, body, what)                                    \
+    {#method, path, API_ROLE_##role, is_open, fn, headers, body, what},
+#include "api/routes.def"
+#undef X
 };
 
-/* Answers. */
+const struct api_route *api_route_at(size_t i)
+{
+    return i < countof(routes) ? &routes[i] : NULL;
+}
+
+/* ---- answers ---- */
 
 static void audit(const struct api_ask *a, int status)
 {
-    struct str method = net_http_method(a->q), path = net_http_path(a->q),
-               tenant = net_http_header(a->q, "tenant_id"),
-               client = net_http_header(a->q, "client_id"), topic = net_http_header(a->q, "topic");
-    struct log_field field[] = {{"tenant", tenant}, {"client_id", client}, {"who", str_of(a->who)}};
+    struct log_field field[] = {{"who", str_of(a->who)}};
     log_fields(a->api->conf.log, LOG_LEVEL_NOTICE, "api.audit", field, countof(field),
-               "%.*s %.*s by %s: %d%s%.*s", STR_ARG(method), STR_ARG(path), a->who, status,
-               topic.n ? " topic=" : "", STR_ARG(topic));
+               "%.*s by %s: %d", STR_ARG(buf_str(&a->audit)), a->who, status);
 }
 
 void api_reply(struct api_ask *a, int status, const char *type, struct str body)
 {
-    if (a->is_change)
-        audit(a, status);
-    struct str id = net_http_header(a->q, "req_id");
-    if (id.p)
-        net_http_reply_header(a->q, "req_id", id);
-    net_http_reply(a->q, status, type, body);
+    if (a->api) {
+        if (a->is_change)
+            audit(a, status);
+        struct str id = net_http_header(a->q, "req_id");
+        if (id.p)
+            net_http_reply_header(a->q, "req_id", id);
+        net_http_reply(a->q, status, type, body);
+    }
+    list_del(&a->link);
+    buf_deinit(&a->audit);
     mem_free(a);
 }
 
@@ -67,62 +59,161 @@ void api_text(struct api_ask *a, int status, const char *text)
     api_reply(a, status, "text/plain", str_of(text));
 }
 
-bool api_need(struct api_ask *a, const char *name, struct str *out)
+void api_json(struct api_ask *a, int status, const struct buf *body)
 {
-    char text[96];
-    *out = net_http_header(a->q, name);
-    if (out->n)
+    api_reply(a, status, "application/json", buf_str(body));
+}
+
+int api_status_of(enum stores_outcome o)
+{
+    switch (o) {
+    case STORES_OK:
+    case STORES_E_EXISTS:
+        return 200;
+    case STORES_E_NO_SESSION:
+    case STORES_E_NO_SUB:
+        return 404;
+    case STORES_E_CONFLICT:
+        return 409;
+    case STORES_E_FULL:
+        return 429;
+    case STORES_E_LIMIT:
+    case STORES_E_INVALID:
+        return 400;
+    case STORES_E_UNAVAILABLE:
+    case STORES_E_UNKNOWN:
+        break;
+    }
+    return 500;
+}
+
+void api_outcome(struct api_ask *a, enum stores_outcome o)
+{
+    static const char *const text[] = {
+        [STORES_OK] = "OK",
+        [STORES_E_UNAVAILABLE] = "TRY_LATER",
+        [STORES_E_UNKNOWN] = "ERROR",
+        [STORES_E_FULL] = "BACK_PRESSURE_REJECTED",
+        [STORES_E_NO_SESSION] = "NO_SESSION",
+        [STORES_E_CONFLICT] = "CONFLICT",
+        [STORES_E_LIMIT] = "EXCEED_LIMIT",
+        [STORES_E_EXISTS] = "EXISTS",
+        [STORES_E_NO_SUB] = "NO_SUB",
+        [STORES_E_INVALID] = "TOO_LARGE",
+    };
+    api_text(a, api_status_of(o), text[o]);
+}
+
+/* ---- parameters ---- */
+
+struct str api_header(const struct api_ask *a, const char *name)
+{
+    struct str s = net_http_header(a->q, name);
+    return s.p ? s : STR("");
+}
+
+bool api_number(struct api_ask *a, const struct api_number *n, uint64_t *out)
+{
+    char text[128];
+    struct str s = net_http_header(a->q, n->name);
+    *out = n->absent;
+    if (!s.p || (str_to_u64(s, out) && *out >= n->min && *out <= n->max))
         return true;
-    snprintf(text, sizeof text, "header not found: %s", name);
+    snprintf(text, sizeof text, "%s must be a number from %llu to %llu", n->name,
+             (unsigned long long)n->min, (unsigned long long)n->max);
     api_text(a, 400, text);
     return false;
 }
 
-void api_json_put(struct buf *b, struct str s)
+bool api_uuid(struct api_ask *a, const char *name, struct uuid *out)
 {
-    buf_put_u8(b, '"');
-    for (size_t i = 0; i < s.n; i++) {
-        uint8_t c = (uint8_t)s.p[i];
-        if (c == '"' || c == '\\')
-            buf_printf(b, "\\%c", c);
-        else if (c < 0x20)
-            buf_printf(b, "\\u%04x", c);
-        else
-            buf_put_u8(b, c);
-    }
-    buf_put_u8(b, '"');
+    char text[96];
+    if (uuid_parse(api_header(a, name), out))
+        return true;
+    snprintf(text, sizeof text, "%s is not the id of a node, as in GET /cluster", name);
+    api_text(a, 400, text);
+    return false;
 }
 
-/* Who asks. */
+/* ---- pieces of JSON ---- */
 
-static enum api_role role_of_token(const struct api *api, struct str token)
+void api_key(struct buf *b, const char *name)
 {
-    enum api_role role = API_ROLE_NONE;
-    for (size_t i = 0; i < api->token_count; i++) /* all are compared, so that time tells nothing */
-        if (net_password_eq(token, str_of(api->token[i].text)))
-            role = api->token[i].role;
-    return role;
+    if (b->n && b->p[b->n - 1] != '{' && b->p[b->n - 1] != '[')
+        buf_put_u8(b, ',');
+    if (name)
+        buf_printf(b, "\"%s\":", name);
 }
 
-static enum api_role role_of(struct api_ask *a)
+void api_put_text(struct buf *b, const char *name, struct str v)
 {
-    uint32_t uid, gid;
-    if (net_http_peer_cred(a->q, &uid, &gid)) {
-        snprintf(a->who, sizeof a->who, "uid %u", uid);
-        return API_ROLE_ADMIN; /* the socket's permissions let in root, the service and its group
-                                  alone */
+    api_key(b, name);
+    codec_json_put(b, v);
+}
+
+void api_put_number(struct buf *b, const char *name, uint64_t v)
+{
+    api_key(b, name);
+    buf_printf(b, "%llu", (unsigned long long)v);
+}
+
+void api_put_bool(struct buf *b, const char *name, bool v)
+{
+    api_key(b, name);
+    buf_put_str(b, v ? STR("true") : STR("false"));
+}
+
+void api_put_uuid(struct buf *b, const char *name, const struct uuid *v)
+{
+    char text[UUID_TEXT];
+    uuid_format(v, text);
+    api_put_text(b, name, str_of(text));
+}
+
+/* ---- requests ---- */
+
+/* The request's line and parameters, as an audit line has them. */
+static void audit_begin(struct api_ask *a, const struct api_route *r)
+{
+    struct str list = str_of(r ? r->headers : ""), name;
+    buf_printf(&a->audit, "%.*s %.*s", STR_ARG(net_http_method(a->q)),
+               STR_ARG(net_http_path(a->q)));
+    while (list.n && str_next(&list, ' ', &name)) {
+        char z[64];
+        name.n -= name.n && name.p[name.n - 1] == '!';
+        str_copy(z, sizeof z, name);
+        struct str v = net_http_header(a->q, z);
+        if (v.p)
+            buf_printf(&a->audit, " %s=%.*s", z, v.n < 256 ? (int)v.n : 256, v.p);
     }
-    struct net_address peer;
-    char text[NET_ADDRESS_TEXT] = "?";
-    if (net_http_peer(a->q, &peer))
-        (void)net_address_format_host(&peer, text);
-    struct str header = net_http_header(a->q, "Authorization");
-    enum api_role role = API_ROLE_NONE;
-    if (str_has_prefix(header, STR("Bearer ")))
-        role = role_of_token(a->api, str_view(header.p + 7, header.n - 7));
-    static const char *const name[] = {"nobody", "read", "operate", "admin"};
-    snprintf(a->who, sizeof a->who, "%.20s at %.40s", name[role], text);
-    return role;
+}
+
+/* False: a 400 names the header that is missing. */
+static bool has_required(struct api_ask *a, const struct api_route *r)
+{
+    struct str list = str_of(r->headers), name;
+    while (list.n && str_next(&list, ' ', &name)) {
+        char z[64], text[96];
+        if (name.n == 0 || name.p[name.n - 1] != '!')
+            continue;
+        str_copy(z, sizeof z, str_view(name.p, name.n - 1));
+        if (net_http_header(a->q, z).n > 0)
+            continue;
+        snprintf(text, sizeof text, "header not found: %s", z);
+        api_text(a, 400, text);
+        return false;
+    }
+    return true;
+}
+
+static const struct api_route *route_find(struct str method, struct str path)
+{
+    if (str_eq(method, STR("HEAD")))
+        method = STR("GET"); /* the same without its body */
+    for (size_t i = 0; i < countof(routes); i++)
+        if (str_eq(path, str_of(routes[i].path)) && str_eq(method, str_of(routes[i].method)))
+            return &routes[i];
+    return NULL;
 }
 
 static void on_request(void *arg, struct net_http_request *q)
@@ -131,110 +222,29 @@ static void on_request(void *arg, struct net_http_request *q)
     struct api_ask *a = mem_new(sizeof *a);
     a->api = api;
     a->q = q;
-    a->role = role_of(a);
-    struct str method = net_http_method(q), path = net_http_path(q);
-    a->is_change = !str_eq(method, STR("GET"));
-    for (size_t i = 0; i < countof(routes); i++) {
-        if (!str_eq(path, str_of(routes[i].path)) || !str_eq(method, str_of(routes[i].method)))
-            continue;
-        if (a->role >= routes[i].role || (routes[i].is_open && api->conf.is_metrics_open)) {
-            routes[i].fn(a);
-        } else if (a->role == API_ROLE_NONE) {
-            net_http_reply_header(q, "WWW-Authenticate", STR("Bearer"));
-            api_text(a, 401, "a token is needed: Authorization: Bearer TOKEN");
-        } else {
-            api_text(a, 403, "the role of this token does not allow that");
-        }
-        return;
+    list_push_back(&api->asks, &a->link);
+    a->role = api_token_role(a);
+    struct str method = net_http_method(q);
+    const struct api_route *r = route_find(method, net_http_path(q));
+    a->is_change = !str_eq(method, STR("GET")) && !str_eq(method, STR("HEAD"));
+    if (a->role == API_ROLE_NONE && net_http_header(q, "Authorization").p)
+        a->is_change = true; /* somebody tries tokens */
+    if (a->is_change)
+        audit_begin(a, r);
+    bool is_open = r && r->is_open && api->conf.is_metrics_open;
+    if (a->role == API_ROLE_NONE && !is_open) {
+        net_http_reply_header(q, "WWW-Authenticate", STR("Bearer"));
+        api_text(a, 401, "a token is needed: Authorization: Bearer TOKEN");
+    } else if (!r) {
+        api_text(a, 400, "no such path and method");
+    } else if (a->role < r->role && !is_open) {
+        api_text(a, 403, "the role of this token does not allow that");
+    } else if (has_required(a, r)) {
+        r->fn(a);
     }
-    api_text(a, a->role == API_ROLE_NONE ? 401 : 400, "no such path and method");
 }
 
-/* Tokens. */
-
-static void tokens_free(struct api_token *token, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        mem_free(token[i].text);
-    mem_free(token);
-}
-
-static enum api_role role_named(struct str name)
-{
-    return str_eq(name, STR("admin"))     ? API_ROLE_ADMIN
-           : str_eq(name, STR("operate")) ? API_ROLE_OPERATE
-           : str_eq(name, STR("read"))    ? API_ROLE_READ
-                                          : API_ROLE_NONE;
-}
-
-/* Reads into a fresh table; the old one stays until all is good. */
-static int tokens_read(FILE *f, const char *file, struct api *into, char out_error[API_ERROR_MAX])
-{
-    char line[1024];
-    for (unsigned number = 1; fgets(line, sizeof line, f); number++) {
-        struct str rest = str_of(line), name;
-        while (rest.n && (rest.p[rest.n - 1] == '\n' || rest.p[rest.n - 1] == ' '))
-            rest.n--;
-        if (rest.n == 0 || rest.p[0] == '#')
-            continue;
-        (void)str_next(&rest, ' ', &name);
-        enum api_role role = role_named(name);
-        if (role == API_ROLE_NONE || !rest.p || rest.n < TOKEN_LEN_MIN ||
-            into->token_count == TOKENS_MAX) {
-            snprintf(out_error, API_ERROR_MAX,
-                     "%s:%u: needs ROLE TOKEN, the role read, operate or admin, the token at least "
-                     "%d characters",
-                     file, number, TOKEN_LEN_MIN);
-            return -EINVAL;
-        }
-        into->token =
-            mem_grow(into->token, &into->token_cap, into->token_count + 1, sizeof *into->token);
-        into->token[into->token_count++] = (struct api_token){role, mem_dup(rest.p, rest.n)};
-    }
-    return 0;
-}
-
-/* fresh is empty and gets them. */
-static int tokens_open(const char *file, struct api *fresh, char out_error[API_ERROR_MAX])
-{
-    FILE *f = fopen(file, "re");
-    if (!f) {
-        int r = -errno;
-        snprintf(out_error, API_ERROR_MAX, "cannot read \"%s\": %s", file, strerrordesc_np(-r));
-        return err_trace(r);
-    }
-    int r = tokens_read(f, file, fresh, out_error);
-    fclose(f);
-    if (r)
-        tokens_free(fresh->token, fresh->token_count);
-    return err_trace(r);
-}
-
-int api_tokens_check(const char *file, char out_error[API_ERROR_MAX])
-{
-    struct api fresh = {0};
-    int r = tokens_open(file, &fresh, out_error);
-    if (r == 0)
-        tokens_free(fresh.token, fresh.token_count);
-    return r;
-}
-
-int api_tokens_reload(struct api *a, char out_error[API_ERROR_MAX])
-{
-    struct api fresh = {0};
-    if (!a->token_file)
-        return 0;
-    int r = tokens_open(a->token_file, &fresh, out_error);
-    if (r)
-        return r;
-    tokens_free(a->token, a->token_count);
-    a->token = fresh.token;
-    a->token_count = fresh.token_count;
-    a->token_cap = fresh.token_cap;
-    return 0;
-}
-
-/* Birth and death. */
+/* ---- birth and death ---- */
 
 static int listen_on(struct api *a, bool is_local, char out_error[API_ERROR_MAX])
 {
@@ -245,6 +255,7 @@ static int listen_on(struct api *a, bool is_local, char out_error[API_ERROR_MAX]
         .unix_group = is_local ? a->conf.unix_group : NULL,
         .tls = is_local ? NULL : a->conf.tls,
         .body_bytes_max = a->conf.body_bytes_max,
+        .idle_usec_max = IDLE_USEC_MAX,
         .request = on_request,
         .arg = a,
     };
@@ -258,6 +269,8 @@ int api_new(const struct api_conf *conf, char out_error[API_ERROR_MAX], struct a
 {
     struct api *a = mem_new(sizeof *a);
     a->conf = *conf;
+    a->began = net_clock_now();
+    list_init(&a->asks);
     a->token_file = conf->token_file ? mem_dup(conf->token_file, strlen(conf->token_file)) : NULL;
     int r = api_tokens_reload(a, out_error);
     if (r == 0 && conf->address)
@@ -268,6 +281,8 @@ int api_new(const struct api_conf *conf, char out_error[API_ERROR_MAX], struct a
         api_free(a);
     else
         *out_api = a;
+    if (r == 0)
+        api_peer_open(a);
     return err_trace(r);
 }
 
@@ -275,9 +290,15 @@ struct api *api_free(struct api *a)
 {
     if (!a)
         return NULL;
+    api_peer_close(a);
+    for (struct list *it; (it = list_pop_front(&a->asks)) != NULL;) { /* 3 */
+        struct api_ask *ask = container_of(it, struct api_ask, link);
+        ask->api = NULL;
+        ask->q = NULL;
+    }
     net_http_free(a->tcp);
     net_http_free(a->local);
-    tokens_free(a->token, a->token_count);
+    api_token_free(a);
     mem_free(a->token_file);
     return mem_free(a);
 }

@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/uuid.h"
 
 struct api;
 struct broker;
@@ -24,6 +25,9 @@ struct api_conf {
     struct cluster_seat *seat; /* of loop 0; NULL: alone */
     const char *env;           /* name of the cluster */
     const char *version;
+    struct uuid node;       /* this one */
+    const char *data_path;  /* where it keeps things; NULL: nowhere */
+    uint64_t memory_max;    /* as configured; 0: no limit */
     const char *address;    /* "host:port"; NULL: not over TCP */
     const char *unix_path;  /* NULL: no unix socket */
     const char *unix_group; /* may be NULL */

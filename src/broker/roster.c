@@ -303,6 +303,7 @@ static void sub_end(struct net_loop *here, struct net_mail *mail)
     s->cb(s->arg, s->code, s->is_new);
     list_del(&s->link);
     mem_free((void *)(uintptr_t)s->ask.filter.p);
+    mem_free((void *)(uintptr_t)s->ask.user.p);
     mem_free(s);
 }
 
@@ -344,7 +345,7 @@ static void sub_here(struct net_loop *here, struct net_mail *mail)
         s->broker ? broker_conn_find(&s->broker->loop[s->ask.loop], s->ask.cookie) : NULL;
     struct session_sub sub;
     (void)here;
-    if (!c || !c->is_open) {
+    if (!c || !c->is_open || (s->ask.user.p && !str_eq(s->ask.user, c->user))) {
         sub_done(s, BROKER_ROSTER_GONE, false);
         return;
     }
@@ -362,6 +363,7 @@ void broker_roster_sub(struct broker *b, const struct broker_roster_sub *ask,
     s->broker = b;
     s->ask = *ask;
     s->ask.filter = str_dup(ask->filter);
+    s->ask.user = ask->user.p ? str_dup(ask->user) : str_view(NULL, 0);
     s->cb = cb;
     s->arg = arg;
     list_push_back(&b->asked, &s->link);

@@ -65,6 +65,7 @@ void broker_roster_kill(struct broker *b, const struct broker_roster_kill *k,
 struct broker_roster_sub {
     unsigned loop;
     uint64_t cookie; /* as the session dict or broker_roster_list say */
+    struct str user; /* p NULL: whoever it is; else GONE for another user's client */
     struct str filter;
     uint8_t qos;
     bool is_unsubscribe;

@@ -170,6 +170,7 @@ static int client_run(const struct options *o, const char *method, const char *p
     }
     header_add(&a, "tenant_id", o->tenant);
     header_add(&a, "client_id", argv[0]);
+    header_add(&a, "client_type", "bilrostctl");
     return send_it(&a, method, path);
 }
 

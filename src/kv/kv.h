@@ -164,6 +164,9 @@ struct kv_store_conf {
 /* Before kv_start.  The conf is copied, what it points to is not.  0 or -EINVAL, -EEXIST. */
 must_use int kv_store_add(struct kv *kv, const struct kv_store_conf *conf, struct kv_store **out);
 
+/* The store of this name, or NULL. */
+struct kv_store *kv_store_of_name(const struct kv *kv, struct str name);
+
 /* The store as seen from one loop (index into kv_conf.loop). */
 struct kv_client *kv_client_get(struct kv_store *s, unsigned loop);
 

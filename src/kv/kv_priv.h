@@ -365,8 +365,6 @@ struct kv_replica {
 uint64_t kv_tag(const struct kv_store *s, struct range_id id);
 uint32_t kv_shard(const struct kv_store *s, struct range_id id);
 struct kv_store *kv_store_of_hash(const struct kv *kv, uint64_t hash);
-struct kv_store *kv_store_of_name(const struct kv *kv, struct str name);
-
 /* loop.c */
 int kv_loop_init(struct kv_loop *l, struct kv *kv, unsigned index);
 void kv_loop_deinit(struct kv_loop *l);

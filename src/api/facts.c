@@ -1,0 +1,149 @@
+/* About this node: what its operator asks first, and metrics.  SPDX-License-Identifier: Apache-2.0
+ *
+ * Never: asks another node. */
+#include <stdio.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "api/peer_priv.h"
+#include "broker/broker.h"
+#include "cluster/cluster.h"
+#include "codec/json.h"
+#include "kv/kv.h"
+#include "net/clock.h"
+#include "net/loop.h"
+
+/* Bytes of this process in memory, 0 when the kernel does not say. */
+static uint64_t memory_used(void)
+{
+    unsigned long long total, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f)
+        return 0;
+    if (fscanf(f, "%llu %llu", &total, &resident) != 2)
+        resident = 0;
+    fclose(f);
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void put_disk(const struct api *api, struct buf *b)
+{
+    struct statvfs fs;
+    if (!api->conf.data_path || statvfs(api->conf.data_path, &fs) < 0)
+        return;
+    api_put_number(b, "diskFreeBytes", (uint64_t)fs.f_bavail * fs.f_frsize);
+    api_put_number(b, "diskBytes", (uint64_t)fs.f_blocks * fs.f_frsize);
+}
+
+static void put_kv(const struct kv *kv, struct buf *b)
+{
+    struct kv_stats s;
+    kv_stats_get(kv, &s);
+    api_key(b, "stores");
+    buf_put_u8(b, '{');
+    api_put_bool(b, "ready", kv_is_ready(kv));
+    api_put_number(b, "replicas", s.replica_count);
+    api_put_number(b, "leaders", s.leader_count);
+    api_put_number(b, "proposals", s.proposal_count);
+    api_put_number(b, "entries", s.entry_count);
+    api_put_number(b, "applied", s.apply_count);
+    api_put_number(b, "forwarded", s.forward_count);
+    api_put_number(b, "pending", s.pending_count);
+    api_put_number(b, "pendingBytes", s.pending_bytes);
+    api_put_number(b, "elections", s.elected_count);
+    buf_put_u8(b, '}');
+}
+
+static void put_reasons(const struct api_conf *c, struct buf *b)
+{
+    struct buf why = {0};
+    struct str rest, line;
+    c->not_ready(c->arg, &why);
+    api_put_bool(b, "ready", why.n == 0);
+    api_key(b, "reasons");
+    buf_put_u8(b, '[');
+    for (rest = buf_str(&why); rest.n && str_next(&rest, '\n', &line);)
+        if (line.n)
+            api_put_text(b, NULL, line);
+    buf_put_u8(b, ']');
+    buf_deinit(&why);
+}
+
+void api_put_facts(const struct api *api, struct buf *b)
+{
+    const struct api_conf *c = &api->conf;
+    usec_t now = net_clock_now();
+    buf_put_u8(b, '{');
+    api_put_uuid(b, "id", &c->node);
+    api_put_text(b, "version", str_of(c->version));
+    put_reasons(c, b);
+    api_put_number(b, "pid", (uint64_t)getpid());
+    api_put_number(b, "uptimeSeconds", now > api->began ? (now - api->began) / USEC_SEC : 0);
+    api_put_number(b, "clients", broker_connection_count(c->broker));
+    api_key(b, "cpuSeconds");
+    buf_printf(b, "%.2f", (double)net_clock_cpu() / 1e6);
+    api_put_number(b, "memoryBytes", memory_used());
+    api_put_number(b, "memoryMaxBytes", c->memory_max);
+    put_disk(api, b);
+    if (c->kv)
+        put_kv(c->kv, b);
+    buf_put_u8(b, '}');
+}
+
+/* ---- metrics, health ---- */
+
+static void put_gauge(struct buf *b, const char *name, const char *help, const char *type, double v)
+{
+    buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n%s %.17g\n", name, help, name, type, name, v);
+}
+
+static void put_kv_metrics(const struct kv *kv, struct buf *b)
+{
+    struct kv_stats s;
+    kv_stats_get(kv, &s);
+    put_gauge(b, "bilrost_store_replicas", "replicas of ranges on this node", "gauge",
+              s.replica_count);
+    put_gauge(b, "bilrost_store_leaders", "ranges led by this node", "gauge", s.leader_count);
+    put_gauge(b, "bilrost_store_proposals_total", "commands entered here", "counter",
+              (double)s.proposal_count);
+    put_gauge(b, "bilrost_store_entries_total", "log entries made of them", "counter",
+              (double)s.entry_count);
+    put_gauge(b, "bilrost_store_applied_total", "commands applied here", "counter",
+              (double)s.apply_count);
+    put_gauge(b, "bilrost_store_pending", "proposals under way", "gauge", (double)s.pending_count);
+    put_gauge(b, "bilrost_store_elections_total", "times a replica here began to lead", "counter",
+              (double)s.elected_count);
+}
+
+void api_metrics(struct api_ask *a)
+{
+    const struct api_conf *c = &a->api->conf;
+    struct buf b = {0};
+    broker_metrics_format(c->broker, &b);
+    put_gauge(&b, "process_cpu_seconds_total", "processor time used", "counter",
+              (double)net_clock_cpu() / 1e6);
+    put_gauge(&b, "process_resident_memory_bytes", "memory in use", "gauge", (double)memory_used());
+    put_gauge(&b, "bilrost_connections", "clients connected now", "gauge",
+              (double)broker_connection_count(c->broker));
+    if (c->seat)
+        put_gauge(&b, "bilrost_cluster_live_members", "members that are alive or suspected",
+                  "gauge", (double)cluster_live_count(c->seat));
+    if (c->kv)
+        put_kv_metrics(c->kv, &b);
+    api_reply(a, 200, "text/plain; version=0.0.4", buf_str(&b));
+    buf_deinit(&b);
+}
+
+void api_health(struct api_ask *a)
+{
+    api_text(a, 200, "ok\n"); /* this loop turns, or nobody would read it */
+}
+
+void api_ready(struct api_ask *a)
+{
+    struct buf why = {0};
+    a->api->conf.not_ready(a->api->conf.arg, &why);
+    bool is_ready = why.n == 0;
+    api_reply(a, is_ready ? 200 : 503, "text/plain", is_ready ? STR("ready\n") : buf_str(&why));
+    buf_deinit(&why);
+}

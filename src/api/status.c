@@ -1,0 +1,225 @@
+/* The whole cluster on one page: nodes, ranges, and what is wrong.  SPDX-License-Identifier:
+ * Apache-2.0
+ *
+ * Every node is asked for its facts while the ranges are looked at; an alarm says what is wrong and
+ * what to do about it.
+ *
+ * Never: raises an alarm without saying what to do. */
+#include <stdio.h>
+
+#include "api/peer_priv.h"
+#include "base/mem.h"
+#include "broker/broker.h"
+#include "cluster/cluster.h"
+#include "codec/json.h"
+#include "kv/kv.h"
+#include "net/clock.h"
+#include "net/loop.h"
+
+#define DISK_LOW_PERCENT 10u
+#define RANGE_ALARMS_MAX 20u /* matters little: more of the same tell nobody more */
+
+struct status {
+    struct api_ask *ask;
+    unsigned legs;
+    struct buf nodes, alarms;
+    unsigned ranges, led, healthy, under, no_quorum, range_alarms;
+    uint64_t lag;
+};
+
+static void alarm_put(struct status *s, const char *level, const char *what, const char *what_to_do)
+{
+    struct buf *b = &s->alarms;
+    if (b->n)
+        buf_put_u8(b, ',');
+    buf_put_u8(b, '{');
+    api_put_text(b, "level", str_of(level));
+    api_put_text(b, "what", str_of(what));
+    api_put_text(b, "do", str_of(what_to_do));
+    buf_put_u8(b, '}');
+}
+
+/* ---- ranges ---- */
+
+static void range_alarm(struct status *s, const struct kv_range_status *r, unsigned live,
+                        unsigned voters)
+{
+    char what[256];
+    if (s->range_alarms++ >= RANGE_ALARMS_MAX)
+        return;
+    snprintf(what, sizeof what, "range %s %016llx-%016llx: %.*s", r->store,
+             (unsigned long long)r->id.epoch, (unsigned long long)r->id.id, STR_ARG(r->reason));
+    if (voters > 0 && live * 2 <= voters)
+        alarm_put(
+            s, "critical", what,
+            "start the nodes that hold it; only when they are lost for ever: bilrostctl store "
+            "recover");
+    else if (live < voters)
+        alarm_put(s, "warning", what,
+                  "start the node again, or give the cluster another one: the range heals by "
+                  "itself");
+    else
+        alarm_put(s, "warning", what,
+                  "wait a minute; if it stays, look at the journal of its leader");
+}
+
+static void leg(struct status *s);
+
+static void range_count(struct status *s, const struct kv_range_status *r)
+{
+    unsigned voters = 0, live = 0;
+    for (unsigned i = 0; i < r->member_count; i++) {
+        voters += r->member[i].is_voter;
+        live += r->member[i].is_voter && r->member[i].is_live;
+        if (r->member[i].is_live && r->member[i].lag > s->lag)
+            s->lag = r->member[i].lag;
+    }
+    s->ranges++;
+    s->led += r->has_leader;
+    s->under += live < voters;
+    s->no_quorum += voters > 0 && live * 2 <= voters;
+    if (r->reason.n)
+        range_alarm(s, r, live, voters);
+    else
+        s->healthy++;
+}
+
+static void range_seen(void *arg, const struct kv_range_status *r)
+{
+    struct status *s = arg;
+    if (r)
+        range_count(s, r);
+    else
+        leg(s);
+}
+
+/* ---- nodes ---- */
+
+static void node_alarms(struct status *s, const struct codec_json *j, const char *id)
+{
+    char what[256];
+    uint64_t free_bytes = codec_json_u64(codec_json_get(j, "diskFreeBytes"));
+    uint64_t bytes = codec_json_u64(codec_json_get(j, "diskBytes"));
+    uint64_t used = codec_json_u64(codec_json_get(j, "memoryBytes"));
+    uint64_t max = codec_json_u64(codec_json_get(j, "memoryMaxBytes"));
+    if (bytes && free_bytes < bytes / 100 * DISK_LOW_PERCENT) {
+        snprintf(what, sizeof what, "node %s: %llu MiB of its disk are left", id,
+                 (unsigned long long)(free_bytes >> 20));
+        alarm_put(s, "warning", what, "free space under data_dir, or enlarge the disk");
+    }
+    if (max && used > max) {
+        snprintf(what, sizeof what, "node %s uses %llu MiB, more than memory_max", id,
+                 (unsigned long long)(used >> 20));
+        alarm_put(
+            s, "warning", what,
+            "readers are slowed: look for slow subscribers (bilrostctl session list), or raise "
+            "memory_max");
+    }
+    const struct codec_json *why = codec_json_get(j, "reasons");
+    for (size_t i = 0; i < codec_json_count(why); i++) {
+        struct str text = codec_json_text(codec_json_at(why, i));
+        snprintf(what, sizeof what, "node %s is not ready: %.*s", id, STR_ARG(text));
+        alarm_put(s, "warning", what, "wait a minute; if it stays, look at its journal");
+    }
+}
+
+static void node_seen(void *arg, const struct uuid *node, const struct api_peer_answer *answer)
+{
+    struct status *s = arg;
+    char id[UUID_TEXT], why[CODEC_JSON_ERROR_MAX], what[128];
+    struct codec_json *j = answer ? codec_json_parse(answer->text, why) : NULL;
+    uuid_format(node, id);
+    if (s->nodes.n)
+        buf_put_u8(&s->nodes, ',');
+    if (j) {
+        buf_put_str(&s->nodes, answer->text);
+        node_alarms(s, j, id);
+    } else {
+        buf_put_u8(&s->nodes, '{');
+        api_put_text(&s->nodes, "id", str_of(id));
+        api_put_bool(&s->nodes, "silent", true);
+        buf_put_u8(&s->nodes, '}');
+        snprintf(what, sizeof what, "node %s did not answer within 5 s", id);
+        alarm_put(s, "critical", what, "look at its journal and load; restart it when it hangs");
+    }
+    codec_json_free(j);
+}
+
+static void member_alarm(struct status *s, const struct cluster_member *m)
+{
+    char id[UUID_TEXT], what[320], fix[160];
+    struct buf why = {0};
+    if (m->state == CLUSTER_ST_ALIVE || m->state == CLUSTER_ST_LEFT)
+        return;
+    uuid_format(&m->uuid, id);
+    cluster_member_why(s->ask->api->conf.seat, m, &why);
+    snprintf(what, sizeof what, "node %s (%s) is %s: %.*s", id, m->host,
+             m->state == CLUSTER_ST_DEAD ? "dead" : "suspected to be dead", STR_ARG(buf_str(&why)));
+    if (m->state == CLUSTER_ST_DEAD)
+        snprintf(fix, sizeof fix,
+                 "start it again, or, when it never comes back: bilrostctl cluster forget %s", id);
+    else
+        snprintf(fix, sizeof fix,
+                 "wait some seconds; if it comes back again and again, look at its network");
+    alarm_put(s, m->state == CLUSTER_ST_DEAD ? "critical" : "warning", what, fix);
+    buf_deinit(&why);
+}
+
+/* ---- the page ---- */
+
+static void status_end(struct status *s)
+{
+    const struct api *api = s->ask->api;
+    struct buf b = {0};
+    const struct cluster_member *m;
+    for (size_t i = 0; api && api->conf.seat && (m = cluster_member_at(api->conf.seat, i)); i++)
+        member_alarm(s, m);
+    if (api) {
+        api_put_facts(api, &b); /* of this node, at the top level */
+        b.n--;
+        api_key(&b, "cluster");
+        api_put_members(api, &b);
+        api_key(&b, "nodes");
+        buf_printf(&b, "[%.*s]", STR_ARG(buf_str(&s->nodes)));
+        api_key(&b, "ranges");
+        buf_put_u8(&b, '{');
+        api_put_number(&b, "total", s->ranges);
+        api_put_number(&b, "led", s->led);
+        api_put_number(&b, "healthy", s->healthy);
+        api_put_number(&b, "underReplicated", s->under);
+        api_put_number(&b, "withoutQuorum", s->no_quorum);
+        api_put_number(&b, "lagMax", s->lag);
+        buf_put_u8(&b, '}');
+        api_key(&b, "alarms");
+        buf_printf(&b, "[%.*s]}", STR_ARG(buf_str(&s->alarms)));
+    }
+    api_json(s->ask, 200, &b);
+    buf_deinit(&b);
+    buf_deinit(&s->nodes);
+    buf_deinit(&s->alarms);
+    mem_free(s);
+}
+
+static void leg(struct status *s)
+{
+    if (--s->legs == 0)
+        status_end(s);
+}
+
+static void nodes_end(void *arg)
+{
+    leg(arg);
+}
+
+void api_status(struct api_ask *a)
+{
+    struct status *s = mem_new(sizeof *s);
+    struct kv *kv = a->api->conf.kv;
+    struct kv_store *store = kv ? kv_store_of_name(kv, STR("dist.worker")) : NULL;
+    struct api_peer_ask order = {.op = API_PEER_FACTS};
+    s->ask = a;
+    s->legs = store ? 2 : 1;
+    if (store)
+        kv_status(kv_client_get(store, 0), range_seen, s);
+    api_peer_all(a->api, &order, node_seen, nodes_end, s);
+}
