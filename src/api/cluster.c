@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "cluster/cluster.h"
 #include "cluster/keyring.h"
+#include "cluster/traffic.h"
 #include "codec/json.h"
 #include "net/clock.h"
 #include "net/loop.h"
@@ -218,27 +219,16 @@ void api_services(struct api_ask *a)
     buf_deinit(&b);
 }
 
-static void key_of(struct buf *key, struct str service, struct str what)
-{
-    key->n = 0;
-    buf_put_str(key, service);
-    buf_put_u8(key, '/');
-    buf_put_str(key, what);
-}
-
 static void put_groups(const struct api *api, struct str service, const struct uuid *node,
                        struct buf *b)
 {
-    char id[UUID_TEXT];
-    struct buf key = {0};
-    uuid_format(node, id);
-    key_of(&key, service, str_of(id));
-    const struct cluster_row *row =
-        api->conf.seat ? cluster_row_find(api->conf.seat, CLUSTER_SPACE_GROUP, buf_str(&key), NULL)
-                       : NULL;
+    struct str group[CLUSTER_TRAFFIC_GROUPS_MAX];
+    size_t n = api->conf.seat ? cluster_group_get(api->conf.seat, service, node, group) : 0;
     api_key(b, "groups");
-    buf_put_str(b, row ? row->value : STR("[]"));
-    buf_deinit(&key);
+    buf_put_u8(b, '[');
+    for (size_t i = 0; i < n; i++)
+        api_put_text(b, NULL, group[i]);
+    buf_put_u8(b, ']');
 }
 
 static void put_server(const struct api *api, struct str service, const struct uuid *node,
@@ -275,30 +265,32 @@ void api_service_landscape(struct api_ask *a)
     buf_deinit(&b);
 }
 
-/* ---- rows that people write ---- */
+/* ---- traffic rules and groups ---- */
 
 void api_traffic(struct api_ask *a)
 {
     const struct cluster_seat *seat = a->api->conf.seat;
-    const struct cluster_row *row;
-    struct buf b = {0}, prefix = {0};
+    struct cluster_traffic_rule rule;
+    struct buf b = {0};
     struct str service;
     size_t at = 0;
     if (!service_of(a, &service))
         return;
-    key_of(&prefix, service, STR(""));
     buf_put_u8(&b, '{');
-    while (seat && (row = cluster_row_next(seat, CLUSTER_SPACE_TRAFFIC, buf_str(&prefix), &at))) {
-        if (b.n > 1)
-            buf_put_u8(&b, ',');
-        codec_json_put(&b, str_view(row->key.p + prefix.n, row->key.n - prefix.n));
-        buf_put_u8(&b, ':');
-        buf_put_str(&b, row->value);
+    while (seat && cluster_traffic_next(seat, service, &at, &rule)) {
+        api_key(&b, NULL);
+        codec_json_put(&b, rule.prefix);
+        buf_put_str(&b, STR(":{"));
+        for (size_t i = 0; i < rule.share_count; i++) {
+            api_key(&b, NULL);
+            codec_json_put(&b, rule.share[i].group);
+            buf_printf(&b, ":%u", rule.share[i].weight);
+        }
+        buf_put_u8(&b, '}');
     }
     buf_put_u8(&b, '}');
     api_json(a, 200, &b);
     buf_deinit(&b);
-    buf_deinit(&prefix);
 }
 
 /* The body as JSON; NULL: a 400 was sent. */
@@ -317,15 +309,22 @@ static struct codec_json *body_of(struct api_ask *a, enum codec_json_kind kind)
     return j;
 }
 
-static bool are_weights(const struct codec_json *j)
+static bool rule_read(const struct codec_json *j, struct str prefix,
+                      struct cluster_traffic_rule *out)
 {
     const struct codec_json *v;
     struct str group;
     void *at = NULL;
-    while (codec_json_next(j, &at, &group, &v))
-        if (codec_json_kind(v) != CODEC_JSON_NUMBER || codec_json_number(v) < 0)
+    *out = (struct cluster_traffic_rule){.prefix = prefix};
+    while (codec_json_next(j, &at, &group, &v)) {
+        double weight = codec_json_number(v);
+        if (codec_json_kind(v) != CODEC_JSON_NUMBER || weight < 0 ||
+            weight > CLUSTER_TRAFFIC_WEIGHT_MAX || out->share_count == CLUSTER_TRAFFIC_GROUPS_MAX ||
+            group.n > CLUSTER_TRAFFIC_NAME_MAX)
             return false;
-    return codec_json_kind(j) == CODEC_JSON_OBJECT;
+        out->share[out->share_count++] = (struct cluster_traffic_share){group, (uint32_t)weight};
+    }
+    return out->share_count > 0 && prefix.n <= CLUSTER_TRAFFIC_PREFIX_MAX;
 }
 
 static bool are_texts(const struct codec_json *j)
@@ -338,7 +337,7 @@ static bool are_texts(const struct codec_json *j)
 
 void api_traffic_put(struct api_ask *a)
 {
-    struct buf key = {0}, value = {0};
+    struct cluster_traffic_rule rule;
     const struct codec_json *v;
     struct str service, prefix;
     void *at = NULL;
@@ -346,51 +345,39 @@ void api_traffic_put(struct api_ask *a)
     struct codec_json *j = NULL;
     if (!is_member(a) || !service_of(a, &service) || !(j = body_of(a, CODEC_JSON_OBJECT)))
         return;
-    while (codec_json_next(j, &at, &prefix,
-                           &v)) /* nothing is changed by a body that is wrong somewhere */
-        is_good = is_good && are_weights(v) && service.n + prefix.n + 1 <= 256;
-    for (at = NULL; is_good && codec_json_next(j, &at, &prefix, &v);) {
-        key_of(&key, service, prefix);
-        value.n = 0;
-        codec_json_print(v, &value);
-        is_good = cluster_row_put(a->api->conf.seat, CLUSTER_SPACE_TRAFFIC, buf_str(&key),
-                                  buf_str(&value));
-    }
+    while (codec_json_next(j, &at, &prefix, &v)) /* what is wrong somewhere changes nothing */
+        is_good = is_good && rule_read(v, prefix, &rule);
+    for (at = NULL; is_good && codec_json_next(j, &at, &prefix, &v);)
+        is_good =
+            rule_read(v, prefix, &rule) && cluster_traffic_put(a->api->conf.seat, service, &rule);
     if (is_good)
         api_text(a, 200, "OK");
     else
         api_text(a, 400,
-                 "each tenantIdPrefix (short) needs an object of groups and weights from 0 on");
+                 "each prefix of tenant ids (180 bytes at most) needs an object of 1 to 16 groups "
+                 "with weights from 0 to 1000");
     codec_json_free(j);
-    buf_deinit(&key);
-    buf_deinit(&value);
 }
 
 void api_traffic_delete(struct api_ask *a)
 {
-    struct buf key = {0};
     struct str service;
     struct codec_json *j = NULL;
     if (!is_member(a) || !service_of(a, &service) || !(j = body_of(a, CODEC_JSON_ARRAY)))
         return;
     bool is_good = are_texts(j);
-    for (size_t i = 0; is_good && i < codec_json_count(j); i++) {
-        key_of(&key, service, codec_json_text(codec_json_at(j, i)));
-        if (key.n <= 256)
-            cluster_row_del(a->api->conf.seat, CLUSTER_SPACE_TRAFFIC, buf_str(&key));
-    }
+    for (size_t i = 0; is_good && i < codec_json_count(j); i++)
+        cluster_traffic_del(a->api->conf.seat, service, codec_json_text(codec_json_at(j, i)));
     if (is_good)
         api_text(a, 200, "OK");
     else
         api_text(a, 400, "the array holds prefixes of tenant ids");
     codec_json_free(j);
-    buf_deinit(&key);
 }
 
 void api_group_put(struct api_ask *a)
 {
-    struct buf key = {0}, value = {0};
-    struct str service;
+    struct str service, group[CLUSTER_TRAFFIC_GROUPS_MAX];
     struct uuid node;
     struct codec_json *j = NULL;
     if (!is_member(a) || !service_of(a, &service) || !api_uuid(a, "server_id", &node))
@@ -401,16 +388,13 @@ void api_group_put(struct api_ask *a)
     }
     if (!(j = body_of(a, CODEC_JSON_ARRAY)))
         return;
-    key_of(&key, service, api_header(a, "server_id"));
-    codec_json_print(j, &value);
-    if (!are_texts(j))
-        api_text(a, 400, "the array holds names of groups");
-    else if (cluster_row_put(a->api->conf.seat, CLUSTER_SPACE_GROUP, buf_str(&key),
-                             buf_str(&value)))
+    size_t n = codec_json_count(j);
+    bool is_good = n <= CLUSTER_TRAFFIC_GROUPS_MAX && are_texts(j);
+    for (size_t i = 0; is_good && i < n; i++)
+        group[i] = codec_json_text(codec_json_at(j, i));
+    if (is_good && cluster_group_put(a->api->conf.seat, service, &node, group, n))
         api_text(a, 200, "OK");
     else
-        api_text(a, 400, "too many groups");
+        api_text(a, 400, "the array holds at most 16 short names of groups");
     codec_json_free(j);
-    buf_deinit(&key);
-    buf_deinit(&value);
 }
