@@ -124,7 +124,8 @@ static bool is_plain(struct str s)
     return s.n > 0;
 }
 
-/* The rule's filter for this client; views into *scratch or the rule.  false: the rule is not about this client. */
+/* The rule's filter for this client; views into *scratch or the rule.  false: the rule is not about
+ * this client. */
 static bool rule_for(const struct rule *r, struct str user, struct str client_id,
                      struct buf *scratch, struct str *out)
 {
@@ -150,8 +151,9 @@ static bool rule_for(const struct rule *r, struct str user, struct str client_id
 
 enum relation { APART, OVERLAPS, COVERS };
 
-/* How filter a lies to filter b: covers it (every topic of b is one of a), overlaps it, or is apart.  A topic name is
- * a filter without wildcards.  Wildcards at the front do not reach topics that begin with $ [MQTT-4.7.2-1]. */
+/* How filter a lies to filter b: covers it (every topic of b is one of a), overlaps it, or is
+ * apart.  A topic name is a filter without wildcards.  Wildcards at the front do not reach topics
+ * that begin with $ [MQTT-4.7.2-1]. */
 static enum relation relate(struct str a, struct str b)
 {
     struct str la, lb;
@@ -181,24 +183,37 @@ static enum relation relate(struct str a, struct str b)
     }
 }
 
-bool broker_acl_allows(const struct broker_acl *acl, struct str user, struct str client_id,
-                       enum broker_acl_action action, struct str topic)
+enum broker_acl_verdict broker_acl_check(const struct broker_acl *acl, struct str user,
+                                         struct str client_id, enum broker_acl_action action,
+                                         struct str topic)
 {
     struct buf scratch = {0};
-    bool is_allowed = false, is_denied = false;
+    bool is_allowed = false, is_denied = false, is_broken = false;
     for (size_t i = 0; i < acl->count && !is_denied; i++) {
         const struct rule *r = &acl->rule[i];
         struct str filter;
         if (!(r->access & ((unsigned)action | ACCESS_DENY)) ||
             (is_allowed && r->access != ACCESS_DENY))
             continue;
-        if (!rule_for(r, user, client_id, &scratch, &filter) || relate(filter, topic) != COVERS)
+        if (!rule_for(r, user, client_id, &scratch, &filter)) {
+            is_broken |= r->is_pattern && ((user.n > 0 && !is_plain(user)) || !is_plain(client_id));
+            continue;
+        }
+        if (relate(filter, topic) != COVERS)
             continue;
         is_denied = r->access == ACCESS_DENY;
         is_allowed = true;
     }
     buf_deinit(&scratch);
-    return is_allowed && !is_denied;
+    if (is_denied)
+        return BROKER_ACL_NO;
+    return is_allowed ? BROKER_ACL_YES : is_broken ? BROKER_ACL_ERROR : BROKER_ACL_NO;
+}
+
+bool broker_acl_allows(const struct broker_acl *acl, struct str user, struct str client_id,
+                       enum broker_acl_action action, struct str topic)
+{
+    return broker_acl_check(acl, user, client_id, action, topic) == BROKER_ACL_YES;
 }
 
 enum broker_acl_cover broker_acl_covers(const struct broker_acl *acl, struct str user,

@@ -2,9 +2,9 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  *   user NAME                                  the topic lines that follow are for NAME;
- *                                              before the first user line they are for clients without a name
- *   topic [read|write|readwrite|deny] FILTER   readwrite when nothing is said
- *   pattern [read|write|readwrite|deny] FILTER for everybody; %u is the user name, %c the client id
+ *                                              before the first user line they are for clients
+ * without a name topic [read|write|readwrite|deny] FILTER   readwrite when nothing is said pattern
+ * [read|write|readwrite|deny] FILTER for everybody; %u is the user name, %c the client id
  *
  * A matching deny wins, else one matching allow is enough, else it is denied.  Immutable after
  * parsing: all loops read
@@ -24,12 +24,24 @@ enum broker_acl_outcome {
     BROKER_ACL_E_SYNTAX = 1,
 };
 
-/* text is copied.  On a bad line: BROKER_ACL_E_SYNTAX, its number and a plain sentence.  Yours: broker_acl_free. */
+/* text is copied.  On a bad line: BROKER_ACL_E_SYNTAX, its number and a plain sentence.  Yours:
+ * broker_acl_free. */
 must_use int broker_acl_parse(struct str text, struct broker_acl **out_acl, size_t *out_line,
                               const char **out_error);
 struct broker_acl *broker_acl_free(struct broker_acl *acl);
 
+enum broker_acl_verdict {
+    BROKER_ACL_NO,
+    BROKER_ACL_YES,
+    BROKER_ACL_ERROR, /* no rule says yes or no, and one could not be asked: %u or %c stands for a
+                         name with +, # or / */
+};
+
 /* May this client publish to (WRITE) or receive from (READ) this topic name? */
+enum broker_acl_verdict broker_acl_check(const struct broker_acl *acl, struct str user,
+                                         struct str client_id, enum broker_acl_action action,
+                                         struct str topic);
+/* Is the verdict YES? */
 bool broker_acl_allows(const struct broker_acl *acl, struct str user, struct str client_id,
                        enum broker_acl_action action, struct str topic);
 

@@ -15,6 +15,7 @@
 #include "broker/inflow_priv.h"
 #include "broker/limit_priv.h"
 #include "broker/publish_priv.h"
+#include "broker/share_priv.h"
 #include "broker/subscribe_priv.h"
 
 #define SLOW_USEC_MAX                                                                              \
@@ -50,7 +51,7 @@ uint8_t broker_conn_reason_of(enum stores_outcome outcome)
     return (size_t)outcome < countof(reason) ? reason[outcome] : CODEC_MQTT_RC_UNSPECIFIED_ERROR;
 }
 
-void broker_conn_report(struct broker_conn *c, enum broker_event_id id, const char *detail)
+void broker_conn_report(const struct broker_conn *c, enum broker_event_id id, const char *detail)
 {
     char address[NET_ADDRESS_TEXT] = "";
     if (c->stream)
@@ -58,6 +59,14 @@ void broker_conn_report(struct broker_conn *c, enum broker_event_id id, const ch
     struct broker_event_who who = {c->tenant->name, c->user, session_client_id(c->session),
                                    str_of(address)};
     broker_event_report(&c->loop->broker->events, id, &who, "%s", detail ? detail : "");
+}
+
+void broker_conn_debug_report(const struct broker_conn *c, enum broker_event_id id,
+                              struct str topic)
+{
+    char line[128];
+    (void)str_copy(line, sizeof(line), topic);
+    broker_conn_report(c, id, line);
 }
 
 const struct broker_acl *broker_conn_acl(const struct broker_conn *c)
@@ -68,8 +77,19 @@ const struct broker_acl *broker_conn_acl(const struct broker_conn *c)
 bool broker_conn_may_read(const struct broker_conn *c, struct str topic)
 {
     const struct broker_acl *acl = broker_conn_acl(c);
-    return !acl ||
-           broker_acl_allows(acl, c->user, session_client_id(c->session), BROKER_ACL_READ, topic);
+    return !acl || broker_conn_may(c, acl, BROKER_ACL_READ, topic);
+}
+
+bool broker_conn_may(const struct broker_conn *c, const struct broker_acl *acl,
+                     enum broker_acl_action action, struct str topic)
+{
+    enum broker_acl_verdict v =
+        broker_acl_check(acl, c->user, session_client_id(c->session), action, topic);
+    if (likely(v != BROKER_ACL_ERROR))
+        return v == BROKER_ACL_YES;
+    broker_conn_report(c, BROKER_EV_ACCESS_CONTROL_ERROR,
+                       "a rule with %u or %c cannot be asked about such a name");
+    return c->settings->value.bypass_perm_check_error != 0;
 }
 
 /* ---- birth and death ---- */
@@ -156,8 +176,11 @@ static void conn_end(struct broker_conn *c, const struct session_end *end)
     if (c->is_open) {
         struct broker_metrics *m = broker_loop_metrics(l, c->tenant);
         broker_metric_sub(m, BROKER_M_CONNECTIONS, 1);
-        if (session_is_persistent(c->session))
+        if (session_is_persistent(c->session)) {
             broker_metric_sub(m, BROKER_M_PSESSION_LIVE, 1);
+            broker_share_held(l->broker, session_client_id(c->session), c->inflow->incarnation,
+                              false);
+        }
         broker_metric_add(m, BROKER_M_DISCONNECT, 1);
     }
     if (c->cookie)
@@ -173,7 +196,7 @@ static void conn_end(struct broker_conn *c, const struct session_end *end)
 
 /* ---- the mind's effects ---- */
 
-static void conn_arm(struct broker_conn *c)
+void broker_conn_arm(struct broker_conn *c)
 {
     usec_t at = session_deadline(c->session);
     if (at != USEC_NEVER && (!net_timer_is_set(&c->timer) || at < c->timer.node.at))
@@ -242,6 +265,7 @@ static void conn_publish(struct broker_conn *c, const struct session_publish *p,
 {
     uint8_t reason = 0;
     c->has_published = true;
+    broker_conn_debug(c, BROKER_EV_DISTED, p->msg.topic);
     if (broker_publish(c, p, &reason) == 0 && p->token)
         routed[(*count)++] = (struct routed){p->token, reason};
 }
@@ -360,7 +384,7 @@ void broker_conn_step(struct broker_conn *c, const struct session_event *ev)
     out_end(c, out);
     broker_deliver_count(c, out);
     if (session_state_get(c->session) != SESSION_ST_ENDED)
-        conn_arm(c);
+        broker_conn_arm(c);
     broker_deliver_resumed(c);
 }
 
@@ -432,7 +456,7 @@ static size_t conn_read(void *arg, struct net_stream *s, const uint8_t *p, size_
         c->is_waiting = true;
         net_stream_pause(s);
     }
-    conn_arm(c);
+    broker_conn_arm(c);
     broker_limit_bytes(c, used, c->has_published);
     c->has_published = false;
     broker_deliver_count(c, out);
@@ -505,7 +529,7 @@ void broker_conn_accept(void *arg, struct net_loop *here, struct net_stream *s)
     list_push_back(&l->conns, &c->link);
     l->conn_count++;
     net_stream_set(s, &ops, c);
-    conn_arm(c);
+    broker_conn_arm(c);
     if (!broker_limit_connect(c, net_loop_now(here))) {
         broker_metric_add(broker_loop_metrics(l, c->tenant), BROKER_M_REFUSED, 1);
         broker_conn_report(c, BROKER_EV_RESOURCE_THROTTLED, "too many connections");

@@ -83,6 +83,9 @@ void broker_conn_kick(struct broker_conn *c, enum session_end_cause cause, uint8
 void broker_conn_kick_to(struct broker_conn *c, enum session_end_cause cause, uint8_t reason,
                          struct str reference);
 
+/* Its session may have something to do at an earlier time than before. */
+void broker_conn_arm(struct broker_conn *c);
+
 /* By name on this loop; NULL when it has gone. */
 struct broker_conn *broker_conn_find(struct broker_loop *l, uint64_t cookie);
 
@@ -97,11 +100,26 @@ void broker_conn_done(struct broker_conn *c);
 /* May it receive from this topic?  True without access rules. */
 bool broker_conn_may_read(const struct broker_conn *c, struct str topic);
 
+/* What these rules, its tenant's, say; where they cannot be asked, what ByPassPermCheckError says.
+ */
+bool broker_conn_may(const struct broker_conn *c, const struct broker_acl *acl,
+                     enum broker_acl_action action, struct str topic);
+
 /* The access rules of its tenant, NULL: all is allowed. */
 const struct broker_acl *broker_conn_acl(const struct broker_conn *c);
 
 /* An event about this client. */
-void broker_conn_report(struct broker_conn *c, enum broker_event_id id, const char *detail);
+void broker_conn_report(const struct broker_conn *c, enum broker_event_id id, const char *detail);
+
+/* An event about one message: only for tenants with DebugModeEnabled. */
+void broker_conn_debug_report(const struct broker_conn *c, enum broker_event_id id,
+                              struct str topic);
+static inline void broker_conn_debug(const struct broker_conn *c, enum broker_event_id id,
+                                     struct str topic)
+{
+    if (unlikely(c->settings->value.debug_mode_enabled))
+        broker_conn_debug_report(c, id, topic);
+}
 
 /* Where deliveries to c go: the loop's session_out, pointed at c's output. */
 struct session_out *broker_conn_out(struct broker_conn *c);

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "broker/drain_priv.h"
 #include "broker/inflow_priv.h"
+#include "broker/share_priv.h"
 #include "net/random.h"
 
 struct broker_conn_ask {
@@ -306,7 +307,7 @@ static void connect_claimed(void *arg, enum stores_outcome outcome)
     c->is_claimed = true;
     const struct session_attach *a = &c->ask->attach;
     const struct session_settings *s = &c->settings->value;
-    if (!a->is_persistent && !a->will) {
+    if (!a->is_persistent && !a->will && a->is_clean_start) {
         c->is_attaching = true;
         stores_clear(c->loop->stores, c->tenant->name, a->client_id, connect_cleaned, c);
         return;
@@ -315,7 +316,7 @@ static void connect_claimed(void *arg, enum stores_outcome outcome)
         .tenant = c->tenant->name,
         .client = a->client_id,
         .cookie = c->cookie,
-        .is_clean = a->is_clean_start || !a->is_persistent,
+        .is_clean = a->is_clean_start,
         .expiry_sec = a->is_persistent ? a->expiry_sec : 0,
         .receive_max = receive_max(c->ask->connect),
         .queue_len_max = (uint32_t)s->session_inbox_size,
@@ -348,10 +349,15 @@ void broker_connect_connected(struct broker_conn *c, bool is_session_present)
     c->since_ms = broker_loop_wall_ms(c->loop);
     broker_metric_add(m, BROKER_M_CONNECTIONS, 1);
     broker_metric_add(m, BROKER_M_CONNECT, 1);
-    if (session_is_persistent(c->session))
+    if (session_is_persistent(c->session)) {
         broker_metric_add(m, BROKER_M_PSESSION_LIVE, 1);
+        broker_share_held(c->loop->broker, session_client_id(c->session), c->inflow->incarnation,
+                          true);
+    }
     if (c->settings->value.in_bound_band_width > 0)
         net_stream_set_rate(c->stream, (uint64_t)c->settings->value.in_bound_band_width);
+    if (c->settings->value.out_bound_band_width > 0)
+        net_stream_set_write_rate(c->stream, (uint64_t)c->settings->value.out_bound_band_width);
     broker_connect_ask_free(c);
     broker_conn_report(c, BROKER_EV_CLIENT_CONNECTED, is_session_present ? "session present" : "");
     if (c->inflow)

@@ -119,6 +119,14 @@ static void delivered(struct broker_conn *to, const struct session_delivery *d, 
     broker_deliver_held(to, d->msg->qos < d->qos ? d->msg->qos : d->qos, from, from_cookie);
 }
 
+static void pushed(struct broker_conn *to, const struct session_delivery *d)
+{
+    uint8_t qos = d->msg->qos < d->qos ? d->msg->qos : d->qos;
+    if (qos > 0) /* its acknowledgement may stay away */
+        broker_conn_arm(to);
+    broker_conn_debug(to, (enum broker_event_id)(BROKER_EV_QOS0_PUSHED + qos), d->msg->topic);
+}
+
 /* A persistent publisher that comes back may send a QoS 2 message again that was routed, but not
  * yet acknowledged. Inboxes know it by its exchange; for live sessions each loop remembers the
  * latest.  which: 0, or a cookie. */
@@ -157,6 +165,8 @@ void broker_deliver_local(struct broker_loop *l, const struct broker_targets *t,
         int r = session_deliver(to->session, &d, broker_conn_out(to));
         if (unlikely(r))
             delivered(to, &d, r, from, from_cookie);
+        else
+            pushed(to, &d);
     }
     struct broker_metrics *m = broker_loop_metrics(l, t->tenant);
     size_t len = msg->topic.n + msg->payload.n;
@@ -193,6 +203,8 @@ bool broker_deliver_one(struct broker_loop *l, const struct broker_cross_send *s
                                    : NULL;
     if (r)
         delivered(to, &d, r, from, send->from_cookie);
+    else
+        pushed(to, &d);
     uint8_t qos = send->qos < send->msg->qos ? send->qos : send->msg->qos;
     broker_metric_bytes(broker_loop_metrics(l, to->tenant),
                         (enum broker_metric_id)(BROKER_M_EGRESS_QOS0 + qos),

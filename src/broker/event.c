@@ -38,7 +38,10 @@ void broker_event_report(struct broker_events *e, enum broker_event_id id,
                          const struct broker_event_who *who, const char *detail, ...)
 {
     atomic_fetch_add_explicit(&e->count[id], 1, memory_order_relaxed);
-    if (!e->log || table[id].level > e->log->level_max)
+    /* Somebody asked for the debug events of this tenant: they are written without the log's whole
+     * debug level. */
+    enum log_level level = table[id].is_debug ? LOG_LEVEL_INFO : table[id].level;
+    if (!e->log || level > e->log->level_max)
         return;
     char text[DETAIL_MAX];
     va_list args;
@@ -54,6 +57,6 @@ void broker_event_report(struct broker_events *e, enum broker_event_id id,
         field[n++] = (struct log_field){"user", who->user};
     if (who->address.n)
         field[n++] = (struct log_field){"address", who->address};
-    log_fields(e->log, table[id].level, table[id].name, field, n, "%s%s%s", table[id].what,
+    log_fields(e->log, level, table[id].name, field, n, "%s%s%s", table[id].what,
                text[0] ? ": " : "", text);
 }

@@ -34,6 +34,11 @@ static int give(struct broker_conn *c, const struct stores_delivery *in)
     int r = session_deliver(c->session, &d, broker_conn_out(c));
     if (r == SESSION_DELIVER_E_DROPPED)
         broker_deliver_count(c, &c->loop->deliver_out);
+    if (r == 0 && in->qos > 0)
+        broker_conn_arm(c);
+    if (r == 0)
+        broker_conn_debug(c, (enum broker_event_id)(BROKER_EV_QOS0_PUSHED + in->qos),
+                          in->msg->topic);
     if (r != SESSION_DELIVER_E_FULL)
         broker_metric_bytes(broker_loop_metrics(c->loop, c->tenant),
                             (enum broker_metric_id)(BROKER_M_EGRESS_QOS0 + in->qos),

@@ -93,6 +93,10 @@ struct broker_listener {
 #define BROKER_STALLED_SLOTS                                                                       \
     4096 /* does not matter much: cookies share a slot; a false stall skips a member */
 
+#define BROKER_HELD_SLOTS                                                                          \
+    ((size_t)1 << 18) /* does not matter much: sessions share a slot; a false one keeps for a      \
+                         member that is away */
+
 struct broker {
     struct broker_conf conf;
     struct stores *stores;
@@ -103,8 +107,9 @@ struct broker {
     struct broker_events events;
     struct budget memory;
     _Atomic uint64_t connection_count;
-    _Atomic uint64_t hub_version;                  /* counts changes of which loops want a filter */
-    _Atomic uint8_t stalled[BROKER_STALLED_SLOTS]; /* by cookie: how many of them do not read */
+    _Atomic uint64_t hub_version; /* counts changes of which loops want a filter */
+    _Atomic uint16_t held_sessions[BROKER_HELD_SLOTS]; /* persistent ones that are connected here */
+    _Atomic uint8_t stalled[BROKER_STALLED_SLOTS];     /* by cookie: how many of them do not read */
     struct broker_tenant *_Atomic tenant[256];
     _Atomic size_t tenant_count;
     struct broker_listener **listener;

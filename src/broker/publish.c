@@ -119,8 +119,9 @@ static void publish_retain(struct publish *p)
         return;
     struct broker_metrics *m = broker_loop_metrics(p->loop, p->tenant);
     broker_metric_bytes(m, BROKER_M_INGRESS_RETAIN, p->msg->topic.n + p->msg->payload.n, 1);
-    stores_retain_put(p->loop->stores, p->tenant->name, p->msg, 0, 0, retain_done,
-                      publish_leg_begin(p));
+    const struct broker_tenant_limits *max = &p->tenant->limits;
+    stores_retain_put(p->loop->stores, p->tenant->name, p->msg, max->retained_max,
+                      max->retained_bytes_max, retain_done, publish_leg_begin(p));
 }
 
 static void insert_done(void *arg, const struct stores_inserted *r)
@@ -167,6 +168,14 @@ static bool is_own(const struct publish *p, const struct stores_receiver *r)
     return p->msg->publisher.n && str_eq(r->client, p->msg->publisher);
 }
 
+/* Not all who want it get it: the publisher is told, and the event names it. */
+static void fan_throttled(struct publish *p, enum broker_event_id id)
+{
+    struct broker_event_who who = {.tenant = p->tenant->name, .client_id = p->msg->publisher};
+    broker_event_report(&p->loop->broker->events, id, &who, "%.*s", STR_ARG(p->msg->topic));
+    p->reason = CODEC_MQTT_RC_QUOTA_EXCEEDED;
+}
+
 static void fan_inboxes(struct publish *p, const struct dist_receiver *const *in, size_t count)
 {
     struct arena *a = net_loop_arena(p->loop->net);
@@ -179,7 +188,11 @@ static void fan_inboxes(struct publish *p, const struct dist_receiver *const *in
     uint64_t len = p->msg->topic.n + p->msg->payload.n;
     if (kept > (uint64_t)s->max_persistent_fanout) {
         kept = (size_t)s->max_persistent_fanout;
-        p->reason = CODEC_MQTT_RC_QUOTA_EXCEEDED;
+        fan_throttled(p, BROKER_EV_PERSISTENT_FANOUT_THROTTLED);
+    }
+    if (kept * len > (uint64_t)s->max_persistent_fanout_bytes) {
+        kept = (size_t)((uint64_t)s->max_persistent_fanout_bytes / len);
+        fan_throttled(p, BROKER_EV_PERSISTENT_FANOUT_BYTES_THROTTLED);
     }
     if (kept == 0)
         return;
@@ -244,6 +257,8 @@ static void fan_stored(struct publish *p, const struct broker_targets *t)
     for (size_t i = 0; i < t->inbox_count; i++)
         in[count++] = t->inbox[i];
     int64_t left = p->tenant->loop[p->loop->index].settings->value.max_group_fanout;
+    if (unlikely(left < (int64_t)t->group_count))
+        fan_throttled(p, BROKER_EV_GROUP_FANOUT_THROTTLED);
     for (size_t i = 0; i < t->group_count && left-- > 0; i++) {
         const struct dist_receiver *r = broker_share_pick(p->loop, t->group[i], p->msg->publisher);
         if (r && r->kind == DIST_KIND_INBOX)
@@ -432,8 +447,7 @@ static bool publish_admit(struct broker_conn *c, const struct codec_msg *msg)
     uint64_t hash = hash_str(msg->topic, l->broker->seed ^ (uintptr_t)acl) | 1;
     if (hash == c->acl_hash)
         return true;
-    if (!broker_acl_allows(acl, c->user, session_client_id(c->session), BROKER_ACL_WRITE,
-                           msg->topic)) {
+    if (!broker_conn_may(c, acl, BROKER_ACL_WRITE, msg->topic)) {
         broker_conn_report(c, BROKER_EV_PUB_ACTION_DISALLOW, "");
         return false;
     }

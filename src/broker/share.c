@@ -18,6 +18,27 @@ static bool is_stalled(const struct broker_loop *l, const struct dist_receiver *
            broker_deliver_is_stalled(l->broker, broker_share_cookie(r));
 }
 
+static _Atomic uint16_t *held_slot(struct broker *b, struct str client, uint64_t incarnation)
+{
+    return &b->held_sessions[hash_str(client, incarnation) % BROKER_HELD_SLOTS];
+}
+
+void broker_share_held(struct broker *b, struct str client, uint64_t incarnation, bool is_held)
+{
+    atomic_fetch_add_explicit(held_slot(b, client, incarnation), is_held ? 1 : UINT16_MAX,
+                              memory_order_relaxed);
+}
+
+/* A persistent member that nobody is connected for.  In a cluster it may be connected elsewhere:
+ * then it counts as present. */
+static bool is_away(const struct broker_loop *l, const struct dist_receiver *r)
+{
+    return r->kind == DIST_KIND_INBOX && !l->broker->conf.seat &&
+           atomic_load_explicit(
+               held_slot(l->broker, str_view(r->client, r->client_len), r->session),
+               memory_order_relaxed) == 0;
+}
+
 static const struct dist_receiver *pick_ordered(const struct dist_members *m, struct str publisher)
 {
     uint64_t who = hash_str(publisher, 0), best_score = 0;
@@ -48,7 +69,7 @@ const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struc
         const struct dist_receiver *r = m->member[(first + i) % m->count];
         if (is_dead(r))
             continue;
-        if (!is_stalled(l, r))
+        if (!is_stalled(l, r) && !is_away(l, r))
             return r;
         second = second ? second : r;
     }

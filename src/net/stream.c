@@ -136,7 +136,7 @@ static short wanted(const struct net_stream *s)
     case NET_STREAM_ENDED:
         return 0;
     }
-    if (s->is_blocked)
+    if (s->is_blocked && !(s->extra && s->extra->is_write_paused && s->stage == NET_STREAM_OPEN))
         w |= EV_WRITE;
     return w ? (short)(w | EV_PERSIST) : 0;
 }
@@ -185,16 +185,41 @@ static void linger_end(struct net_stream *s)
 
 /* Timers. */
 
-static void on_timer(void *arg, usec_t now)
+static void rate_arm(struct net_stream *s)
 {
-    (void)now;
-    struct net_stream *s = ((struct net_stream_extra *)arg)->stream;
-    switch ((enum net_stream_stage)s->stage) {
-    case NET_STREAM_OPEN: /* the rate allows reading again */
-        s->extra->is_rate_paused = false;
-        net_stream_interest(s);
+    const struct net_stream_extra *x = s->extra;
+    usec_t at = x->is_rate_paused ? s->rate_clock : USEC_NEVER;
+    if (x->is_write_paused && x->write_clock < at)
+        at = x->write_clock;
+    if (at != USEC_NEVER)
+        net_stream_arm(s, at);
+}
+
+/* A rate allows reading or writing again. */
+static void rate_over(struct net_stream *s, usec_t now)
+{
+    struct net_stream_extra *x = s->extra;
+    if (x->is_rate_paused && s->rate_clock <= now) {
+        x->is_rate_paused = false;
         if (s->in || (s->tls && net_tls_link_has_pending(s->tls)))
             net_stream_later(s, NET_STREAM_TODO_OFFER);
+    }
+    if (x->is_write_paused && x->write_clock <= now) {
+        x->is_write_paused = false;
+        net_stream_write(s);
+    }
+    if (s->stage != NET_STREAM_OPEN)
+        return;
+    rate_arm(s);
+    net_stream_interest(s);
+}
+
+static void on_timer(void *arg, usec_t now)
+{
+    struct net_stream *s = ((struct net_stream_extra *)arg)->stream;
+    switch ((enum net_stream_stage)s->stage) {
+    case NET_STREAM_OPEN:
+        rate_over(s, now);
         break;
     case NET_STREAM_CLOSING:
         if (s->extra->is_close_later) {
@@ -229,18 +254,25 @@ void net_stream_arm(struct net_stream *s, usec_t at)
 
 /* Input. */
 
-/* Counts n bytes against the rate; past it the stream is not read for a while. */
-static void rate_take(struct net_stream *s, size_t n)
+/* Counts n bytes against a rate; true: for a while it is used up. */
+static bool rate_take(usec_t *clock, usec_t now, size_t n, uint64_t rate)
 {
-    usec_t now = s->loop->now, from = now > RATE_BURST_USEC ? now - RATE_BURST_USEC : 0;
-    if (s->rate_clock < from)
-        s->rate_clock = from;
-    s->rate_clock += n * USEC_SEC / s->rate;
-    if (s->rate_clock > now && s->stage == NET_STREAM_OPEN) {
-        net_stream_extra(s)->is_rate_paused = true;
-        net_stream_arm(s, s->rate_clock);
-        net_stream_interest(s);
-    }
+    usec_t from = now > RATE_BURST_USEC ? now - RATE_BURST_USEC : 0;
+    if (*clock < from)
+        *clock = from;
+    *clock += n * USEC_SEC / rate;
+    return *clock > now;
+}
+
+void net_stream_wrote(struct net_stream *s, size_t n)
+{
+    struct net_stream_extra *x = s->extra;
+    s->written_total += n;
+    if (likely(!x || !x->write_rate) || s->stage != NET_STREAM_OPEN ||
+        !rate_take(&x->write_clock, s->loop->now, n, x->write_rate))
+        return;
+    x->is_write_paused = true;
+    rate_arm(s);
 }
 
 static size_t keep_max(const struct net_stream *s)
@@ -306,8 +338,12 @@ static void arrived(struct net_stream *s, uint8_t *base, size_t kept, size_t n, 
         net_stream_write(s); /* the answer says why it is closed */
     if (r && s->stage == NET_STREAM_OPEN)
         net_stream_end(s, r < 0 ? NET_STREAM_END_ERROR : NET_STREAM_END_PEER, r < 0 ? r : 0);
-    if (s->rate && s->stage == NET_STREAM_OPEN)
-        rate_take(s, n);
+    if (s->rate && s->stage == NET_STREAM_OPEN &&
+        rate_take(&s->rate_clock, s->loop->now, n, s->rate)) {
+        net_stream_extra(s)->is_rate_paused = true;
+        rate_arm(s);
+        net_stream_interest(s);
+    }
 }
 
 void net_stream_arrived(struct net_stream *s, uint8_t *p, size_t n)
@@ -634,4 +670,10 @@ void net_stream_want(struct net_stream *s, size_t n)
 void net_stream_set_rate(struct net_stream *s, uint64_t read_bytes_per_sec)
 {
     s->rate = read_bytes_per_sec;
+}
+
+void net_stream_set_write_rate(struct net_stream *s, uint64_t write_bytes_per_sec)
+{
+    if (write_bytes_per_sec || s->extra)
+        net_stream_extra(s)->write_rate = write_bytes_per_sec;
 }

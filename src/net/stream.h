@@ -119,6 +119,8 @@ void net_stream_want(struct net_stream *s, size_t n);
 
 /* This stream's own read rate, instead of the limits'; 0: none. */
 void net_stream_set_rate(struct net_stream *s, uint64_t read_bytes_per_sec);
+/* The same for what is written; what is appended faster waits. */
+void net_stream_set_write_rate(struct net_stream *s, uint64_t write_bytes_per_sec);
 
 /* No more input; writes what is appended, then ends, at the latest after 10 s.  closed() follows in
  * a later turn. */

@@ -265,12 +265,29 @@ static void compact(struct net_stream_out_block *b)
         b->chunk[i].at -= off;
 }
 
+/* No more at once than a rate allows in a quarter of a second. */
+static int ration(const struct net_stream *s, struct iovec iov[IOV_COUNT], int count, size_t *sum)
+{
+    size_t left = s->extra && s->stage == NET_STREAM_OPEN ? s->extra->write_rate / 4 : 0;
+    if (likely(left == 0) || *sum <= left)
+        return count;
+    *sum = left;
+    for (int i = 0; i < count; i++) {
+        if (iov[i].iov_len >= left) {
+            iov[i].iov_len = left;
+            return i + 1;
+        }
+        left -= iov[i].iov_len;
+    }
+    return count;
+}
+
 /* Writes some: bytes taken, or -errno; *out_asked is what was offered. */
 static ssize_t write_some(struct net_stream *s, size_t *out_asked)
 {
     struct iovec iov[IOV_COUNT];
     iov[0] = (struct iovec){0};
-    int count = gather(s->out, iov, out_asked);
+    int count = ration(s, iov, gather(s->out, iov, out_asked), out_asked);
     if (s->tls) {
         if (count == 1 || iov[0].iov_len >= TLS_RECORD) {
             *out_asked = iov[0].iov_len;
@@ -309,6 +326,11 @@ static void water(struct net_stream *s)
     }
 }
 
+static bool is_write_paused(const struct net_stream *s)
+{
+    return unlikely(s->extra && s->extra->is_write_paused) && s->stage == NET_STREAM_OPEN;
+}
+
 void net_stream_write(struct net_stream *s)
 {
     if (s->stage < NET_STREAM_OPEN || s->stage > NET_STREAM_CLOSING || !s->out)
@@ -316,7 +338,7 @@ void net_stream_write(struct net_stream *s)
     if (s->ws)
         frame(s);
     s->is_blocked = false;
-    while (net_stream_out_len(s) > 0) {
+    while (net_stream_out_len(s) > 0 && !is_write_paused(s)) {
         size_t asked;
         ssize_t r = write_some(s, &asked);
         if (r == -EAGAIN || r == -EWOULDBLOCK) {
@@ -328,7 +350,7 @@ void net_stream_write(struct net_stream *s)
             net_stream_charge(s);
             return;
         }
-        s->written_total += (uint64_t)r;
+        net_stream_wrote(s, (size_t)r);
         advance(s->out, (size_t)r);
         if ((size_t)r < asked && !s->tls) {
             s->is_blocked = true; /* the kernel's buffer is full: asking again would tell us so */

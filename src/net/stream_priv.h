@@ -57,7 +57,9 @@ struct net_stream_extra {
     usec_t close_at;     /* CLOSING: not before */
     struct net_tls *tls; /* for the handshake that is still to come */
     char *tls_name, *ws_path, *ws_protocol;
-    bool is_rate_paused;
+    bool is_rate_paused, is_write_paused;
+    uint64_t write_rate; /* bytes a second, 0: none */
+    usec_t write_clock;  /* until when the bytes written are paid for */
     bool is_close_later;
     struct buf head; /* PROXY and WebSocket handshakes */
 };
@@ -102,6 +104,9 @@ void net_stream_written(struct net_stream *s); /* output has become empty */
 /* Raw bytes that were read together with a handshake. */
 void net_stream_arrived(struct net_stream *s, uint8_t *p, size_t n);
 void net_stream_arm(struct net_stream *s, usec_t at);
+
+void net_stream_wrote(struct net_stream *s,
+                      size_t n); /* to the kernel: counts it, and against the rate */
 
 /* stream_out.c */
 /* Makes what is charged what is held. */

@@ -44,6 +44,8 @@ void node_tenants_put(struct node *n, const struct node_conf *c)
             .connect_per_sec_max = (uint64_t)t->connect_per_sec,
             .in_bytes_per_sec_max = (uint64_t)t->in_bytes_per_sec,
             .memory_max = (uint64_t)t->memory_max,
+            .retained_max = (uint64_t)t->retained_max,
+            .retained_bytes_max = (uint64_t)t->retained_bytes_max,
         };
         broker_tenant_set(n->broker, str_of(t->name), s, &limits);
         broker_settings_unref(s);

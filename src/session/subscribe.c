@@ -106,7 +106,7 @@ void session_subscribe(struct session *s, struct codec_mqtt_packet *p, struct se
     }
     if (req.count > s->settings->max_topic_filters_per_sub) {
         session_end(s, out, is_sub ? SESSION_END_TOO_LARGE_SUBSCRIPTION : SESSION_END_TOO_LARGE_UNSUBSCRIPTION,
-                    RC(QUOTA_EXCEEDED), "more filters than MaxTopicFiltersPerSub");
+                    RC(ADMINISTRATIVE_ACTION), "more filters than MaxTopicFiltersPerSub");
         return;
     }
     struct session_in *in = session_incoming_get(s);

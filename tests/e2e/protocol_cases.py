@@ -5,7 +5,7 @@ import struct
 import time
 
 from basic_cases import VERSIONS, topic
-from mqtt import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Client
+from mqtt import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Client, gather
 from process_cases import websocket_upgrade
 from stored_cases import name, persistent
 
@@ -210,3 +210,41 @@ def test_websocket_takes_binary_frames_only(w):
             else:
                 assert got[:4] == b"\x88\x02\x03\xeb", got  # 1003: a kind of data it cannot accept
                 assert s.recv(64) == b""
+
+
+def test_a_share_skips_a_persistent_member_that_is_away(w):
+    t, p, cid = topic("aw"), connected(w.port), name()
+    away, _ = persistent(w, cid, 5)
+    away.subscribe(("$share/g/" + t, 1))
+    away.disconnect()
+    p.publish(t, "kept", 1)  # nobody else: it waits for the one that is away
+    here, stored = connected(w.port, 5), persistent(w, name(), 5)[0]
+    here.subscribe(("$share/g/" + t, 1))
+    stored.subscribe(("$share/g/" + t, 1))
+    for i in range(20):
+        p.publish(t, str(i), 1)
+    gather([here, stored], 20)
+    assert len(here.inbox) >= 5 and len(stored.inbox) >= 5
+    back, _ = persistent(w, cid, 5)
+    assert back.message() == (t, "kept")
+    back.nothing()
+    p.publish(t, "x", 1)
+    p.publish(t, "y", 1)
+    p.publish(t, "z", 1)
+    assert back.message()[1] in "xyz"  # it is back in turn
+
+
+def test_clean_start_0_without_expiry_takes_up_a_stored_session(w):
+    """It goes on with what there is, and ends with this connection."""
+    cid, t, p = name(), topic("c0"), connected(w.port)
+    c = persistent(w, cid, 5)[0]
+    c.subscribe((t, 1))
+    c.disconnect()
+    p.publish(t, "waited", 1)
+    c = Client(w.port, 5)
+    assert c.connect(cid, clean=False).present
+    assert c.message() == (t, "waited")
+    p.publish(t, "live", 1)
+    assert c.message() == (t, "live")
+    c.disconnect()
+    assert not persistent(w, cid, 5)[1]

@@ -230,6 +230,35 @@ START_TEST(rate_slows_reading)
 }
 END_TEST
 
+START_TEST(rate_slows_writing)
+{
+    pair_listen((struct net_listener_conf){0});
+    pair_dial((struct net_stream_conf){0});
+    turn_until(pair_loop, pair_server.s != NULL && pair_client.is_open);
+    net_stream_set_write_rate(pair_server.s, 1000000);
+    uint8_t *big = mem_new(800000);
+    usec_t began = net_clock_now();
+    buf_put(net_stream_out(pair_server.s), big, 400000);
+    net_loop_turn(pair_loop, 0);
+    buf_put(net_stream_out(pair_server.s), big, 400000);
+    buf_put_str(net_stream_out(pair_client.s), STR("up")); /* the other direction goes on */
+    turn_until(pair_loop, pair_server.got.n == 2);
+    ck_assert_uint_lt(pair_client.got.n, 800000);
+    turn_until(pair_loop, pair_client.got.n == 800000);
+    ck_assert_uint_ge(net_clock_now() - began, 250 * USEC_MSEC);
+    net_stream_set_write_rate(pair_server.s, 1000);
+    buf_put(net_stream_out(pair_server.s), big, 100000);
+    net_loop_turn(pair_loop, 0);
+    net_stream_close(pair_server.s); /* the last bytes do not wait for the rate */
+    began = net_clock_now();
+    turn_until(pair_loop, pair_client.is_closed);
+    ck_assert_uint_eq(pair_client.got.n, 900000);
+    ck_assert_uint_lt(net_clock_now() - began, 5 * USEC_SEC);
+    mem_free(big);
+    pair_finish();
+}
+END_TEST
+
 START_TEST(refused_connection)
 {
     pair_listen((struct net_listener_conf){0});
@@ -308,6 +337,7 @@ Suite *stream_suite(void)
     tcase_add_test(t, close_delivers_what_was_written);
     tcase_add_test(t, close_later_waits);
     tcase_add_test(t, rate_slows_reading);
+    tcase_add_test(t, rate_slows_writing);
     tcase_add_test(t, refused_connection);
     tcase_add_test(t, busy_port_says_so);
     tcase_add_test(t, full_listener_refuses);

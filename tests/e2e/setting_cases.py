@@ -1,0 +1,449 @@
+"""The settings of a tenant: each has an effect, shown beside a tenant that has not set it.  SPDX-License-Identifier: Apache-2.0
+
+Every case is a tenant with a listener of its own, all in one node.  A case gets two ports: its tenant's and one of a
+tenant with the defaults."""
+import os
+import re
+import signal
+import time
+
+from api_cases import READ, ask, free_port
+from basic_cases import topic
+from mqtt import CONNACK, PUBLISH, SUBACK, SUBSCRIBE, Client, Closed, props, text
+from protocol_cases import connected
+from stored_cases import name
+
+CASES = {}
+KNOWN_BY_NAME_ONLY = {"MinSendPerSec"}  # the window is the client's Receive Maximum; old configurations may say it
+METRICS = {}
+
+
+def case(**settings):
+    """A tenant with these settings, for the function that follows; the first names it."""
+    def put(f):
+        CASES[next(iter(settings))] = (settings, f)
+        return f
+    return put
+
+
+def connack(port, version=5, p=(), **kw):
+    c = Client(port, version)
+    c.connect(kw.pop("cid", name()), ok=False, p=p, **kw)
+    return c, c.expect(CONNACK)
+
+
+def told(port, key, **kw):
+    return connack(port, **kw)[1].prop(key)
+
+
+def subscribe(port, *filters, version=5, **kw):
+    return connected(port, version).subscribe(*filters, **kw)
+
+
+def published(port, t, payload="x", qos=1, **kw):
+    return connected(port, 5).publish(t, payload, qos, **kw)
+
+
+def ended(port, *args, **kw):
+    c = connected(port, 5)
+    c.publish(*args, wait=False, **kw)
+    return c.closed()
+
+
+def stored(port, cid=None, **kw):
+    c = Client(port, 5)
+    c.connect(cid or name(), clean=False, p=[(0x11, 600)], **kw)
+    return c
+
+
+def seconds(f):
+    began = time.monotonic()
+    f()
+    return time.monotonic() - began
+
+
+def event(tenant_event):
+    _, body = ask(METRICS["port"], "GET", "/metrics", READ)
+    return int(re.search(r'event="%s"} (\d+)' % tenant_event, body).group(1))
+
+
+@case(MQTT3Enabled="false")
+def version_31(port, other):
+    assert (connack(port, 3)[1].reason, connack(other, 3)[1].reason) == (1, 0)
+
+
+@case(MQTT4Enabled="false")
+def version_311(port, other):
+    assert (connack(port, 4)[1].reason, connack(other, 4)[1].reason) == (1, 0)
+
+
+@case(MQTT5Enabled="false")
+def version_5(port, other):
+    assert (connack(port, 5)[1].reason, connack(other, 5)[1].reason) == (0x84, 0)
+
+
+@case(DebugModeEnabled="true")
+def debug_mode(port, other):
+    for p, is_told in ((other, False), (port, True)):
+        before = [event("DISTED"), event("QOS1_PUSHED")]
+        t, s = topic("d"), connected(p, 5)
+        s.subscribe((t, 1))
+        s.publish(t, "x", 1)
+        s.expect(PUBLISH)
+        assert ([event("DISTED"), event("QOS1_PUSHED")] != before) == is_told
+
+
+@case(ForceTransient="true")
+def force_transient(port, other):
+    for p, is_kept in ((port, False), (other, True)):
+        cid = name()
+        c, ack = connack(p, cid=cid, clean=False, p=[(0x11, 100)])
+        assert ack.prop(0x11) == (None if is_kept else 0)
+        c.disconnect()
+        assert connack(p, cid=cid, clean=False, p=[(0x11, 100)])[1].present == is_kept
+
+
+@case(ByPassPermCheckError="true", aclFile='"@DIR@/acl"')
+def by_pass(port, other):
+    c = Client(port, 5)
+    c.connect("a/b")  # its name cannot stand for %c in a rule
+    assert c.publish("else/where", "x", 1) in (0, 0x10)
+    assert c.subscribe(("else/#", 1)) == [1]
+    assert c.publish("secret", "x", 1) == 0x87  # a rule says no
+
+
+@case(Strict="", aclFile='"@DIR@/acl"')
+def by_pass_default(port, other):
+    c = Client(port, 5)
+    c.connect("a/b")
+    assert c.publish("else/where", "x", 1) == 0x87
+    assert c.subscribe(("else/#", 1)) == [0x87]
+
+
+@case(PayloadFormatValidationEnabled="false")
+def payload_format(port, other):
+    assert published(port, topic("f"), b"\xff", p=[(0x01, 1)]) in (0, 0x10)
+    assert published(other, topic("f"), b"\xff", p=[(0x01, 1)]) == 0x99
+
+
+@case(RetainEnabled="false")
+def retain_enabled(port, other):
+    assert (told(port, 0x25), told(other, 0x25)) == (0, None)
+    assert ended(port, topic("r"), "x", 1, retain=True) == 0x9A
+
+
+@case(WildcardSubscriptionEnabled="false")
+def wildcards(port, other):
+    assert (told(port, 0x28), subscribe(port, ("a/+", 0)), subscribe(other, ("a/+", 0))) == (0, [0xA2], [0])
+
+
+@case(SubscriptionIdentifierEnabled="false")
+def subscription_ids(port, other):
+    got = [subscribe(p, ("a/b", 0), p=[(0x0B, 7)]) for p in (port, other)]
+    assert (told(port, 0x29), got) == (0, [[0xA1], [0]])
+
+
+@case(SharedSubscriptionEnabled="false")
+def shared(port, other):
+    got = [subscribe(p, ("$share/g/a", 0)) for p in (port, other)]
+    assert (told(port, 0x2A), got) == (0, [[0x9E], [0]])
+
+
+@case(MaximumQoS="1")
+def maximum_qos(port, other):
+    assert (told(port, 0x24), told(other, 0x24)) == (1, None)
+    assert ended(port, topic("q"), "x", 2) == 0x9B
+    assert subscribe(port, ("a", 2)) == [1]
+
+
+@case(MaxTopicLevelLength="3")
+def level_length(port, other):
+    assert (published(port, "abcd"), published(port, "abc/abc"), published(other, "abcd")) == (0x90, 0x10, 0x10)
+    assert subscribe(port, ("abcd", 0)) == [0x8F]
+
+
+@case(MaxTopicLevels="2")
+def levels(port, other):
+    assert (published(port, "a/b/c"), published(port, "a/b"), published(other, "a/b/c")) == (0x90, 0x10, 0x10)
+
+
+@case(MaxTopicLength="5")
+def topic_length(port, other):
+    assert (published(port, "a/bcde"), published(port, "a/bcd"), published(other, "a/bcde")) == (0x90, 0x10, 0x10)
+
+
+@case(MaxTopicAlias="3")
+def topic_alias(port, other):
+    assert (told(port, 0x22), told(other, 0x22)) == (3, 10)
+    assert ended(port, topic("a"), "x", p=[(0x23, 4)]) == 0x94
+
+
+@case(MaxSharedGroupMembers="1")
+def group_members(port, other):
+    for p, code in ((port, 0x97), (other, 0)):
+        first = connected(p, 5)
+        assert first.subscribe(("$share/members/a", 0)) == [0]
+        assert subscribe(p, ("$share/members/a", 0)) == [code]
+
+
+@case(MaxTopicFiltersPerInbox="2")
+def filters_per_inbox(port, other):
+    for p, code in ((port, 0x97), (other, 0)):
+        for c in (connected(p, 5), stored(p)):
+            assert c.subscribe(("a", 0), ("b", 0)) == [0, 0]
+            assert c.subscribe(("c", 0)) == [code]
+            assert c.subscribe(("a", 0)) == [0]  # that is no new one
+
+
+@case(MsgPubPerSec="10")
+def publish_rate(port, other):
+    def send(p):
+        c = connected(p)
+        for _ in range(30):
+            c.publish("rate", "x", 1)
+    assert seconds(lambda: send(other)) < 1 < seconds(lambda: send(port))
+
+
+@case(ReceivingMaximum="7")
+def receiving_maximum(port, other):
+    assert (told(port, 0x21), told(other, 0x21)) == (7, 200)
+
+
+@case(InBoundBandWidth="100000")
+def bandwidth_in(port, other):
+    def send(p):
+        c = connected(p)
+        for _ in range(20):
+            c.publish("in", b"x" * 10000, 1)
+    assert seconds(lambda: send(other)) < 1 < seconds(lambda: send(port))
+
+
+@case(OutBoundBandWidth="100000")
+def bandwidth_out(port, other):
+    def take(p):
+        s, c, t = connected(p), connected(p), topic("out")
+        s.subscribe((t, 0))
+        for _ in range(20):
+            c.publish(t, b"x" * 10000)
+        for _ in range(20):
+            s.expect(PUBLISH)
+    assert seconds(lambda: take(other)) < 1 < seconds(lambda: take(port))
+
+
+@case(MaxLastWillBytes="20")
+def will_bytes(port, other):
+    assert [connack(p, will=("t", "x" * 30, 0, False))[1].reason for p in (port, other)] == [0x95, 0]
+    assert connack(port, will=("t", "x" * 5, 0, False))[1].reason == 0
+
+
+@case(MaxUserPayloadBytes="100")
+def payload_bytes(port, other):
+    assert told(port, 0x27) < told(other, 0x27)
+    assert published(port, "t", "x" * 100) == 0x10
+    assert ended(port, "t", "x" * 101, 1) == 0x95
+    assert published(other, "t", "x" * 101) == 0x10
+
+
+def stalled_after(port):
+    """Seconds until a client that does not acknowledge is called stalled; at most 4."""
+    before, began, t = event("SUB_STALLED"), time.monotonic(), topic("st")
+    s = connected(port, 5)
+    s.acks = False
+    s.subscribe((t, 1))
+    connected(port).publish(t, "x", 1)
+    while event("SUB_STALLED") == before and time.monotonic() - began < 4:
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+@case(MaxResendTimes="1", ResendTimeoutSeconds="1")
+def resend_times(port, other):
+    assert 0.9 < stalled_after(port) < 2
+
+
+@case(ResendTimeoutSeconds="1")
+def resend_timeout(port, other):  # three times by default
+    assert 2.5 < stalled_after(port) < 4
+
+
+@case(MaxTopicFiltersPerSub="2")
+def filters_per_sub(port, other):
+    three = [("a", 0), ("b", 0), ("c", 0)]
+    assert subscribe(other, *three) == [0, 0, 0]
+    c = connected(port, 5)
+    c.send(SUBSCRIBE, 2, b"\x00\x09" + props(()) + b"".join(text(f) + b"\x00" for f, _ in three))
+    assert c.closed() == 0x98
+
+
+def fanout(port, makers, payload="x"):
+    """How many of these subscribers get one message, and what its publisher is told."""
+    t = topic("fan")
+    clients = [make(port, t) for make in makers]
+    code = published(port, t, payload)
+    got = 0
+    for c in clients:
+        c.send(12, 0, b"")
+        c.expect(13)
+        end = time.monotonic() + 0.3
+        while not c.inbox and time.monotonic() < end:
+            p = c.recv(0.1)
+            if p is not None:
+                c.inbox.append(p)
+        got += len(c.inbox)
+    return got, code
+
+
+def member(group):
+    def make(port, t):
+        c = connected(port, 5)
+        c.subscribe(("$share/%s/%s" % (group, t), 1))
+        return c
+    return make
+
+
+def keeper(port, t):
+    c = stored(port)
+    c.subscribe((t, 1))
+    return c
+
+
+@case(MaxGroupFanout="1")
+def group_fanout(port, other):
+    two = [member("g1"), member("g2")]
+    assert (fanout(port, two), fanout(other, two)) == ((1, 0x97), (2, 0))
+
+
+@case(MaxPersistentFanout="1")
+def persistent_fanout(port, other):
+    two = [keeper, keeper]
+    assert (fanout(port, two), fanout(other, two)) == ((1, 0x97), (2, 0))
+
+
+@case(MaxPersistentFanoutBytes="1000")
+def persistent_fanout_bytes(port, other):
+    two = [keeper, keeper]
+    assert fanout(port, two) == (2, 0)
+    assert (fanout(port, two, "x" * 600), fanout(other, two, "x" * 600)) == ((1, 0x97), (2, 0))
+
+
+@case(MaxSessionExpirySeconds="50")
+def expiry_max(port, other):
+    assert [told(p, 0x11, p=[(0x11, 100)]) for p in (port, other)] == [50, None]
+
+
+@case(MinSessionExpirySeconds="30")
+def expiry_min(port, other):
+    assert [told(p, 0x11, p=[(0x11, 5)]) for p in (port, other)] == [30, None]
+
+
+@case(MinKeepAliveSeconds="30")
+def keep_alive_min(port, other):
+    assert [told(p, 0x13, keepalive=5) for p in (port, other)] == [30, None]
+
+
+def waited(port, qos):
+    """What of ten messages a client finds that was away."""
+    t, cid = topic("wait"), name()
+    c = stored(port, cid)
+    c.subscribe((t, qos))
+    c.disconnect()
+    p = connected(port)
+    for i in range(10):
+        p.publish(t, str(i), 1)
+    c = stored(port, cid)
+    got = []
+    m = c.recv(1)
+    while m is not None:
+        got.append(int(m.payload))
+        m = c.recv(0.3)
+    return got
+
+
+@case(SessionInboxSize="3")
+def inbox_size(port, other):
+    assert (waited(port, 1), waited(other, 1)) == ([0, 1, 2], list(range(10)))
+    assert waited(port, 0) == [0, 1, 2]
+
+
+@case(QoS0DropOldest="true", SessionInboxSize="3")
+def drop_oldest(port, other):
+    assert (waited(port, 0), waited(port, 1)) == ([7, 8, 9], [0, 1, 2])
+
+
+@case(RetainMessageMatchLimit="2")
+def retain_match(port, other):
+    for q, want in ((port, 2), (other, 5)):
+        base, p = topic("rm"), connected(q)
+        for i in range(5):
+            p.publish("%s/%d" % (base, i), "x", 1, retain=True)
+        s = connected(q)
+        s.subscribe((base + "/+", 1))
+        got = 0
+        while s.inbox or s.recv(0.5) is not None:
+            got += 1
+            s.inbox = s.inbox[1:]
+        assert got == want
+
+
+@case(Limits="", maxRetained="2", maxRetainedBytes="1000")
+def retained_limits(port, other):
+    """No setting, a limit of the tenant: topics with a retained message, and their bytes."""
+    base, p = topic("rl"), connected(port, 5)
+    assert [p.publish("%s/%d" % (base, i), "x", 1, retain=True) for i in range(3)] == [0x10, 0x10, 0x97]
+    assert p.publish(base + "/0", "y" * 2000, 1, retain=True) == 0x97
+    assert p.publish(base + "/0", "", 1, retain=True) == 0x10
+    assert p.publish(base + "/2", "x", 1, retain=True) == 0x10
+
+
+def names():
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/session/settings.def")
+    with open(path) as f:
+        return set(re.findall(r"^X\((\w+),", f.read(), re.M))
+
+
+def test_every_setting_has_an_effect(w):
+    api = METRICS["port"] = free_port()
+    tenants, port = {}, {}
+    for key, (settings, _) in CASES.items():
+        tenants["t-" + key] = " ".join("%s = %s;" % s for s in settings.items() if s[1])
+    n = w.node(config="tenants : { plain : { }; %s };\n" % " ".join('%s : { %s };' % t for t in tenants.items()))
+    n.file("acl", "pattern readwrite own/%c/#\npattern deny secret\n")
+    n.edit("@DIR@", n.dir) if "@DIR@" in open(n.conf).read() else None
+    tokens = n.file("tokens", "read %s\n" % READ)
+    n.edit('apiServerConfig : { enable = false; unixSocket = ""; };',
+           'apiServerConfig: { httpPort = %d; unixSocket = ""; tokenFile = "%s"; };' % (api, tokens))
+    for t in ["plain", *tenants]:
+        port[t] = n.listen_also("tcp", 'tenant = "%s";' % t)
+    n.start()
+    wrong = []
+    for key, (_, check) in CASES.items():
+        try:
+            check(port["t-" + key], port["plain"])
+        except (AssertionError, Closed) as e:
+            at = e.__traceback__
+            while at.tb_next and at.tb_next.tb_frame.f_code.co_filename == __file__:
+                at = at.tb_next
+            wrong.append("%s: line %d: %r" % (key, at.tb_lineno, e))
+    assert not wrong, "\n" + "\n".join(wrong)
+    covered = set().union(*[c[0] for c in CASES.values()]) | KNOWN_BY_NAME_ONLY | {"NoLWTWhenServerShuttingDown"}
+    assert not names() - covered, "no case for %s" % (names() - covered)
+
+
+def test_wills_when_the_server_stops(w):
+    """NoLWTWhenServerShuttingDown: the will is kept back, or sent; it is retained here, to be seen after the restart."""
+    for is_kept_back in (True, False):
+        n = w.node(data=True, config="tenants : { default : { NoLWTWhenServerShuttingDown = %s; }; };\n"
+                   % ("true" if is_kept_back else "false")).start()
+        t = topic("stop")
+        c = Client(n.port, 5)
+        c.connect(name(), will=(t, "gone", 1, True))
+        n.process.send_signal(signal.SIGTERM)
+        assert c.closed() == 0x8B
+        assert n.process.wait(20) == 0
+        n.start()
+        s = connected(n.port)
+        s.subscribe((t, 1))
+        if is_kept_back:
+            s.nothing()
+        else:
+            assert s.message() == (t, "gone")
