@@ -108,7 +108,7 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 FORCE:
 
 
-.PHONY: bench-log torture install install-daemon install-tools install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
+.PHONY: bench-log torture lab install install-daemon install-tools install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -147,6 +147,8 @@ fmt: ## format every source
 tidy: ## clang-tidy: functions over 70 lines, 6 parameters, nesting 4
 	@scripts/check-tidy
 PREFIX  ?= /usr
+LIBEXECDIR ?= $(PREFIX)/libexec
+SBINDIR ?= $(PREFIX)/sbin
 UNITDIR ?= /lib/systemd/system
 DOCDIR  ?= $(PREFIX)/share/doc/bilrost
 D        = $(DESTDIR)
@@ -165,10 +167,10 @@ build/systemd/bilrostd@.service: $(UNIT)
 UNITS_BUILT := build/systemd/bilrostd.service build/systemd/bilrostd@.service
 install: install-daemon install-tools install-doc ## install into DESTDIR: daemon, tools, documents
 install-daemon: all $(UNITS_BUILT)
-	install -D -m 755 $(B)/bilrostd $(D)$(PREFIX)/sbin/bilrostd
+	install -D -m 755 $(B)/bilrostd $(D)$(SBINDIR)/bilrostd
 	install -D -m 755 $(B)/bilrostctl $(D)$(PREFIX)/bin/bilrostctl
-	$(if $(wildcard scripts/bilrost-setup),install -D -m 755 scripts/bilrost-setup $(D)$(PREFIX)/sbin/bilrost-setup)
-	install -D -m 755 systemd/package-hook $(D)$(PREFIX)/lib/bilrost/package-hook
+	$(if $(wildcard scripts/bilrost-setup),install -D -m 755 scripts/bilrost-setup $(D)$(SBINDIR)/bilrost-setup)
+	install -D -m 755 systemd/package-hook $(D)$(LIBEXECDIR)/bilrost/package-hook
 	install -D -m 640 etc/bilrostd.conf $(D)/etc/bilrost/bilrostd.conf
 	$(PUT) -t $(D)$(UNITDIR) $(UNITS_BUILT) systemd/bilrost.target systemd/bilrostd.socket
 	$(PUT) systemd/bilrost.sysusers $(D)$(PREFIX)/lib/sysusers.d/bilrost.conf
@@ -192,6 +194,9 @@ deb: ## Debian packages of what is committed, into build/deb
 	scripts/build-deb
 rpm: ## RPM packages of what is committed, into build/rpm
 	scripts/build-rpm
+lab: all ## the packages on hosts with systemd: install, cluster, faults, upgrades (root; LAB_ARGS="--short")
+	@scripts/install-deps lab
+	@tests/lab/run $(LAB_ARGS)
 torture: all ## three nodes, load, kills: nothing acknowledged may be lost (KILLS=10)
 	@scripts/torture $${KILLS:-10}
 bench-peers: all ## bilrostd beside the distribution's mosquitto, in one run

@@ -131,12 +131,24 @@ static bool is_led(const struct kv_route *r)
     return !uuid_is_zero(&r->leader);
 }
 
+/* A leader that was heard of last and does not answer any more is none. */
+static bool is_leader_live(const struct kv_loop *l, const struct kv_client *c)
+{
+    for (size_t i = 0; i < c->chain_count; i++)
+        if (!uuid_eq(&c->chain[i]->leader, &l->kv->conf.node) &&
+            !kv_node_is_live(l, &c->chain[i]->leader))
+            return false;
+    return true;
+}
+
 /* Every store has a chain without gaps, and each range of it a leader. */
 static bool is_all_led(struct kv_loop *l)
 {
-    for (unsigned i = 0; i < l->kv->store_count; i++)
-        if (!kv_router_is_whole(&l->kv->store[i]->client[l->index], is_led))
+    for (unsigned i = 0; i < l->kv->store_count; i++) {
+        const struct kv_client *c = &l->kv->store[i]->client[l->index];
+        if (!kv_router_is_whole(c, is_led) || !is_leader_live(l, c))
             return false;
+    }
     return true;
 }
 

@@ -507,6 +507,9 @@ struct kv_route_news { /* what became known; is_gone: the local replica ended */
 };
 /* The chain has no gap, and every route of it is good. */
 bool kv_router_is_whole(const struct kv_client *c, bool (*is_good)(const struct kv_route *r));
+
+/* status.c: this node itself, or a member that is not dead. */
+bool kv_node_is_live(const struct kv_loop *l, const struct uuid *node);
 void kv_router_learn(struct kv_client *c, const struct kv_route_news *n);
 void kv_router_hint(struct kv_client *c, uint64_t tag, const struct uuid *leader, uint64_t term);
 void kv_router_avoid(struct kv_client *c, uint64_t tag, const struct uuid *leader);

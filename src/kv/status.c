@@ -24,7 +24,7 @@ struct walk {
     size_t count, cap;
 };
 
-static bool is_node_live(struct kv_loop *l, const struct uuid *node)
+bool kv_node_is_live(const struct kv_loop *l, const struct uuid *node)
 {
     if (!l->seat)
         return uuid_eq(node, &l->kv->conf.node);
@@ -82,7 +82,7 @@ static struct item *item_of(struct walk *w, struct kv_loop *l, struct kv_store *
             .replica = d->member[i].replica,
             .is_voter = d->member[i].is_voter,
             .is_next_voter = d->is_joint ? d->member[i].is_next_voter : d->member[i].is_voter,
-            .is_live = is_node_live(l, &d->member[i].node),
+            .is_live = kv_node_is_live(l, &d->member[i].node),
             .lag = d->member[i].lag,
         };
     return it;
@@ -98,7 +98,7 @@ static void members_of(struct item *it, struct kv_loop *l, const struct kv_repli
             .replica = c->member[i].id,
             .is_voter = c->member[i].role & RAFT_VOTER,
             .is_next_voter = c->member[i].role & (c->is_joint ? RAFT_NEXT_VOTER : RAFT_VOTER),
-            .is_live = is_node_live(l, &c->member[i].store),
+            .is_live = kv_node_is_live(l, &c->member[i].store),
         };
 }
 

@@ -51,6 +51,18 @@ static int threads_new(struct node *n, char error[NODE_ERROR_MAX])
     return r ? say(error, r, "cannot start threads") : 0;
 }
 
+/* The rest of the limit is for connections, tables and the libraries. */
+static uint64_t memory_max(const struct node *n)
+{
+    if (n->conf->memory_max || !n->memory_limit)
+        return (uint64_t)n->conf->memory_max;
+    uint64_t share = n->memory_limit / 4 * 3;
+    log_line(n->log, LOG_LEVEL_NOTICE, "node.memory",
+             "memory_max is %llu bytes: three quarters of what the system lets this service have",
+             (unsigned long long)share);
+    return share;
+}
+
 static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
 {
     const struct node_conf *c = n->conf;
@@ -63,7 +75,7 @@ static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
         .worker = n->worker,
         .seed = net_random_u64(),
         .log = n->log,
-        .memory_max = c->memory_max ? (uint64_t)c->memory_max : n->memory_limit / 4 * 3,
+        .memory_max = memory_max(n),
         .connection_max = (uint64_t)c->connection_max,
         .auth_files = n->auth,
         .sys_interval_tenant = c->sys_tenant,
