@@ -648,13 +648,16 @@ static void replica_end(struct kv_replica *r)
         free_machine(r->machine, (void *)(uintptr_t)r->home->store->conf.ops);
     else
         kv_router_tell(r, true, free_machine, (void *)(uintptr_t)r->home->store->conf.ops);
-    r->is_ended = true;
 }
 
 void kv_replica_reap(struct kv_replica *r)
 {
-    if (!r->is_ended)
+    if (!r->is_ended) {
+        r->is_ended = true;
+        r->pins++; /* streams that stop with it let go of it, and must not free it under our hands */
         replica_end(r);
+        r->pins--;
+    }
     if (r->pins > 0)
         return;
     raft_deinit(&r->raft);
