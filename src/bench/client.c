@@ -289,6 +289,14 @@ void bench_client_release(struct bench_client *c, uint64_t seq)
     codec_mqtt_ack_put(net_stream_out(c->stream), CODEC_MQTT_PUBREL, bench_client_packet_id(seq));
 }
 
+void bench_client_ping(struct bench_client *c)
+{
+    if (c->stream == NULL || c->state != BENCH_CLIENT_ST_READY || c->is_leaving)
+        return;
+    buf_put_u8(net_stream_out(c->stream), CODEC_MQTT_PINGREQ << 4);
+    buf_put_u8(net_stream_out(c->stream), 0);
+}
+
 void bench_client_deinit(struct bench_client *c)
 {
     if (c->stream != NULL)

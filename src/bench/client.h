@@ -91,6 +91,9 @@ void bench_client_release(struct bench_client *c, uint64_t seq);
 
 void bench_client_deinit(struct bench_client *c);
 
+/* PINGREQ, for a client that may have nothing else to say; nothing while it is not ready. */
+void bench_client_ping(struct bench_client *c);
+
 /* DISCONNECT and close. */
 void bench_client_leave(struct bench_client *c);
 

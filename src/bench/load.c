@@ -420,10 +420,26 @@ static const struct bench_client_ops ops = {.ready = on_ready,
                                             .lost = on_lost,
                                             .left = on_left};
 
+/* Those who only receive, or wait, say that they are there: each within half its keep alive time. */
+static void ping(struct bench_load *l, usec_t now)
+{
+    const struct bench_conf *c = l->conf;
+    uint32_t total = c->subscribers + c->publishers, spread = c->keep_alive_sec / 2;
+    if (c->keep_alive_sec == 0 || now < l->ping_at)
+        return;
+    l->ping_at = now + USEC_SEC / 2;
+    for (uint32_t i = 0; i < total / (2 * (spread ? spread : 1)) + 1; i++) {
+        uint32_t at = l->ping_next++ % total;
+        bench_client_ping(at < c->subscribers ? &l->subscriber[at]
+                                              : &l->publisher[at - c->subscribers]);
+    }
+}
+
 static void tick(void *arg, usec_t now)
 {
     struct bench_load *l = arg;
     net_timer_set(l->loop, &l->timer, now + TICK_USEC);
+    ping(l, now);
     if (l->phase == BENCH_PHASE_CONNECT && now > l->round_began + CONNECT_USEC_MAX)
         fail(l, "not all clients could connect");
     if (l->phase == BENCH_PHASE_RUN) {

@@ -52,6 +52,8 @@ struct bench_load {
     struct list dirty;                  /* publishers that may go on */
     struct net_defer pump;
     struct net_timer timer;
+    usec_t ping_at;     /* then the next share of the clients says PINGREQ */
+    uint32_t ping_next; /* whose turn it is */
     usec_t started, run_began, run_ends, phase_ends;
     uint64_t rate_given;          /* messages allowed so far by --rate */
     uint32_t rate_next;           /* publisher whose turn it is */
