@@ -14,9 +14,10 @@
 #include "bench/payload.h"
 #include "net/clock.h"
 
-#define CONNECT_USEC_MAX (60 * USEC_SEC) /* a part whose clients are not ready by then has failed  \
-                                          */
-#define TICK_USEC (1 * USEC_MSEC)        /* matters for --rate: how fine the load is spread */
+#define CONNECT_USEC_MAX                                                                           \
+    (60 * USEC_SEC)               /* a part whose clients are not ready by then has failed         \
+                                   */
+#define TICK_USEC (1 * USEC_MSEC) /* matters for --rate: how fine the load is spread */
 
 /* ---- who talks to whom ----------------------------------------------------------------------- */
 
@@ -420,7 +421,8 @@ static const struct bench_client_ops ops = {.ready = on_ready,
                                             .lost = on_lost,
                                             .left = on_left};
 
-/* Those who only receive, or wait, say that they are there: each within half its keep alive time. */
+/* Those who only receive, or wait, say that they are there: each within half its keep alive time.
+ */
 static void ping(struct bench_load *l, usec_t now)
 {
     const struct bench_conf *c = l->conf;

@@ -370,6 +370,17 @@ int broker_listen(struct broker *b, const struct broker_listen_conf *conf,
     return 0;
 }
 
+size_t broker_listen_count(const struct broker *b)
+{
+    return b->listener_count;
+}
+
+void broker_listen_stop(struct broker *b, size_t i)
+{
+    must(i < b->listener_count);
+    net_listener_stop(b->listener[i]->net);
+}
+
 const struct net_address *broker_listen_address(const struct broker *b, size_t i)
 {
     return i < b->listener_count ? net_listener_address(b->listener[i]->net) : NULL;

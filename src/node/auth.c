@@ -34,10 +34,12 @@ int node_auth_open(const struct node *n, const struct node_conf *c, char error[N
     return NODE_E_CONFIG;
 }
 
-void node_tenants_put(struct node *n, const struct node_conf *c)
+static void tenants_put(struct node *n, const struct node_conf *c, bool is_new_only)
 {
     for (size_t i = 0; i < c->tenant_count; i++) {
         const struct node_conf_tenant *t = &c->tenant[i];
+        if (is_new_only && broker_tenant_find(n->broker, str_of(t->name)))
+            continue;
         struct broker_settings *s = broker_settings_new(t->settings);
         struct broker_tenant_limits limits = {
             .connection_max = (uint64_t)t->connection_max,
@@ -50,4 +52,14 @@ void node_tenants_put(struct node *n, const struct node_conf *c)
         broker_tenant_set(n->broker, str_of(t->name), s, &limits);
         broker_settings_unref(s);
     }
+}
+
+void node_tenants_put(struct node *n, const struct node_conf *c)
+{
+    tenants_put(n, c, false);
+}
+
+void node_tenants_add(struct node *n, const struct node_conf *c)
+{
+    tenants_put(n, c, true);
 }

@@ -1,6 +1,8 @@
 /* Listeners of the configuration.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. tls[i] belongs to listener[i] of the configuration the node was started with.
+ * 1. An entry of n->listening is open (at is the broker's number) or about to be.
+ * 2. A configuration that is read again closes and opens what differs in its text, and nothing
+ * else.
  *
  * Never: opens a port that no listener names. */
 #include <errno.h>
@@ -8,6 +10,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "node/conf_priv.h"
 #include "node/node_priv.h"
 
 #define PROTOCOLS                                                                                  \
@@ -99,32 +102,73 @@ static int tls_of(const struct node_conf_listener *l, char error[NODE_ERROR_MAX]
     return node_outcome_of(r);
 }
 
+/* All that decides how it listens: what is the same text is the same listener. */
+static char *text_of(const struct node_conf *c, const struct node_conf_listener *l)
+{
+    struct buf b = {0};
+    for (size_t i = 0; i < node_keys_listener.count; i++) {
+        buf_put_u8(&b, '\n');
+        node_key_format(&node_keys_listener.key[i], l, &b);
+    }
+    buf_printf(&b, "\n%lld %lld %lld %lld", (long long)c->mqtt_conn_timeout,
+               (long long)c->mqtt_out_bytes, (long long)c->mqtt_conn_per_sec,
+               (long long)c->mqtt_bandwidth);
+    char *text = mem_dup((char *)b.p, b.n);
+    buf_deinit(&b);
+    return text;
+}
+
+/* An entry for it, with its certificates, not yet open. */
+static int listening_add(struct node *n, const struct node_conf *c,
+                         const struct node_conf_listener *l, char error[NODE_ERROR_MAX])
+{
+    struct net_tls *tls = NULL;
+    int r = is_tls(l) ? tls_of(l, error, &tls) : 0;
+    if (r)
+        return r;
+    n->listening =
+        mem_grow(n->listening, &n->listening_cap, n->listening_count + 1, sizeof *n->listening);
+    n->listening[n->listening_count++] =
+        (struct node_listening){.text = text_of(c, l),
+                                .origin = mem_dup(l->origin, strlen(l->origin)),
+                                .address = mem_dup(l->address, strlen(l->address)),
+                                .tls = tls,
+                                .at = SIZE_MAX};
+    return 0;
+}
+
+static void listening_drop(struct node *n, size_t i)
+{
+    struct node_listening *x = &n->listening[i];
+    net_tls_unref(x->tls);
+    mem_free(x->text);
+    mem_free(x->origin);
+    mem_free(x->address);
+    memmove(x, x + 1, (--n->listening_count - i) * sizeof *x);
+}
+
 int node_tls_open(struct node *n, char error[NODE_ERROR_MAX])
 {
-    n->tls = mem_new((n->conf->listener_count + 1) * sizeof(struct net_tls *));
-    for (size_t i = 0; i < n->conf->listener_count; i++) {
-        int r =
-            is_tls(&n->conf->listener[i]) ? tls_of(&n->conf->listener[i], error, &n->tls[i]) : 0;
-        if (r)
-            return r;
-    }
-    return 0;
+    int r = 0;
+    for (size_t i = 0; i < n->conf->listener_count && r == 0; i++)
+        r = listening_add(n, n->conf, &n->conf->listener[i], error);
+    return r;
 }
 
 void node_tls_close(struct node *n)
 {
-    for (size_t i = 0; n->tls && i < n->conf->listener_count; i++)
-        net_tls_unref(n->tls[i]);
-    n->tls = mem_free(n->tls);
+    while (n->listening_count)
+        listening_drop(n, n->listening_count - 1);
+    n->listening = mem_free(n->listening);
 }
 
 int node_tls_reload(struct node *n, struct buf *say)
 {
     char why[NET_TLS_ERROR_MAX];
-    for (size_t i = 0; i < n->conf->listener_count; i++)
-        if (n->tls[i] && net_tls_reload(n->tls[i], why)) {
-            buf_printf(say, "%s: %s; the old certificates stay in use\n",
-                       n->conf->listener[i].origin, why);
+    for (size_t i = 0; i < n->listening_count; i++)
+        if (n->listening[i].tls && net_tls_reload(n->listening[i].tls, why)) {
+            buf_printf(say, "%s: %s; the old certificates stay in use\n", n->listening[i].origin,
+                       why);
             return NODE_E_CONFIG;
         }
     return 0;
@@ -132,7 +176,7 @@ int node_tls_reload(struct node *n, struct buf *say)
 
 static int handed_fd(const struct node_conf_run *run, const char *name)
 {
-    for (size_t i = 0; i < run->handed_count; i++)
+    for (size_t i = 0; run && i < run->handed_count; i++)
         if (!name[0] || strcmp(run->handed[i].name, name) == 0)
             return run->handed[i].fd;
     return -1;
@@ -156,10 +200,10 @@ static int64_t own_or(int64_t own, int64_t common)
     return own < 0 ? common : own;
 }
 
-static void net_conf_of(struct node *n, const struct node_conf_listener *l, struct net_range *range,
+static void net_conf_of(struct node *n, const struct node_conf *c,
+                        const struct node_conf_listener *l, struct net_range *range,
                         struct net_listener_conf *out)
 {
-    const struct node_conf *c = n->conf;
     bool is_ws = strcmp(l->kind, "ws") == 0 || strcmp(l->kind, "wss") == 0;
     bool is_unix = strcmp(l->kind, "unix") == 0;
     struct str all = str_of(l->proxy_from), one;
@@ -182,10 +226,21 @@ static void net_conf_of(struct node *n, const struct node_conf_listener *l, stru
     };
 }
 
-static int listen_one(struct node *n, size_t i, const struct node_conf_run *run,
-                      char error[NODE_ERROR_MAX])
+static void listen_tell(const struct node *n, const struct node_conf_listener *l, size_t at)
 {
-    const struct node_conf_listener *l = &n->conf->listener[i];
+    char text[NET_ADDRESS_TEXT];
+    const struct net_address *a = broker_listen_address(n->broker, at);
+    (void)net_address_format(a, text);
+    log_line(n->log, LOG_LEVEL_NOTICE, "node.listen", "listening on %s (%s, tenant %s, auth %s)",
+             a->sa.sa_family == AF_UNIX ? l->address : text, l->kind, l->tenant, l->auth);
+}
+
+/* run NULL: later than at the start, when nothing is handed over. */
+static int
+listen_one(struct node *n, const struct node_conf *c, const struct node_conf_listener *l,
+           struct node_listening *x, const struct node_conf_run *run,
+           char error[NODE_ERROR_MAX]) /* NOLINT(size): one call below it, and its sentence */
+{
     struct net_range range[RANGES_MAX];
     struct broker_listen_conf conf = {
         .name = l->name[0] ? l->name : l->kind,
@@ -193,11 +248,11 @@ static int listen_one(struct node *n, size_t i, const struct node_conf_run *run,
         .auth = {.methods = methods_of(l->auth),
                  .identity = strcmp(l->identity, "SAN") == 0 ? BROKER_AUTH_IDENTITY_SAN
                                                              : BROKER_AUTH_IDENTITY_CN},
-        .connect_usec_max = (usec_t)own_or(l->conn_timeout, n->conf->mqtt_conn_timeout) * USEC_SEC,
-        .out_bytes_max = (size_t)n->conf->mqtt_out_bytes,
+        .connect_usec_max = (usec_t)own_or(l->conn_timeout, c->mqtt_conn_timeout) * USEC_SEC,
+        .out_bytes_max = (size_t)c->mqtt_out_bytes,
     };
-    net_conf_of(n, l, range, &conf.net);
-    conf.net.tls = n->tls[i];
+    net_conf_of(n, c, l, range, &conf.net);
+    conf.net.tls = x->tls;
     if (strcmp(l->kind, "systemd") == 0) {
         conf.net.kind = NET_LISTENER_FD;
         conf.net.fd = handed_fd(run, l->address);
@@ -209,26 +264,102 @@ static int listen_one(struct node *n, size_t i, const struct node_conf_run *run,
         }
     }
     char why[NET_LISTENER_ERROR_MAX];
+    size_t at = broker_listen_count(n->broker);
     int r = broker_listen(n->broker, &conf, why);
-    if (r == 0)
+    if (r == 0) {
+        x->at = at;
+        listen_tell(n, l, at);
         return 0;
+    }
     snprintf(error, NODE_ERROR_MAX, "%s: %s", l->origin, why);
     return node_outcome_of(r);
 }
 
 int node_listen(struct node *n, const struct node_conf_run *run, char error[NODE_ERROR_MAX])
 {
-    for (size_t i = 0; i < n->conf->listener_count; i++) {
-        int r = listen_one(n, i, run, error);
-        if (r)
-            return r;
-        char text[NET_ADDRESS_TEXT];
-        const struct net_address *a = broker_listen_address(n->broker, i);
-        const struct node_conf_listener *l = &n->conf->listener[i];
-        (void)net_address_format(a, text);
-        log_line(n->log, LOG_LEVEL_NOTICE, "node.listen",
-                 "listening on %s (%s, tenant %s, auth %s)",
-                 a->sa.sa_family == AF_UNIX ? l->address : text, l->kind, l->tenant, l->auth);
+    int r = 0;
+    for (size_t i = 0; i < n->conf->listener_count && r == 0; i++)
+        r = listen_one(n, n->conf, &n->conf->listener[i], &n->listening[i], run, error);
+    return r;
+}
+
+/* ---- a configuration that is read again ---- */
+
+static struct node_listening *listening_find(struct node *n, const char *text)
+{
+    for (size_t i = 0; i < n->listening_count; i++)
+        if (strcmp(n->listening[i].text, text) == 0)
+            return &n->listening[i];
+    return NULL;
+}
+
+/* Is its address taken by one that is about to be closed? */
+static bool is_succession(const struct node *n, const struct node_conf_listener *l)
+{
+    for (size_t i = 0; i < n->listening_count; i++)
+        if (!n->listening[i].is_wanted && n->listening[i].at != SIZE_MAX &&
+            strcmp(n->listening[i].address, l->address) == 0)
+            return true;
+    return false;
+}
+
+/* Those of c that do not listen yet: with is_late those whose address has just become free. */
+static int listen_added(struct node *n, const struct node_conf *c, bool is_late,
+                        char error[NODE_ERROR_MAX])
+{
+    int r = 0;
+    for (size_t i = 0; i < c->listener_count && r == 0; i++) {
+        const struct node_conf_listener *l = &c->listener[i];
+        char *text = text_of(c, l);
+        struct node_listening *x = listening_find(n, text);
+        mem_free(text);
+        if (x->at == SIZE_MAX && (is_late || !is_succession(n, l)))
+            r = listen_one(n, c, l, x, NULL, error);
     }
+    return r;
+}
+
+static void listen_close(struct node *n, bool is_wanted, size_t from)
+{
+    for (size_t i = n->listening_count; i-- > from;) {
+        struct node_listening *x = &n->listening[i];
+        if (x->is_wanted != is_wanted)
+            continue;
+        if (x->at != SIZE_MAX) {
+            broker_listen_stop(n->broker, x->at);
+            log_line(n->log, LOG_LEVEL_NOTICE, "node.listen.stop", "no longer listening on %s",
+                     x->address);
+        }
+        listening_drop(n, i);
+    }
+}
+
+int node_listen_again(struct node *n, struct node_conf *c, struct buf *say)
+{
+    char error[NODE_ERROR_MAX];
+    size_t before = n->listening_count;
+    int r = 0;
+    for (size_t i = 0; i < before; i++)
+        n->listening[i].is_wanted = false;
+    for (size_t i = 0; i < c->listener_count && r == 0; i++) {
+        char *text = text_of(c, &c->listener[i]);
+        struct node_listening *x = listening_find(n, text);
+        mem_free(text);
+        if (!x && (r = listening_add(n, c, &c->listener[i], error)) == 0)
+            x = &n->listening[n->listening_count - 1];
+        if (x)
+            x->is_wanted = true;
+    }
+    node_tenants_add(n, c);
+    if (r == 0)
+        r = listen_added(n, c, false, error);
+    if (r) { /* what was opened is closed again, the others never noticed */
+        listen_close(n, true, before);
+        buf_printf(say, "%s; all listeners stay as they were\n", error);
+        return NODE_E_CONFIG;
+    }
+    listen_close(n, false, 0);
+    if (listen_added(n, c, true, error))
+        buf_printf(say, "%s; what listened there before is closed\n", error);
     return 0;
 }

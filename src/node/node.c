@@ -208,12 +208,6 @@ static void tell_restart(const struct node *n, const struct node_conf *c, struct
     if (strcmp(o->data_dir, c->data_dir) || o->workers != c->workers ||
         o->worker_threads != c->worker_threads)
         buf_printf(say_to, "data_dir, workers and blocking_threads change with the next restart\n");
-    bool is_same = o->listener_count == c->listener_count;
-    for (size_t i = 0; is_same && i < o->listener_count; i++)
-        is_same = strcmp(o->listener[i].address, c->listener[i].address) == 0 &&
-                  strcmp(o->listener[i].kind, c->listener[i].kind) == 0;
-    if (!is_same)
-        buf_printf(say_to, "listeners are opened and closed with the next restart\n");
 }
 
 int node_reload(struct node *n, struct node_conf *conf, struct buf *say_to)
@@ -231,6 +225,8 @@ int node_reload(struct node *n, struct node_conf *conf, struct buf *say_to)
         r = node_admin_reload(n, say_to);
     if (r == 0)
         r = node_cluster_reload(n, conf, say_to);
+    if (r == 0)
+        r = node_listen_again(n, conf, say_to);
     if (r) {
         broker_auth_files_unref(auth);
         node_conf_free(conf);

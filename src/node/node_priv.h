@@ -37,7 +37,14 @@ struct node {
     struct net_tls *rpc_tls[2]; /* of links: server, client; NULL: plain */
     bool has_keys;              /* gossip is sealed */
     usec_t drain_until;
-    struct net_tls **tls; /* by listener; NULL: none */
+    struct node_listening {
+        char *text, *origin; /* its keys and values, and where they stand */
+        char *address;
+        struct net_tls *tls; /* NULL: none */
+        size_t at;           /* the broker's number */
+        bool is_wanted;      /* by the configuration that is being read again */
+    } * listening;
+    size_t listening_count, listening_cap;
     struct net_timer look;  /* health.c */
     struct node_beat *beat; /* by loop */
     usec_t ready_by, told_at;
@@ -67,6 +74,9 @@ void node_drain_stop(struct node *n);
 must_use int node_tls_open(struct node *n, char error[NODE_ERROR_MAX]);
 void node_tls_close(struct node *n);
 must_use int node_tls_reload(struct node *n, struct buf *say);
+/* What a configuration read again adds is opened, what it no longer has is closed, the rest and all
+ * clients stay.  When something cannot be opened nothing has changed. */
+must_use int node_listen_again(struct node *n, struct node_conf *c, struct buf *say);
 must_use int node_listen(struct node *n, const struct node_conf_run *run,
                          char error[NODE_ERROR_MAX]);
 
@@ -74,6 +84,8 @@ must_use int node_listen(struct node *n, const struct node_conf_run *run,
 must_use int node_auth_open(const struct node *n, const struct node_conf *c,
                             char error[NODE_ERROR_MAX], struct broker_auth_files **out_files);
 void node_tenants_put(struct node *n, const struct node_conf *c);
+/* Only those that are new. */
+void node_tenants_add(struct node *n, const struct node_conf *c);
 
 /* data.c: the data directory, the tables, the stores (which start the broker). */
 must_use int node_data_open(struct node *n, char error[NODE_ERROR_MAX]);
@@ -85,7 +97,7 @@ must_use int node_cluster_open(struct node *n, char error[NODE_ERROR_MAX]);
 must_use int node_cluster_try(const struct node_conf *c, char error[NODE_ERROR_MAX]);
 /* Keys and certificates are read again. */
 must_use int node_cluster_reload(struct node *n, const struct node_conf *c, struct buf *say);
-void node_cluster_ready(struct node *n); /* we serve */
+void node_cluster_ready(struct node *n);             /* we serve */
 void node_cluster_drain(struct node *n, bool is_on); /* no new work, please */
 void node_cluster_leave(struct node *n, void (*done)(void *arg), void *arg);
 /* The loops have stopped: nothing comes from other nodes any more. */

@@ -1,6 +1,7 @@
 """The admin API: every endpoint, who may, and bad input.  SPDX-License-Identifier: Apache-2.0"""
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -493,3 +494,25 @@ def test_api_answers_while_it_stops(w):
         socks.append(s)
     n.process.terminate()
     assert n.process.wait(30) == 0
+
+
+def test_a_bad_token_file_on_reload_leaves_all_as_it_was(w):
+    """Everything is looked at before anything is taken on: neither tokens nor settings nor listeners change."""
+    n, port = node(w)
+    n.file("tokens", "nonsense\n")
+    other = free_port()
+    n.edit("listeners = ( ", 'listeners = ( { kind = "tcp"; address = "127.0.0.1:%d"; auth = "anonymous"; }, ' % other)
+    with open(n.conf, "a") as f:
+        f.write("tenants : { default : { MaximumQoS = 1; }; };\n")
+    n.process.send_signal(signal.SIGHUP)
+    end = time.monotonic() + 8
+    while "nothing was changed" not in open(n.log.name).read():
+        assert time.monotonic() < end
+    assert ask(port, "GET", "/metrics", READ)[0] == 200
+    c = Client(n.port, 5)
+    assert c.connect().prop(0x24) is None
+    try:
+        Client(other)
+        assert False, "the new listener is open"
+    except ConnectionRefusedError:
+        pass

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 
+from api_cases import free_port
 from mqtt import Client, gather
 
 TCP = 'listeners = ( { kind = "tcp"; address = "%s"; auth = ["anonymous"]; } );\n'
@@ -169,6 +170,63 @@ def test_reload_takes_on_and_refuses(w):
     late = Client(n.port, 5)
     late.connect("new")
     assert late.subscribe(("x", 2)) == [1]
+
+
+def test_listeners_come_and_go_on_reload(w):
+    """One is added, one closed, one changed; nobody who is connected is dropped; a busy port changes nothing."""
+    n = w.node()
+    second = n.listen_also("tcp", 'name = "second";')
+    n.start()
+    a, b = Client(n.port, 5), Client(second, 5)
+    a.connect("a")
+    b.connect("b")
+    third = free_port()
+
+    def reload(says):
+        n.log.seek(0, os.SEEK_END)
+        at = n.log.tell()
+        n.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 10
+        while True:
+            n.log.seek(at)
+            if says in n.log.read():
+                break
+            assert time.monotonic() < end, says
+        for c, t in ((a, "a"), (b, "b")):
+            assert c.publish(t, "still here", 1) in (0, 0x10)
+
+    def is_open(port):
+        try:
+            c = Client(port, 5)
+        except ConnectionRefusedError:
+            return False
+        c.connect(ok=False)
+        assert c.expect(2).reason in (0, 0x87)
+        return True
+
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        with open(n.conf) as f:
+            before = f.read()
+        n.edit("listeners = ( ", 'listeners = ( { kind = "tcp"; address = "127.0.0.1:%d"; auth = "anonymous"; }, '
+               '{ kind = "tcp"; address = "127.0.0.1:%d"; auth = "anonymous"; }, ' % (third, busy.getsockname()[1]))
+        reload("all listeners stay as they were")
+        assert is_open(second) and not is_open(third)
+    with open(n.conf, "w") as f:
+        f.write(before)
+    n.edit('name = "second";', 'name = "other"; tenant = "new";')  # the same address, other clients
+    n.edit("listeners = ( ", 'listeners = ( { kind = "tcp"; address = "127.0.0.1:%d"; auth = "anonymous"; }, ' % third)
+    with open(n.conf, "a") as f:
+        f.write("tenants : { new : { MaximumQoS = 0; }; };\n")
+    reload("the configuration is in effect")
+    assert is_open(third) and is_open(n.port)
+    c = Client(second, 5)
+    assert c.connect("c").prop(0x24) == 0
+    assert b.subscribe(("x", 2)) == [2]  # b stays what it was
+    n.edit('{ kind = "tcp"; address = "127.0.0.1:%d"; auth = "anonymous"; }, ' % third, "")
+    reload("no longer listening on 127.0.0.1:%d" % third)
+    assert not is_open(third) and is_open(second)
 
 
 def test_stop_is_0_and_says_goodbye(w):
