@@ -29,6 +29,7 @@ else
     for h in h1 h2 h3; do cluster_conf $h; done
 fi
 for h in h1 h2 h3; do check "$h serves" soon 60 is_serving $h; done
+for h in h1 h2 h3; do check "$h has a leader for each range" on $h 'bilrostctl ready'; done
 check "a healthy cluster of three within 60 s of the first apt-get ($made_by, $((SECONDS - began)) s)" test $((SECONDS - began)) -le 60
 for h in h1 h2 h3; do listen_lab $h; done
 for h in h1 h2 h3; do check "$h: restarted with a listener for the lab, it serves" soon 40 is_serving $h; done
