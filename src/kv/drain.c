@@ -195,7 +195,9 @@ static void on_look(void *arg, usec_t now)
     kv_stats_get(d->kv, &st);
     bool is_late = now >= d->deadline;
     if (d->phase == HAND_OVER) {
-        bool is_over = st.leader_count == 0 || is_late;
+        const struct cluster_seat *seat = d->kv->loop[0].seat;
+        bool is_alone = !seat || cluster_live_count(seat) < 2; /* nobody could take over */
+        bool is_over = st.leader_count == 0 || is_late || is_alone;
         d->next = 0;
         d->is_out = !is_over || d->wants_settle;
         if (!d->is_out)

@@ -535,7 +535,7 @@ static void play_twins(struct gossip_net *n)
     n->node[3].addr = n->node[1].addr;         /* on one machine */
     n->node[3].addr.port = rng_chance(&n->w->rng, 500000) ? 1 : 9999;
     gossip_net_start(n, 3, (unsigned)rng_below(&n->w->rng, 3), 1);
-    for (unsigned k = 0; k < 1000 && n->w->failure[0] == 0; k++) {
+    for (unsigned k = 0; k < 3000 && n->w->failure[0] == 0; k++) {
         run_for(n, 0.01);
         for (unsigned i = 1; i <= 3; i += 2) /* it stops at once */
             if (n->node[i].duplicate_seen > 0 && n->node[i].g != NULL)
