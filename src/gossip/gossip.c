@@ -198,6 +198,14 @@ static void hear_clock(struct gossip *g, const struct gossip_head *h,
     e->flags = GOSSIP_SKEW_CLOCK;
 }
 
+/* Somebody whom we took for silent, or do not know, may be the one who was cut off: the deaths that
+ * he tells of are doubted first, as in an exchange. */
+static bool is_doubted(const struct gossip *g, const struct gossip_head *h)
+{
+    const struct gossip_peer *p = gossip_peer_find(g, &h->uuid);
+    return p == NULL || p->pub.state != GOSSIP_ST_ALIVE;
+}
+
 static void hear_msg(struct gossip *g, const struct gossip_head *h, const struct gossip_msg *m,
                      const struct gossip_event *ev, struct gossip_out *out)
 {
@@ -222,7 +230,7 @@ static void hear_msg(struct gossip *g, const struct gossip_head *h, const struct
     case GOSSIP_MSG_SUSPECT:
     case GOSSIP_MSG_DEAD:
     case GOSSIP_MSG_LEFT:
-        gossip_fact(g, m, false, out);
+        gossip_fact(g, m, g->hears_doubted, out);
         break;
     case GOSSIP_MSG_ROW:
     case GOSSIP_MSG_HINT:
@@ -250,6 +258,7 @@ static void hear(struct gossip *g, const struct gossip_event *ev, struct gossip_
         return; /* our own echo */
     }
     hear_clock(g, &h, &ev->addr, out);
+    g->hears_doubted = is_doubted(g, &h);
     for (struct gossip_msg m; gossip_msg_next(&c, &m);) {
         if (m.kind == GOSSIP_MSG_SYNC) {
             if (ev->kind == GOSSIP_EV_STREAM && !g->is_leaving)

@@ -77,6 +77,7 @@ struct gossip {
     struct uuid urgent;      /* probe this one next; zero none */
     struct uuid hinted;      /* fetch from this one; zero none */
     bool hinted_members;     /* the members too */
+    bool hears_doubted;      /* whose packet is being read was not ALIVE when it came */
     uint64_t member_hash;    /* sum over ourselves and the ring */
     unsigned strangers;      /* answers in a row with another member hash */
     unsigned mismatches;     /* probe rounds in a row whose answer had another table hash */

@@ -165,6 +165,8 @@ static enum gossip_rank rank_of(const struct gossip_msg *m)
 
 void gossip_fact_queue(struct gossip *g, const struct gossip_msg *m)
 {
+    if (g->ring_count == 0 && (m->kind == GOSSIP_MSG_DEAD || m->kind == GOSSIP_MSG_SUSPECT))
+        return; /* as above, at the death that leaves us alone */
     g->msg.n = 0;
     gossip_msg_bare(&g->msg, m);
     gossip_spread_put(&g->spread, gossip_member_subject(&m->uuid), rank_of(m), buf_str(&g->msg));
@@ -244,6 +246,9 @@ static void watch_company(struct gossip *g, struct gossip_out *out)
     } else if (g->is_joined && g->ring_count == 0) {
         g->is_joined = false;
         gossip_out_add(out, GOSSIP_OUT_ALONE);
+        /* nobody is left to hear it, and once somebody is, it was probably us */
+        gossip_spread_clear(&g->spread, GOSSIP_RANK_GONE);
+        gossip_spread_clear(&g->spread, GOSSIP_RANK_SUSPECT);
     }
 }
 

@@ -81,6 +81,13 @@ void gossip_spread_put(struct gossip_spread *q, uint64_t subject, enum gossip_ra
     map_put(&q->by_subject, hash_u64(subject), r);
 }
 
+void gossip_spread_clear(struct gossip_spread *q, enum gossip_rank rank)
+{
+    for (unsigned i = 0; i < GOSSIP_TRANSMITS_MAX; i++)
+        while (!list_empty(&q->queue[rank][i]))
+            drop(q, container_of(q->queue[rank][i].next, struct rumour, link));
+}
+
 void gossip_spread_del(struct gossip_spread *q, uint64_t subject)
 {
     struct rumour *r = find(q, subject);

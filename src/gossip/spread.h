@@ -37,6 +37,9 @@ void gossip_spread_put(struct gossip_spread *q, uint64_t subject, enum gossip_ra
 
 void gossip_spread_del(struct gossip_spread *q, uint64_t subject);
 
+/* Drops all of this rank. */
+void gossip_spread_clear(struct gossip_spread *q, enum gossip_rank rank);
+
 /* Still to be sent? */
 bool gossip_spread_has(const struct gossip_spread *q, uint64_t subject);
 

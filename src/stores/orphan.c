@@ -2,8 +2,8 @@
  *
  * A process (node, epoch) is dead when the cluster says so, when its node lives in a later epoch,
  * or when nobody has heard of it for a while after we began to look.  That is a judgement of this
- * node; the commands it leads to are fenced (a session that was attached again meanwhile is not
- * touched) and a process that was judged wrongly adds its routes again.
+ * node; the commands it leads to are fenced: a session that was attached again meanwhile is not
+ * touched, and the routes of one that may only be cut off are kept for ROUTES_KEPT_USEC.
  *
  * One command at a time per range; the next one when that is answered. */
 #include "stores/orphan_priv.h"
@@ -17,7 +17,8 @@
 
 #define LOOK_USEC (30 * USEC_SEC)  /* does not matter much: for what an event did not bring */
 #define KNOWN_USEC (60 * USEC_SEC) /* matters: members that are alive are known long before */
-#define SESSIONS_MAX 1000u         /* in one command: some milliseconds of applying */
+#define ROUTES_KEPT_USEC (600 * USEC_SEC) /* matters: longer than most cuts */
+#define SESSIONS_MAX 1000u                /* in one command: some milliseconds of applying */
 #define ROUTES_MAX 1000u
 
 struct led {
@@ -45,6 +46,18 @@ bool stores_orphans_is_dead(const struct stores_client *c, const struct uuid *no
         return net_loop_now(c->net) >= c->orphans.known_at &&
                cluster_is_joined(conf->seat[c->loop]);
     return m->epoch > epoch || (m->epoch == epoch && m->state >= CLUSTER_ST_DEAD);
+}
+
+/* Routes of a dead process do not count for matching, so there is no hurry to remove them: one that
+ * was only cut off finds them where they were when it comes back. */
+static bool routes_are_over(const struct stores_client *c, const struct uuid *node, uint64_t epoch)
+{
+    const struct stores_conf *conf = &c->stores->conf;
+    const struct cluster_member *m =
+        conf->seat != NULL ? cluster_member_find(conf->seat[c->loop], node) : NULL;
+    bool may_come_back = m != NULL && m->epoch == epoch && m->state == CLUSTER_ST_DEAD &&
+                         net_loop_now(c->net) < usec_add(m->since, ROUTES_KEPT_USEC);
+    return !may_come_back && stores_orphans_is_dead(c, node, epoch);
 }
 
 static void led_free(struct led *l)
@@ -121,7 +134,7 @@ static bool dist_find_dead(struct led *l)
         return true;
     for (const struct dist_node *n;
          (n = dist_index_node_next(l->client->stores->index, &at)) != NULL;) {
-        if (n->route_count == 0 || !stores_orphans_is_dead(l->client, &n->uuid, n->epoch))
+        if (n->route_count == 0 || !routes_are_over(l->client, &n->uuid, n->epoch))
             continue;
         l->dist_dead = (struct inbox_owner){n->uuid, n->epoch, 0};
         return true;

@@ -110,6 +110,10 @@ def test_a_node_that_is_cut_off_dies_and_comes_back(w):
         again(lambda: s.subscribe((t, 1)))
         acked(p, t, "before")
         assert s.message() == (t, "before")
+        there = n.client(3)  # stays connected to the node that is cut off
+        again(lambda: there.subscribe((t + "/far", 1)))
+        acked(p, t + "/far", "before")
+        assert there.message() == (t + "/far", "before")
         n.run("cut", "3")
         n.until_live(2, (1, 2), 12)
         for k in range(20):
@@ -122,6 +126,8 @@ def test_a_node_that_is_cut_off_dies_and_comes_back(w):
         again(lambda: late.subscribe((t, 1)))
         acked(p, t, "after")
         assert late.message(20) == (t, "after")
+        acked(p, t + "/far", "after")  # its subscribers are not forgotten
+        assert there.message(20) == (t + "/far", "after")
         for i in (1, 2):  # nobody else died of it
             assert n.count_of(i, "is dead") == 1, n.log(i)
 
