@@ -4,6 +4,6 @@
 Suite *unit_suites(int i)
 {
     static Suite *(*const suite[])(void) = {suite_membership, suite_message, suite_log,
-                                            suite_progress, suite_step};
+                                            suite_progress,   suite_step,    suite_model};
     return i < (int)countof(suite) ? suite[i]() : NULL;
 }

@@ -8,3 +8,4 @@ Suite *suite_message(void);
 Suite *suite_log(void);
 Suite *suite_progress(void);
 Suite *suite_step(void);
+Suite *suite_model(void);
