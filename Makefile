@@ -172,7 +172,7 @@ install-daemon: all $(UNITS_BUILT)
 	$(if $(wildcard scripts/bilrost-setup),install -D -m 755 scripts/bilrost-setup $(D)$(SBINDIR)/bilrost-setup)
 	install -D -m 755 systemd/package-hook $(D)$(LIBEXECDIR)/bilrost/package-hook
 	install -D -m 640 etc/bilrostd.conf $(D)/etc/bilrost/bilrostd.conf
-	$(PUT) -t $(D)$(UNITDIR) $(UNITS_BUILT) systemd/bilrost.target systemd/bilrostd.socket
+	$(PUT) -t $(D)$(UNITDIR) $(UNITS_BUILT) systemd/bilrost.target systemd/bilrostd.socket systemd/bilrost-sync.service systemd/bilrost-sync.timer
 	$(PUT) systemd/bilrost.sysusers $(D)$(PREFIX)/lib/sysusers.d/bilrost.conf
 	$(PUT) systemd/bilrost.tmpfiles $(D)$(PREFIX)/lib/tmpfiles.d/bilrost.conf
 	$(foreach m,$(filter-out $(TOOLMAN:%=docs/man/%),$(wildcard docs/man/*.[1-9])),$(call put_man,$(m)))

@@ -112,6 +112,18 @@ def test_what_the_user_wrote_stays(w):
     assert any(k.endswith("ca/ca.key") for k in h.files())  # a copy is kept
 
 
+def test_leave_that_fails_changes_nothing(w):
+    h = w.host("n1")
+    h.init(serve=False)
+    env = w.shim("mv", 'case "$*" in *removed-*cluster) exit 1 ;; esac\nexec /bin/mv "$@"\n')
+    h.refused(73, "cannot move .*/cluster to", "leave", "--force", env=env)
+    # that needs what reset takes away
+    h.write("conf.d/90-own.conf", 'listeners = ( { name = "x"; address = "127.0.0.1:%d"; auth = ["password"]; } );\n' % free_port())
+    h.refused(78, "what would be left of the configuration has a mistake: .*auth.password_file is not set", "reset", "--force")
+    os.remove(h.etc + "/conf.d/90-own.conf")
+    assert h.setup("leave", "--force").returncode == 0 and not os.path.exists(h.etc + "/cluster")
+
+
 # ---- bad input of join ----
 
 
@@ -135,6 +147,7 @@ def test_tokens(w):
     changed = [k for k, v in n.files().items() if before.get(k) != v]
     assert r.returncode == 0 and sorted(os.path.basename(k) for k in changed) == ["node.key", "node.pem"], (r.said, changed)
     assert cert != n.read("cluster/node.pem")
+    assert int(re.search(r"expires (\d+)", h.read("ca/tokens/" + token[:8])).group(1)) <= time.time() + 600  # used up: soon over
     third = w.host("n3")
     third.refused(78, r"used by as many hosts as it was made for \(1\)", "join", line, *third.place())
     r = h.setup("token", "--valid", 3600)
