@@ -151,6 +151,8 @@ LIBEXECDIR ?= $(PREFIX)/libexec
 SBINDIR ?= $(PREFIX)/sbin
 UNITDIR ?= /lib/systemd/system
 DOCDIR  ?= $(PREFIX)/share/doc/bilrost
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR  ?= $(PREFIX)/share/zsh/vendor-completions
 D        = $(DESTDIR)
 UNIT    := systemd/bilrostd.service.in
 # Documents for the people who run it; the others are for those who change it.
@@ -169,6 +171,8 @@ install: install-daemon install-tools install-doc ## install into DESTDIR: daemo
 install-daemon: all $(UNITS_BUILT)
 	install -D -m 755 $(B)/bilrostd $(D)$(SBINDIR)/bilrostd
 	install -D -m 755 $(B)/bilrostctl $(D)$(PREFIX)/bin/bilrostctl
+	$(B)/bilrostctl completion bash >$(B)/completion.bash && $(PUT) $(B)/completion.bash $(D)$(BASHDIR)/bilrostctl
+	$(B)/bilrostctl completion zsh >$(B)/completion.zsh && $(PUT) $(B)/completion.zsh $(D)$(ZSHDIR)/_bilrostctl
 	$(if $(wildcard scripts/bilrost-setup),install -D -m 755 scripts/bilrost-setup $(D)$(SBINDIR)/bilrost-setup)
 	install -D -m 755 systemd/package-hook $(D)$(LIBEXECDIR)/bilrost/package-hook
 	install -D -m 640 etc/bilrostd.conf $(D)/etc/bilrost/bilrostd.conf

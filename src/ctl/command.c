@@ -198,7 +198,7 @@ void ctl_command_manual(struct buf *out)
                          "\\fB\\-\\-token\\fR.\n"
                          ".SH FILES\n.TP\n\\fI/run/bilrost/api.sock\\fR\nWhere a node's admin API "
                          "listens for root and its group.\n"
-                         ".SH SEE ALSO\n\\fBbilrostd\\fR(8), docs/API.md\n"));
+                         ".SH SEE ALSO\n\\fBbilrostd\\fR(8), \\fBbilrostd.conf\\fR(5), \\fBbilrost\\fR(7)\n"));
 }
 
 /* ---- completion ---- */
