@@ -108,7 +108,7 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 FORCE:
 
 
-.PHONY: bench-log torture lab install install-daemon install-tools install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
+.PHONY: bench-log bench-idle torture lab install install-daemon install-tools install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -140,6 +140,8 @@ check-headers: $(ROOMS:%=build/doors/%/.made) ## every header compiles alone
 	  echo "#include \"$${h#src/}\"" | $(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) -Werror -Ibuild/doors/$$r -fsyntax-only -xc - || exit 1; done
 bench-log: $(B)/bench/log ## the Raft log: proposals per fdatasync, latency, opening a log of 2 GiB
 	$<
+bench-idle: all ## memory and processor time of 20000 idle connections
+	@scripts/bench-idle
 bench-tables: $(B)/bench/dist $(B)/bench/retain $(B)/bench/inbox ## figures of the three tables: memory, time
 	@for b in $^; do $$b || exit 1; done
 fmt: ## format every source

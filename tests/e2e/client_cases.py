@@ -8,8 +8,8 @@ from basic_cases import topic
 from mqtt import Client
 
 MQTTJS = """
-const mqtt = require('mqtt');
-const c = mqtt.connect('mqtt://127.0.0.1:%d', {protocolVersion: %d, clientId: 'js-%d'});
+const mqtt = require('mqtt'), fs = require('fs');
+const c = mqtt.connect('%s', {protocolVersion: %d, clientId: 'js-%d', ca: %s});
 const t = '%s', got = [];
 c.on('connect', () => c.subscribe({[t]: {qos: 2}}, () => { for (let i = 0; i < 30; i++) c.publish(t, 'm' + i, {qos: i %% 3}); }));
 c.on('message', (topic, m) => { got.push(m.toString()); if (got.length === 30) { console.log(JSON.stringify(got)); c.end(); } });
@@ -46,26 +46,41 @@ def test_mosquitto_rr(w):
     assert "answer" in out, out
 
 
+def ways_in(w):
+    """A node with every kind of listener: URLs, and the certificate to trust."""
+    n = w.node()
+    crt, key = n.certificate()
+    files = 'certFile = "%s"; keyFile = "%s";' % (crt, key)
+    ports = {kind: n.listen_also(kind, files if kind in ("tls", "wss") else "") for kind in ("tls", "ws", "wss")}
+    n.start()
+    return {"mqtt": n.port, "mqtts": ports["tls"], "ws": ports["ws"], "wss": ports["wss"]}, crt
+
+
 def test_paho(w):
     try:
         import paho.mqtt.client as paho
     except ImportError:
         raise w.skip("python3-paho-mqtt is not installed")
-    for version in (paho.MQTTv31, paho.MQTTv311, paho.MQTTv5):
-        t, got = topic("paho"), []
-        cid = "paho-%d" % random.getrandbits(30)
-        try:
-            c = paho.Client(paho.CallbackAPIVersion.VERSION1, cid, protocol=version)
-        except AttributeError:
-            c = paho.Client(cid, protocol=version)
-        c.on_connect = lambda c, *_: c.subscribe(t, 2)
-        c.on_subscribe = lambda c, *_: [c.publish(t, "m%d" % i, i % 3) for i in range(30)]
-        c.on_message = lambda c, u, m: (got.append(m.payload.decode()), len(got) == 30 and c.disconnect())
-        c.connect("127.0.0.1", w.port)
-        for _ in range(200):
-            if c.loop(0.1) != 0:
-                break
-        assert sorted(got) == sorted("m%d" % i for i in range(30)), got
+    ports, crt = ways_in(w)
+    for way, port in ports.items():
+        for version in (paho.MQTTv31, paho.MQTTv311, paho.MQTTv5):
+            t, got = topic("paho"), []
+            cid = "paho-%d" % random.getrandbits(30)
+            transport = "websockets" if way in ("ws", "wss") else "tcp"
+            try:
+                c = paho.Client(paho.CallbackAPIVersion.VERSION1, cid, protocol=version, transport=transport)
+            except AttributeError:
+                c = paho.Client(cid, protocol=version, transport=transport)
+            if way in ("mqtts", "wss"):
+                c.tls_set(crt)
+            c.on_connect = lambda c, *_: c.subscribe(t, 2)
+            c.on_subscribe = lambda c, *_: [c.publish(t, "m%d" % i, i % 3) for i in range(30)]
+            c.on_message = lambda c, u, m: (got.append(m.payload.decode()), len(got) == 30 and c.disconnect())
+            c.connect("localhost", port)
+            for _ in range(200):
+                if c.loop(0.1) != 0:
+                    break
+            assert sorted(got) == sorted("m%d" % i for i in range(30)), (way, version, got)
 
 
 def test_mqttjs(w):
@@ -76,14 +91,16 @@ def test_mqttjs(w):
         subprocess.run(["node", "-e", "require('mqtt')"], capture_output=True, timeout=20, check=True, env=env)
     except (OSError, subprocess.SubprocessError):
         raise w.skip("MQTT.js is not installed (npm install -g mqtt)")
-    for v in (3, 4, 5):
-        if v == 3:
-            continue
-        t = topic("js")
-        r = subprocess.run(["node", "-e", MQTTJS % (w.port, v, random.getrandbits(30), t)], capture_output=True, text=True,
-                           timeout=20, env=env, check=False)
-        assert r.returncode == 0, r.stderr
-        assert len(json.loads(r.stdout)) == 30
+    ports, crt = ways_in(w)
+    for way, port in ports.items():
+        url = "%s://localhost:%d%s" % (way, port, "/mqtt" if way in ("ws", "wss") else "")
+        ca = "fs.readFileSync('%s')" % crt if way in ("mqtts", "wss") else "undefined"
+        for v in (4, 5):
+            t = topic("js")
+            r = subprocess.run(["node", "-e", MQTTJS % (url, v, random.getrandbits(30), ca, t)], capture_output=True, text=True,
+                               timeout=30, env=env, check=False)
+            assert r.returncode == 0, (way, v, r.stderr)
+            assert len(json.loads(r.stdout)) == 30
 
 
 def bench(w, *argv, port=None):
