@@ -170,6 +170,8 @@ static void conn_end(struct broker_conn *c, const struct session_end *end)
     struct broker_loop *l = c->loop;
     broker_conn_report(c, event[end->cause], end->why);
     broker_subscribe_drop(c);
+    if (c->pending > 0)
+        stores_cancel(l->stores, c->cookie);
     conn_detach(c, end);
     if (c->is_stalled)
         broker_deliver_resumed(c);

@@ -25,7 +25,8 @@
 #include "broker/share_priv.h"
 
 #define HOLD_USEC                                                                                  \
-    (3 * USEC_SEC) /* matters: an election is over by then; a cluster without a quorum goes on     \
+    (3 *                                                                                           \
+     USEC_SEC) /* matters: an election is over by then; a cluster without a quorum goes on     \
                       serving clean sessions with what the index had */
 #define LOOK_USEC (5 * USEC_MSEC) /* how soon a held publish sees that the index has caught up */
 
@@ -199,7 +200,8 @@ static void fan_inboxes(struct publish *p, const struct dist_receiver *const *in
     p->receivers += kept;
     broker_metric_bytes(broker_loop_metrics(p->loop, p->tenant), BROKER_M_PFANOUT, len * kept,
                         kept);
-    stores_insert(p->loop->stores, p->tenant->name, p->msg, p->floor, r, kept, insert_done,
+    struct stores_origin from = {p->floor, p->token ? p->from_cookie : 0};
+    stores_insert(p->loop->stores, p->tenant->name, p->msg, &from, r, kept, insert_done,
                   publish_leg_begin(p));
 }
 
@@ -352,7 +354,8 @@ static void publish_resume(struct broker_loop *l, struct held *h, enum stores_in
                         .floor = h->floor,
                         .msg = h->msg,
                         .join = j};
-    if (index == STORES_INDEX_PART) {
+    bool is_left = j->conn && session_state_get(j->conn->session) == SESSION_ST_ENDED;
+    if (index == STORES_INDEX_PART || is_left) { /* who left brings it anew */
         publish_leg(j, CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR);
     } else {
         publish_fan(&p, broker_targets_get(l, p.tenant, p.msg->topic));
@@ -434,7 +437,7 @@ static int publish_receive(struct publish *p, uint16_t packet_id)
     j->msg = codec_msg_dup(p->msg);
     struct stores_session s = {p->tenant->name, session_client_id(c->session),
                                c->inflow->incarnation, c->inflow->mod};
-    stores_receive(p->loop->stores, &s, packet_id, received, j);
+    stores_receive(p->loop->stores, &s, packet_id, c->cookie, received, j);
     return BROKER_PUBLISH_E_PENDING;
 }
 

@@ -110,7 +110,8 @@ static void retained_give(struct retained *r, const struct codec_msg *msg)
                                  .sub_id_count = r->sub_id ? 1 : 0,
                                  .sub_id = &r->sub_id};
     broker_conn_hold(c);
-    stores_insert(c->loop->stores, c->tenant->name, &own, 0, &to, 1, retained_inserted, c);
+    stores_insert(c->loop->stores, c->tenant->name, &own, &(struct stores_origin){0}, &to, 1,
+                  retained_inserted, c);
 }
 
 static void retained_page(void *arg, const struct stores_retained *page)

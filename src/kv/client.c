@@ -85,6 +85,7 @@ struct proposal {
     struct str key, command;
     usec_t deadline;
     bool is_repeatable, is_unsure;
+    uint64_t lane;
     kv_reply_cb *cb;
     void *arg;
 };
@@ -102,6 +103,7 @@ static void bundle_add(struct kv_bundle *b, const struct proposal *p)
         .deadline = p->deadline,
         .is_repeatable = p->is_repeatable,
         .is_unsure = p->is_unsure,
+        .lane = p->lane,
         .cb = p->cb,
         .arg = p->arg,
     };
@@ -171,16 +173,17 @@ void kv_propose(struct kv_client *c, struct str key, struct str command, usec_t 
     propose(c, &p);
 }
 
-void kv_propose_repeatable(struct kv_client *c, struct str key, struct str command, usec_t deadline,
-                           kv_reply_cb *cb, void *arg)
+void kv_propose_repeatable(struct kv_client *c, const struct kv_proposal *p, kv_reply_cb *cb,
+                           void *arg)
 {
-    struct proposal p = {.key = key,
-                         .command = command,
-                         .deadline = deadline,
-                         .is_repeatable = true,
-                         .cb = cb,
-                         .arg = arg};
-    propose(c, &p);
+    struct proposal own = {.key = p->key,
+                           .command = p->command,
+                           .deadline = p->deadline,
+                           .is_repeatable = true,
+                           .lane = p->lane,
+                           .cb = cb,
+                           .arg = arg};
+    propose(c, &own);
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
@@ -284,8 +287,11 @@ static void send(struct kv_client *c, struct kv_route *r, struct kv_bundle *b)
         net_loop_post(c->loop->loop, l->loop, &b->mail, take_mail);
 }
 
+static void lanes_flush(struct kv_client *c);
+
 void kv_client_flush(struct kv_client *c)
 {
+    lanes_flush(c);
     for (struct list *x; (x = list_pop_front(&c->open_routes));) {
         struct kv_route *r = container_of(x, struct kv_route, link);
         struct kv_bundle *b = r->open;
@@ -398,6 +404,7 @@ static struct proposal proposal_of(const struct kv_bundle *b, const struct kv_ca
                              .deadline = call->deadline,
                              .is_repeatable = call->is_repeatable,
                              .is_unsure = call->is_unsure,
+                             .lane = call->lane,
                              .cb = call->cb,
                              .arg = call->arg};
 }
@@ -459,6 +466,8 @@ void kv_client_recall(struct kv_client *c, const struct kv_route *r)
     mend(c, r->tag, 0);
 }
 
+static void lane_end(struct kv_client *c, uint64_t lane);
+
 static enum kv_outcome failure_of(const struct kv_call *call, enum kv_outcome o)
 {
     return call->is_unsure ? KV_E_UNKNOWN : o;
@@ -501,8 +510,11 @@ static bool expire(struct kv_client *c, struct kv_bundle *b, enum kv_outcome out
         return true;
     for (uint32_t i = 0; i < b->count; i++) {
         struct kv_call *call = &b->call[i];
-        if (call->deadline <= now)
+        if (call->cb && call->deadline <= now) {
+            if (call->lane != 0)
+                lane_end(c, call->lane);
             answer(c, call, failure_of(call, outcome), STR(""));
+        }
         if (!call->cb)
             continue;
         is_any = true;
@@ -510,6 +522,80 @@ static bool expire(struct kv_client *c, struct kv_bundle *b, enum kv_outcome out
     }
     b->deadline = next;
     return is_any;
+}
+
+/* ---- lanes ----------------------------------------------------------------------------------- */
+
+static bool lane_has_ended(const struct kv_client *c, uint64_t lane)
+{
+    for (size_t i = 0; lane != 0 && i < c->lane_count; i++)
+        if (c->lane_ended[i] == lane)
+            return true;
+    return false;
+}
+
+/* A lane ended: at the end of the turn nothing of it goes on. */
+static void lane_end(struct kv_client *c, uint64_t lane)
+{
+    if (lane_has_ended(c, lane))
+        return;
+    c->lane_ended = mem_grow(c->lane_ended, &c->lane_cap, c->lane_count + 1, sizeof *c->lane_ended);
+    c->lane_ended[c->lane_count++] = lane;
+    open_turn(c);
+}
+
+static bool lanes_cut(struct kv_client *c, struct kv_bundle *b)
+{
+    struct kv_bundle *out = NULL;
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct kv_call *call = &b->call[i];
+        if (!call->cb || !lane_has_ended(c, call->lane))
+            continue;
+        struct proposal p = proposal_of(b, call);
+        call->cb = NULL;
+        if (!out)
+            out = kv_bundle_new(c);
+        bundle_add(out, &p);
+    }
+    if (!out)
+        return false;
+    out->is_final = true;
+    kv_bundle_done(c->loop, out, KV_WIRE_UNKNOWN);
+    return true;
+}
+
+/* One that is about to go out is made anew from what is left of it. */
+static void lanes_cut_open(struct kv_client *c, struct kv_route *r)
+{
+    struct kv_bundle *b = r->open;
+    if (!b || !lanes_cut(c, b))
+        return;
+    r->open = NULL;
+    list_del(&r->link);
+    b->tag = r->tag;
+    again(c, b, false);
+    kv_bundle_free(b);
+}
+
+static void lanes_flush(struct kv_client *c)
+{
+    if (c->lane_count == 0)
+        return;
+    if (c->homeless) { /* without a route: it waits anyhow */
+        wait_in_order(c, c->homeless);
+        c->homeless = NULL;
+    }
+    for (size_t i = 0; i < c->route_count; i++)
+        lanes_cut_open(c, c->route[i]);
+    list_each(&c->waiting, x)(void) lanes_cut(c, container_of(x, struct kv_bundle, link));
+    list_each(&c->flying, x)(void) lanes_cut(c, container_of(x, struct kv_bundle, fly));
+    c->lane_count = 0;
+}
+
+void kv_cancel(struct kv_client *c, uint64_t lane)
+{
+    if (c->pending_count > 0)
+        lane_end(c, lane);
 }
 
 /* All that waits is looked at anew, in order; what was gathered meanwhile for the same ranges lines up behind. */
@@ -619,4 +705,5 @@ void kv_client_deinit(struct kv_client *c)
     kv_router_deinit(c);
     c->rows = engine_batch_free(c->rows);
     map_deinit(&c->tombstone);
+    c->lane_ended = mem_free(c->lane_ended);
 }

@@ -193,12 +193,22 @@ typedef void kv_reply_cb(void *arg, const struct kv_reply *reply);
 void kv_propose(struct kv_client *c, struct str key, struct str command, usec_t deadline,
                 kv_reply_cb *cb, void *arg);
 
-/* The same for a command that may be applied several times, or knows itself that it was: within the
- * deadline it is repeated also when it may have been carried out, so KV_E_UNKNOWN comes only at the end.  Such commands
- * of one client for one range take effect, for the first time each, in the order they were proposed, also when the
- * leader dies (but not when it sheds load). */
-void kv_propose_repeatable(struct kv_client *c, struct str key, struct str command, usec_t deadline,
-                           kv_reply_cb *cb, void *arg);
+/* A command that may be applied several times, or knows itself that it was.  Within the deadline it
+ * is repeated also when it may have been carried out, so KV_E_UNKNOWN comes only at the end.  Those of one
+ * client for one range take effect, for the first time each, in the order they were proposed, also when the
+ * leader dies (but not when it sheds load).
+ * lane: those of one lane (not 0) end together: when one misses its deadline, so do all behind it, as the
+ * next attempt of whoever waits for it would come behind them. */
+struct kv_proposal {
+    struct str key, command;
+    usec_t deadline;
+    uint64_t lane;
+};
+void kv_propose_repeatable(struct kv_client *c, const struct kv_proposal *p, kv_reply_cb *cb,
+                           void *arg);
+
+/* What is under way in this lane ends soon, with KV_E_UNKNOWN, and is not sent (again). */
+void kv_cancel(struct kv_client *c, uint64_t lane);
 
 enum kv_read {
     KV_READ_LINEAR, /* sees every proposal that was answered before: asks the leader */

@@ -166,6 +166,7 @@ struct kv_call {
     usec_t deadline;
     bool is_repeatable; /* also when it may have been carried out */
     bool is_unsure;     /* an earlier attempt may have been carried out */
+    uint64_t lane;
     kv_reply_cb *cb;    /* NULL: answered */
     void *arg;
 };
@@ -269,6 +270,8 @@ struct kv_client {
     struct list open_link; /* of loop.open_clients */
     struct list waiting;   /* bundles that cannot go out now, by order */
     uint64_t order_last;
+    uint64_t *lane_ended; /* in this turn: their calls end with it */
+    size_t lane_count, lane_cap;
     struct list asks_waiting;
     struct list flying; /* bundles under way */
     struct list asks_flying;

@@ -141,7 +141,7 @@ static struct inbox_receiver *dup_receivers(const struct stores_receiver *r, siz
 }
 
 void stores_insert(struct stores_client *c, struct str tenant, const struct codec_msg *msg,
-                   uint64_t floor, const struct stores_receiver *r, size_t count,
+                   const struct stores_origin *from, const struct stores_receiver *r, size_t count,
                    stores_inserted_cb *cb, void *arg)
 {
     must(count > 0);
@@ -150,7 +150,8 @@ void stores_insert(struct stores_client *c, struct str tenant, const struct code
     x->arg = arg;
     x->publisher = msg->exchange != 0 ? msg->incarnation : 0;
     x->exchange = msg->exchange;
-    x->floor = floor;
+    x->floor = from->floor;
+    x->op.lane = from->lane;
     buf_put_str(&x->text, tenant);
     x->tenant_n = tenant.n;
     codec_msg_encode(&x->text, msg);

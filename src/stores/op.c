@@ -85,8 +85,11 @@ void stores_op_send(struct stores_op *op)
         return;
     }
     if (!op->is_query) {
-        (op->is_once ? kv_propose : kv_propose_repeatable)(
-            c->kv[op->table], buf_str(&op->key), buf_str(&op->bytes), op->deadline, answered, op);
+        struct kv_proposal p = {buf_str(&op->key), buf_str(&op->bytes), op->deadline, op->lane};
+        if (op->is_once)
+            kv_propose(c->kv[op->table], p.key, p.command, p.deadline, answered, op);
+        else
+            kv_propose_repeatable(c->kv[op->table], &p, answered, op);
         return;
     }
     struct kv_query q = {.key = buf_str(&op->key),
@@ -94,4 +97,10 @@ void stores_op_send(struct stores_op *op)
                          .read = op->is_stale ? KV_READ_STALE : KV_READ_LINEAR,
                          .deadline = op->deadline};
     kv_query(c->kv[op->table], &q, answered, op);
+}
+
+void stores_cancel(struct stores_client *c, uint64_t lane)
+{
+    if (c->kv[STORES_TABLE_INBOX] != NULL)
+        kv_cancel(c->kv[STORES_TABLE_INBOX], lane);
 }

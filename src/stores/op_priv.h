@@ -16,6 +16,7 @@ struct stores_op {
     bool is_stale;    /* queries: any replica will do */
     bool is_once;     /* commands: not to be repeated when it may have been carried out */
     usec_t deadline;  /* 0: the room's timeout from now */
+    uint64_t lane;    /* commands: kv_proposal.lane */
     struct buf key;   /* routed by */
     struct buf bytes; /* the command or request */
     struct net_timer again;

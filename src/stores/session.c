@@ -357,9 +357,10 @@ static void finish_receive(struct session_op *x, enum stores_outcome outcome,
 }
 
 void stores_receive(struct stores_client *c, const struct stores_session *s, uint16_t packet_id,
-                    stores_exchange_cb *cb, void *arg)
+                    uint64_t lane, stores_exchange_cb *cb, void *arg)
 {
     struct session_op *x = session_op_new(c, s->tenant, s->client, finish_receive);
+    x->op.lane = lane;
     struct inbox_ref ref = ref_of(s);
     x->exchange = cb;
     x->arg = arg;

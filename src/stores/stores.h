@@ -268,10 +268,15 @@ struct stores_inserted {
 };
 typedef void stores_inserted_cb(void *arg, const struct stores_inserted *r);
 
+/* Where a message comes from. */
+struct stores_origin {
+    uint64_t floor; /* as in inbox_message */
+    uint64_t lane;  /* messages of one connection end together (kv_proposal.lane); 0: none */
+};
 /* Puts a message into inboxes; OK only when every part is committed as durably as the store is set
- * to.  Duplicates are told by msg->incarnation and msg->exchange; floor as in inbox_message. */
+ * to.  Duplicates are told by msg->incarnation and msg->exchange. */
 void stores_insert(struct stores_client *c, struct str tenant, const struct codec_msg *msg,
-                   uint64_t floor, const struct stores_receiver *r, size_t count,
+                   const struct stores_origin *from, const struct stores_receiver *r, size_t count,
                    stores_inserted_cb *cb, void *arg);
 
 /* Acknowledges: all up to acked_seq is finished, and these marks above it.  Batches of one turn go
@@ -288,7 +293,10 @@ struct stores_exchange {
 };
 typedef void stores_exchange_cb(void *arg, const struct stores_exchange *x);
 void stores_receive(struct stores_client *c, const struct stores_session *s, uint16_t packet_id,
-                    stores_exchange_cb *cb, void *arg);
+                    uint64_t lane, stores_exchange_cb *cb, void *arg);
+/* The connection is gone: what it has under way in this lane ends with E_UNKNOWN and is not tried again, as its client
+ * brings it anew, in order. */
+void stores_cancel(struct stores_client *c, uint64_t lane);
 /* E_NO_SUB: the id was not there. */
 void stores_release(struct stores_client *c, const struct stores_session *s, uint16_t packet_id,
                     stores_done *done, void *arg);

@@ -228,6 +228,11 @@ void net_stream_set_rate(struct net_stream *s, uint64_t read_bytes_per_sec)
     (void)s, (void)read_bytes_per_sec;
 }
 
+void net_stream_set_write_rate(struct net_stream *s, uint64_t write_bytes_per_sec)
+{
+    (void)s, (void)write_bytes_per_sec;
+}
+
 static void stream_close(struct net_stream *s, enum net_stream_end why)
 {
     if (s->is_closing)
@@ -363,6 +368,16 @@ struct net_listener *net_listener_free(struct net_listener *n)
     if (n)
         net_listener_stop(n);
     return mem_free(n);
+}
+
+void net_listener_set_rate(struct net_listener *n, unsigned connect_per_sec_max)
+{
+    (void)n, (void)connect_per_sec_max;
+}
+
+void net_listener_set_count(struct net_listener *n, size_t connection_count_max)
+{
+    (void)n, (void)connection_count_max;
 }
 
 const struct net_address *net_listener_address(const struct net_listener *n)

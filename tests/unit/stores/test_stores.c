@@ -288,7 +288,7 @@ static void insert(const struct stores_session *s, struct str payload, struct an
 {
     struct codec_msg m = {.topic = STR("a/b"), .payload = payload, .qos = 1};
     struct stores_receiver r = {.client = C, .incarnation = s->incarnation, .qos = 1, .options = 1};
-    ASK(*a, stores_insert(client[0], T, &m, 0, &r, 1, inserted, a));
+    ASK(*a, stores_insert(client[0], T, &m, &(struct stores_origin){0}, &r, 1, inserted, a));
     ck_assert_int_eq(a->outcome, STORES_OK);
 }
 
@@ -490,7 +490,8 @@ static void expired(void *arg, enum stores_outcome outcome, uint64_t count)
 START_TEST(sessions_are_surveyed_and_expired)
 {
     struct answer a;
-    struct stores_survey_query q = {.tenant = T, .prefix = STR(""), .after = STR(""), .count_max = 5};
+    struct stores_survey_query q = {
+        .tenant = T, .prefix = STR(""), .after = STR(""), .count_max = 5};
     ASK(a, stores_stored_find(client[0], T, C, stored, &a));
     ck_assert_int_eq(a.outcome, STORES_E_NO_SESSION);
     struct stores_session s = attach(1, false, &a);
