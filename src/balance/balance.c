@@ -7,6 +7,8 @@
 #include "balance/balance_priv.h"
 
 #define UNREACHABLE_USEC (15 * USEC_SEC)
+#define DEAD_USEC (300 * USEC_SEC)
+#define MOVE_MAX 4
 
 static const char *const kind_name[BALANCE_KIND_COUNT] = {
     [BALANCE_UNREACHABLE] = "UnreachableReplicaRemovalBalancer",
@@ -35,6 +37,14 @@ enum balance_kind balance_kind_of(struct str name)
     while (k < BALANCE_KIND_COUNT && !str_eq(part, str_of(kind_name[k])))
         k++;
     return (enum balance_kind)k;
+}
+
+struct balance_rule balance_rule_default(void)
+{
+    return (struct balance_rule){.voter_count = 3,
+                                 .move_max = MOVE_MAX,
+                                 .dead_usec = DEAD_USEC,
+                                 .unreachable_usec = UNREACHABLE_USEC};
 }
 
 unsigned balance_voters(unsigned wanted, unsigned n)
@@ -210,8 +220,7 @@ bool balance_plan_step(const struct balance_plan *p, enum balance_kind kind, con
 bool balance_unreachable(const struct balance_sight *s, const struct range_descriptor *d,
                          struct balance_step *out)
 {
-    const struct balance_rule *rule = &s->v->rule;
-    usec_t limit = rule->unreachable_usec ? rule->unreachable_usec : UNREACHABLE_USEC;
+    usec_t limit = s->v->rule.unreachable_usec;
     for (unsigned i = 0; i < d->member_count; i++) {
         const struct range_member *m = &d->member[i];
         struct balance_plan p;

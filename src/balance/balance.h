@@ -85,6 +85,9 @@ struct balance_step {
  * time can help. */
 void balance_next(const struct balance_view *v, struct balance_step *out);
 
+/* What holds where nobody said otherwise: of everything but voters, learners and split_bytes. */
+struct balance_rule balance_rule_default(void);
+
 /* The name users know ("ReplicaCntBalancer"). */
 const char *balance_name(enum balance_kind k);
 

@@ -7,7 +7,6 @@
  * 3. Voters move for evenness only where it helps by two, one range of the store at a time. */
 #include "balance/balance_priv.h"
 
-#define MOVE_MAX 4
 #define VOTERS_SAFE 3 /* below it nobody goes only because nodes are dead */
 
 /* A usable node that is no member, with the fewest votes, then the least to carry, then by id. */
@@ -189,8 +188,7 @@ static bool swap_do(const struct balance_sight *s, struct balance_step *out)
 /* Learners up to so many, new ones only while few others are catching up. */
 static void learners_add(struct balance_plan *p, unsigned want)
 {
-    unsigned move_max = p->s->v->rule.move_max ? p->s->v->rule.move_max : MOVE_MAX;
-    unsigned moving = p->s->moving;
+    unsigned move_max = p->s->v->rule.move_max, moving = p->s->moving;
     while (p->learners < want && p->voters + p->learners < RANGE_MEMBER_MAX &&
            moving++ < move_max) {
         const struct balance_node *n = newcomer(p);

@@ -136,14 +136,6 @@ static void run(struct kv_loop *l, struct kv_store *s, const struct balance_step
     kv_run(&s->client[l->index], &cmd, on_done, l);
 }
 
-static void rule_of(struct kv_loop *l, struct kv_store *s, struct balance_rule *out)
-{
-    *out = (struct balance_rule){.voter_count = s->conf.voter_count,
-                                 .learner_count = s->conf.learner_count,
-                                 .dead_usec = l->kv->conf.dead_usec,
-                                 .split_bytes = s->conf.split_bytes};
-}
-
 static void look(struct kv_loop *l, struct kv_store *s)
 {
     struct buf fact = {0};
@@ -161,7 +153,7 @@ static void look(struct kv_loop *l, struct kv_store *s)
             .mine_count = v.mine_count,
             .known_usec = kv_loop_now(l) - l->known_at,
         };
-        rule_of(l, s, &view.rule);
+        kv_rule_of(l, s, &view.rule);
         balance_next(&view, &step);
     }
     if (step.action != BALANCE_DO_NOTHING)

@@ -20,6 +20,7 @@
 #include "base/usec.h"
 #include "base/uuid.h"
 
+struct buf;
 struct cluster_seat;
 struct engine_fs;
 struct engine_mem;
@@ -320,3 +321,30 @@ struct kv_command {
 
 /* From any node for any range; runs at its leader (RECOVER: at the local replica).  The reply has no bytes. */
 void kv_run(struct kv_client *c, const struct kv_command *cmd, kv_reply_cb *cb, void *arg);
+
+/* ---- rules of balancers ---------------------------------------------------------------------- */
+
+/* Cluster-wide and kept across restarts; the last writer wins.  On the client's loop. */
+
+struct kv_store *kv_store_find(struct kv *kv, struct str name); /* NULL: none of this name */
+
+enum kv_rule_outcome {
+    KV_RULE_E_UNKNOWN = 1, /* no balancer of this name */
+    KV_RULE_E_BAD,         /* the rules are refused: why says it */
+    KV_RULE_E_ALONE,       /* no cluster that could keep them */
+};
+#define KV_RULE_WHY_MAX 240
+
+/* Appends what holds now: a JSON object. */
+must_use int kv_rule_get(struct kv_client *c, struct str balancer, struct buf *out);
+
+/* A JSON object with rules that shall hold instead of the configured ones ("disable" too); what it does not name
+ * stays as it is. */
+must_use int kv_rule_put(struct kv_client *c, struct str balancer, struct str rules,
+                         char out_why[KV_RULE_WHY_MAX]);
+
+/* As configured again. */
+must_use int kv_rule_reset(struct kv_client *c, struct str balancer);
+
+/* The names of the balancers, in the order in which they are asked; NULL past the end. */
+const char *kv_balancer_at(size_t i);

@@ -452,6 +452,10 @@ void kv_scan_flush(struct kv_client *c);
 void kv_load_view_soon(struct kv_replica *r, struct kv_state_job *job);
 void kv_load_begin(struct kv_replica *r, void (*fn)(struct kv_replica *r));
 
+/* rule.c */
+struct balance_rule;
+void kv_rule_of(const struct kv_loop *l, const struct kv_store *s, struct balance_rule *out);
+
 /* balance_host.c */
 void kv_balance_init(struct kv_loop *l);
 void kv_balance_deinit(struct kv_loop *l);

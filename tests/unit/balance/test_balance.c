@@ -4,6 +4,7 @@
  * The world here is a model: a command is carried out at once and whole, learners catch up by the
  * next round. */
 #include "balance/balance.h"
+#include "balance/rule.h"
 #include "base/rng.h"
 #include "unit/balance/suites.h"
 
@@ -41,7 +42,8 @@ static void member_put(struct range_descriptor *d, struct uuid node, bool is_vot
 static void model_init(struct model *m, size_t nodes, size_t ranges)
 {
     *m = (struct model){
-        .nodes = nodes, .ranges = ranges, .rule = {.voter_count = 3, .dead_usec = 60 * USEC_SEC}};
+        .nodes = nodes, .ranges = ranges, .rule = balance_rule_default()};
+    m->rule.dead_usec = 60 * USEC_SEC;
     ck_assert(nodes <= NODES && ranges <= RANGES);
     for (size_t i = 0; i < nodes; i++)
         m->node[i] = (struct balance_node){.node = name(i), .is_live = true};
@@ -467,6 +469,56 @@ START_TEST(names_are_understood)
 }
 END_TEST
 
+START_TEST(rules_are_taken_or_refused_whole)
+{
+    static const struct {
+        enum balance_kind kind;
+        const char *text, *why; /* NULL: taken */
+    } c[] = {
+        {BALANCE_REPLICAS, "{}", NULL},
+        {BALANCE_REPLICAS, " { \"votersPerRange\" : 5 , \"learnersPerRange\":-1 } ", NULL},
+        {BALANCE_REPLICAS, "{\"disable\":true}", NULL},
+        {BALANCE_SPLIT, "{\"maxBytesPerRange\":1000000,\"maxCommandsPerSecond\":0}", NULL},
+        {BALANCE_REPLICAS, "{\"votersPerRange\":4}", "votersPerRange must be odd"},
+        {BALANCE_REPLICAS, "{\"votersPerRange\":0}", "votersPerRange must be 1 to 15"},
+        {BALANCE_REPLICAS, "{\"votersPerRange\":17}", "votersPerRange must be 1 to 15"},
+        {BALANCE_REPLICAS, "{\"votersPerRange\":-1}", "votersPerRange must be 1 to 15"},
+        {BALANCE_REPLICAS, "{\"learnersPerRange\":-2}", "learnersPerRange must be -1 to 15"},
+        {BALANCE_REPLICAS, "{\"votersPerRange\":\"3\"}", "votersPerRange must be"},
+        {BALANCE_REPLICAS, "{\"votersPerRange\":3.5}", "the rules must be a JSON object"},
+        {BALANCE_REPLICAS, "{\"votersPerRange\":99999999999999999999}", "votersPerRange must be"},
+        {BALANCE_LEADER, "{\"votersPerRange\":3}", "RangeLeaderBalancer has no rule \"voters"},
+        {BALANCE_REPLICAS, "{\"disable\":1}", "disable must be true or false"},
+        {BALANCE_REPLICAS, "{\"votersPerRange\":3,}", "the rules must be a JSON object"},
+        {BALANCE_REPLICAS, "{\"votersPerRange\":3", "the rules must be a JSON object"},
+        {BALANCE_REPLICAS, "{\"votersPerRange\"", "the rules must be a JSON object"},
+        {BALANCE_REPLICAS, "{\"", "the rules must be a JSON object"},
+        {BALANCE_REPLICAS, "{} x", "something follows"},
+        {BALANCE_REPLICAS, "3", "the rules must be a JSON object"},
+        {BALANCE_REPLICAS, "", "the rules must be a JSON object"},
+    };
+    for (size_t i = 0; i < countof(c); i++) {
+        struct balance_rule r = balance_rule_default(), before = r;
+        char why[BALANCE_RULE_WHY_MAX];
+        int e = balance_rule_put(&r, c[i].kind, str_of(c[i].text), why);
+        ck_assert_msg((e == 0) == (c[i].why == NULL), "%s: %s", c[i].text, why);
+        if (e) {
+            ck_assert_msg(strstr(why, c[i].why) == why, "%s: %s", c[i].text, why);
+            ck_assert_int_eq(memcmp(&r, &before, sizeof r), 0);
+        }
+    }
+    struct balance_rule r = {.voter_count = 5, .learner_count = -1, .move_max = 2,
+                             .dead_usec = 60 * USEC_SEC}, back = {.unreachable_usec = 0};
+    char why[BALANCE_RULE_WHY_MAX];
+    struct buf out = {0};
+    r.is_off[BALANCE_REPLICAS] = true;
+    balance_rule_print(&r, BALANCE_REPLICAS, &out);
+    ck_assert_int_eq(balance_rule_put(&back, BALANCE_REPLICAS, buf_str(&out), why), 0);
+    ck_assert_int_eq(memcmp(&r, &back, sizeof r), 0);
+    buf_deinit(&out);
+}
+END_TEST
+
 /* Random landscapes: nodes come, die, are forgotten, drain; after each change there is a fixed point. */
 START_TEST(random_landscapes_settle)
 {
@@ -524,6 +576,7 @@ Suite *suite_balance(void)
     tcase_add_loop_test(t, all_at_once_settle_too, 0, 300);
     tcase_add_test(t, small_cold_neighbours_merge);
     tcase_add_test(t, names_are_understood);
+    tcase_add_test(t, rules_are_taken_or_refused_whole);
     tcase_add_loop_test(t, random_landscapes_settle, 0, 300);
     suite_add_tcase(s, t);
     return s;
