@@ -226,7 +226,6 @@ void balance_rule_print(const struct balance_rule *r, enum balance_kind k, struc
     buf_printf(out, "{\"disable\":%s", r->is_off[k] ? "true" : "false");
     for (size_t i = 0; i < countof(rules); i++)
         if (rules[i].kind == k)
-            buf_printf(out, ",\"%s\":%lld", rules[i].name,
-                       (long long)value_get(r, rules[i].field));
+            buf_printf(out, ",\"%s\":%lld", rules[i].name, (long long)value_get(r, rules[i].field));
     buf_put_u8(out, '}');
 }

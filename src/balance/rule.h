@@ -1,7 +1,8 @@
 /* Rules of balancers that change at run time.  SPDX-License-Identifier: Apache-2.0
  *
  * The text is that of the cluster's row "<store>/<balancer>" (space BALANCER_RULE) and of the admin
- * API: a JSON object of names and whole numbers, or true and false.  "disable" is every balancer's. */
+ * API: a JSON object of names and whole numbers, or true and false.  "disable" is every balancer's.
+ */
 #pragma once
 
 #include "balance/balance.h"

@@ -31,7 +31,7 @@ void broker_refer_tell(struct broker *b, const struct broker_listener *n)
     const char *host = b->conf.reference_host;
     if (!b->conf.seat || a->sa.sa_family == AF_UNIX || !key_of(n, key))
         return;
-    if (host && host[0] && (b->conf.is_reference_forced || is_wildcard(a)))
+    if (host && host[0] && is_wildcard(a))
         snprintf(value, sizeof value, strchr(host, ':') ? "[%.200s]:%u" : "%.200s:%u", host,
                  net_address_port(a));
     else if (is_wildcard(a))

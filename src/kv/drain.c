@@ -34,9 +34,12 @@ struct kv_drain {
     void *arg;
     enum phase phase;
     bool wants_settle;
+    bool is_walked;      /* once, so that hope_count says something */
+    unsigned hope_count; /* leaderships that somebody else who lives could have */
     unsigned next;
     struct settle *settle;
     size_t settle_count, settle_cap;
+    size_t range_count; /* with other voters */
     _Atomic size_t open_count, failed_count;
 };
 
@@ -74,21 +77,38 @@ static uint64_t heir(const struct kv_replica *r)
     return best;
 }
 
-static void hand_over(struct kv_replica *r)
+/* false: nobody else who lives could lead it. */
+static bool hand_over(struct kv_replica *r)
 {
-    uint64_t to = kv_replica_is_leader(r) ? heir(r) : 0;
+    const struct raft_config *c = raft_config_get(&r->raft);
+    bool is_hoped = false;
+    if (!kv_replica_is_leader(r))
+        return false;
+    for (size_t i = 0; i < c->count; i++)
+        is_hoped = is_hoped || (c->member[i].id != r->id && (c->member[i].role & RAFT_VOTER) &&
+                                is_live(r->loop, &c->member[i].store));
+    uint64_t to = heir(r);
     if (to && raft_status_get(&r->raft).transfer == 0)
         kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_TRANSFER, .peer = to});
+    return is_hoped;
 }
 
 static void gather(struct kv_drain *d, struct kv_replica *r)
 {
     const struct raft_config *c = raft_config_get(&r->raft);
-    unsigned voters = 0;
-    for (size_t i = 0; i < c->count; i++)
-        voters += !!(c->member[i].role & RAFT_VOTER);
+    unsigned voters = 0, others = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        bool is_voter = c->member[i].role & RAFT_VOTER;
+        voters += is_voter;
+        others += is_voter && c->member[i].id != r->id && is_live(r->loop, &c->member[i].store);
+    }
     if (voters < 2 || !raft_config_is_voter(c, r->id))
         return; /* nobody else votes, or nobody waits for us */
+    d->range_count++;
+    if (others <= voters / 2) {
+        atomic_fetch_add(&d->failed_count, 1); /* there is no quorum without us */
+        return;
+    }
     d->settle = mem_grow(d->settle, &d->settle_cap, d->settle_count + 1, sizeof *d->settle);
     d->settle[d->settle_count++] =
         (struct settle){.drain = d, .client = r->home, .id = r->range_id};
@@ -142,7 +162,7 @@ static void walk(struct net_loop *here, struct net_mail *mail)
             {
                 struct kv_replica *r = container_of(x, struct kv_replica, link);
                 if (!r->is_closed)
-                    hand_over(r);
+                    d->hope_count += hand_over(r);
             }
         net_loop_post(here, d->kv->loop[d->next < d->kv->loop_count ? d->next : 0].loop, &d->mail,
                       walk);
@@ -195,10 +215,11 @@ static void on_look(void *arg, usec_t now)
     kv_stats_get(d->kv, &st);
     bool is_late = now >= d->deadline;
     if (d->phase == HAND_OVER) {
-        const struct cluster_seat *seat = d->kv->loop[0].seat;
-        bool is_alone = !seat || cluster_live_count(seat) < 2; /* nobody could take over */
-        bool is_over = st.leader_count == 0 || is_late || is_alone;
+        bool is_hopeless = d->is_walked && d->hope_count == 0;
+        bool is_over = st.leader_count == 0 || is_late || is_hopeless;
         d->next = 0;
+        d->hope_count = 0;
+        d->is_walked = true;
         d->is_out = !is_over || d->wants_settle;
         if (!d->is_out)
             end(d);
@@ -217,7 +238,7 @@ static void on_look(void *arg, usec_t now)
     if (failed > 0)
         log_line(d->kv->conf.log, LOG_LEVEL_WARN, "kv.drain.behind",
                  "%zu of %zu ranges have no quorum without this node that has everything", failed,
-                 d->settle_count);
+                 d->range_count);
     end(d);
 }
 

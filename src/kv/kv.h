@@ -326,8 +326,6 @@ void kv_run(struct kv_client *c, const struct kv_command *cmd, kv_reply_cb *cb, 
 
 /* Cluster-wide and kept across restarts; the last writer wins.  On the client's loop. */
 
-struct kv_store *kv_store_find(struct kv *kv, struct str name); /* NULL: none of this name */
-
 enum kv_rule_outcome {
     KV_RULE_E_UNKNOWN = 1, /* no balancer of this name */
     KV_RULE_E_BAD,         /* the rules are refused: why says it */

@@ -23,17 +23,11 @@ void kv_rule_of(const struct kv_loop *l, const struct kv_store *s, struct balanc
     out->dead_usec = l->kv->conf.dead_usec;
     out->split_bytes = s->conf.split_bytes;
     for (int k = 0; k < BALANCE_KIND_COUNT && l->seat; k++) {
-        const struct cluster_row *row =
-            cluster_row_find(l->seat, CLUSTER_SPACE_BALANCER_RULE,
-                             key_of(s, (enum balance_kind)k, key), NULL);
+        const struct cluster_row *row = cluster_row_find(
+            l->seat, CLUSTER_SPACE_BALANCER_RULE, key_of(s, (enum balance_kind)k, key), NULL);
         if (row && balance_rule_put(out, (enum balance_kind)k, row->value, why) != 0)
             log_line(l->kv->conf.log, LOG_LEVEL_DEBUG, "kv.rule", "%s: %s", key, why);
     }
-}
-
-struct kv_store *kv_store_find(struct kv *kv, struct str name)
-{
-    return kv_store_of_name(kv, name);
 }
 
 const char *kv_balancer_at(size_t i)

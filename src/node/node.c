@@ -75,6 +75,7 @@ static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
         .worker = n->worker,
         .seed = net_random_u64(),
         .log = n->log,
+        .reference_host = c->cluster_host,
         .memory_max = memory_max(n),
         .connection_max = (uint64_t)c->connection_max,
         .auth_files = n->auth,

@@ -1,16 +1,21 @@
 """Nodes that go and come back: nothing is refused, nothing lost, nobody left alone.  SPDX-License-Identifier: Apache-2.0"""
 import json
 import os
-import random
-import subprocess
+import socket
 import time
 
-from basic_cases import topic
-from cluster_cases import acked, again, connected, subscribed
-from mqtt import DISCONNECT, Client, Closed
+from api_cases import ADMIN, ask
+from cluster_cases import again, connected
+from mqtt import CONNACK, DISCONNECT, Client, Closed
 
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/bilrost-bench")
 PATIENCE = 60.0
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def logged(node, what):
@@ -81,3 +86,100 @@ def test_a_rolling_restart_loses_and_doubles_nothing(w):
         assert q == 1 or r["duplicate"] == 0, r
         assert r["outage_max_ms"] < 5000, r  # nobody waited for an election, nor for a node to come back
     assert sum(logged(n, "they learn first") for n in nodes) == 3  # the beginning: a restart moves no data
+
+
+def operated(w, count):
+    """A cluster whose nodes have an admin API; the ports of those."""
+    nodes = w.cluster(count)
+    for n in nodes:
+        assert n.terminate(PATIENCE) == 0
+        tokens = n.file("tokens", "admin %s\n" % ADMIN)
+        n.api = free_port()
+        n.edit('apiServerConfig : { enable = false; unixSocket = ""; };',
+               'apiServerConfig: { httpPort = %d; unixSocket = ""; tokenFile = "%s"; };' % (n.api, tokens))
+    for n in nodes:
+        n.launch()
+    for n in nodes:
+        n.wait()
+    return nodes
+
+
+def asked(n, method, path, body=None, **headers):
+    return ask(n.api, method, path, token=ADMIN, body=body, **headers)
+
+
+def until(what):
+    def once():
+        assert what()
+    again(once, PATIENCE)
+
+
+def test_rules_of_balancers_hold_everywhere_and_are_kept(w):
+    nodes = operated(w, 3)
+    head = {"store_name": "inbox.store", "balancer_factory_class": "ReplicaCntBalancer"}
+
+    def rules(n):
+        return json.loads(asked(n, "GET", "/store/balancer/rules", **head)[1])
+
+    until(lambda: rules(nodes[0])["votersPerRange"] == 3)
+    for body, why in ((b'{"votersPerRange":4}', "odd"), (b'{"votersPerRange":0}', "1 to 15"), (b"{", "JSON"),
+                      (b'{"voters":3}', "no rule")):
+        status, text = asked(nodes[0], "PUT", "/store/balancer/rules", body=body, **head)
+        assert status == 409 and why in text, (status, text)
+    assert asked(nodes[0], "PUT", "/store/balancer/rules", body=b"{}", store_name="inbox.store",
+                 balancer_factory_class="NoSuchBalancer")[0] == 404
+    assert asked(nodes[0], "PUT", "/store/balancer/enable", store_name="nothing", balancer_factory_class="x")[0] == 404
+    status, text = asked(nodes[0], "PUT", "/store/balancer/disable", store_name="inbox.store",
+                         balancer_factory_class="RangeBootstrapBalancer")
+    assert status == 409 and "cannot be switched off" in text
+    assert asked(nodes[0], "PUT", "/store/balancer/rules", body=b'{"learnersPerRange":0}', **head)[0] == 200
+    assert asked(nodes[1], "PUT", "/store/balancer/disable", store_name="dist.worker",
+                 balancer_factory_class="org.apache.bifromq.RangeLeaderBalancerFactory")[0] == 200
+    assert asked(nodes[0], "PUT", "/store/balancer/rules", body=b'{"votersPerRange":1}', **head)[0] == 200
+    until(lambda: all(rules(n)["votersPerRange"] == 1 for n in nodes))
+    until(lambda: all("RangeLeaderBalancer\":{\"disable\":true" in asked(n, "GET", "/store/balancer", store_name="dist.worker")[1]
+                      for n in nodes))
+    voters = lambda n: [len(r["clusterConfig"]["voters"]) for r in
+                        json.loads(asked(n, "GET", "/store/ranges", store_name="inbox.store")[1])]
+    until(lambda: voters(nodes[2]) == [1])  # they are followed
+    for n in nodes:
+        assert n.terminate(PATIENCE) == 0
+    for n in nodes:
+        n.launch()
+    for n in nodes:
+        n.wait()
+    until(lambda: all(rules(n)["votersPerRange"] == 1 for n in nodes))
+    assert asked(nodes[2], "DELETE", "/store/balancer/rules", **head)[0] == 200
+    until(lambda: all(rules(n)["votersPerRange"] == 3 for n in nodes))
+    until(lambda: voters(nodes[0]) == [3])
+
+
+def test_an_operator_takes_a_node_out_and_puts_it_back(w):
+    nodes = operated(w, 3)
+    until(lambda: asked(nodes[0], "GET", "/readyz")[0] == 200)
+    uuid = json.loads(asked(nodes[0], "GET", "/cluster")[1])["local"]
+    c = connected(nodes[0], "moves", clean=False, p=[(0x11, 300)])
+    assert asked(nodes[1], "PUT", "/drain", node_id="00000000-0000-0000-0000-000000000001")[0] == 404
+    status, text = asked(nodes[1], "PUT", "/drain", node_id=uuid, remove="true")
+    assert status == 409 and "fewer than 3 nodes" in text
+    assert asked(nodes[1], "PUT", "/drain", node_id=uuid) == (200, "OK")  # from another node
+    p = good_bye(c)
+    assert p is not None and p.reason == 0x9C and p.prop(0x1C) in ["127.0.0.1:%d" % n.port for n in nodes[1:]]
+    late = Client(nodes[0].port, 5)
+    late.connect("late", ok=False)
+    assert late.expect(CONNACK).reason == 0x9C
+
+    def left():
+        return json.loads(asked(nodes[2], "GET", "/drain")[1])
+
+    until(lambda: [n.get("left", {}).get(k) for n in left() for k in ("leaders", "clients")] == [0, 0])
+    assert left()[0]["node"] == uuid and left()[0]["left"]["replicas"] > 0
+    assert asked(nodes[0], "GET", "/readyz")[0] == 503
+    nodes[0].terminate(PATIENCE)
+    nodes[0].start()  # it is still out of service
+    until(lambda: "out of service" in asked(nodes[0], "GET", "/readyz")[1])
+    assert asked(nodes[0], "DELETE", "/drain") == (200, "OK")
+    until(lambda: asked(nodes[0], "GET", "/readyz")[0] == 200)
+    back = connected(nodes[0], "moves", clean=False, p=[(0x11, 300)])
+    back.disconnect()
+    assert left() == []
