@@ -397,7 +397,8 @@ int main(int argc, char **argv)
     }
     if (o.is_dump)
         node_conf_dump(conf, true, &out);
-    fwrite(out.p, 1, out.n, stdout);
+    if (out.n)
+        fwrite(out.p, 1, out.n, stdout);
     buf_deinit(&out);
     if (o.is_dump || o.is_test) {
         int code = o.is_test ? config_test(conf) : EX_OK;
