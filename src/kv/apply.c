@@ -44,6 +44,7 @@ static void put_rows(struct kv_replica *r, const struct range_out *out)
     struct engine_batch *rows = out->row_count ? kv_client_rows(r->home) : NULL;
     for (size_t i = 0; i < out->row_count; i++) {
         struct range_write w = range_out_row(out, i);
+        r->written_bytes += w.key.n + (w.is_del ? 0 : w.value.n);
         must(range_bounds_has(&r->range.bounds, w.key));
         if (w.is_del)
             engine_batch_del(rows, r->space, w.key);

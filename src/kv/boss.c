@@ -163,6 +163,7 @@ static void on_boss(void *arg, usec_t now)
         struct kv_replica *r = container_of(x, struct kv_replica, link);
         r->rate = (uint32_t)(r->apply_count - r->rate_mark);
         r->rate_mark = r->apply_count;
+        kv_weigh_soon(r, now);
         kv_landscape_tell(r, false);
     }
     bool is_ready = is_all_led(l);

@@ -145,7 +145,7 @@ static void run_split(struct kv_replica *r, const struct kv_wire_command *cmd, s
     struct buf key = {0}, payload = {0};
     const struct range_machine_ops *ops = r->home->store->conf.ops;
     if (ops->split_key)
-        ops->split_key(r->machine, cmd->key, &key);
+        ops->split_key(r->machine, cmd->key.n > 0 ? cmd->key : buf_str(&r->middle), &key);
     if (key.n == 0 || !range_bounds_can_split(&r->range.bounds, buf_str(&key)) ||
         raft_config_get(&r->raft)->is_joint)
         refuse(r, a, KV_WIRE_CONFLICT);

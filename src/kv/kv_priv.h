@@ -155,6 +155,7 @@ struct kv_loop {
     struct net_timer balance_timer;
     usec_t known_at; /* since when we know the cluster */
     bool is_balancing;
+    bool is_weighing; /* a range: one at a time */
     _Atomic bool is_seen_ready; /* every store known here has all its ranges led */
 };
 
@@ -360,7 +361,11 @@ struct kv_replica {
     uint32_t rate;
     usec_t told_at; /* descriptor */
     uint64_t told_hash, told_applied;
-    uint64_t bytes; /* of rows, about */
+    uint64_t bytes;         /* of rows, about: when last weighed (weigh.c) */
+    uint64_t written_bytes; /* since then */
+    usec_t weighed_at;
+    struct buf middle;            /* half of the rows' bytes lie before it */
+    bool is_weighed, has_middle; /* has_middle: the machine can be split there */
     const char *reason;
 };
 
@@ -541,6 +546,10 @@ void kv_peer_serve(struct kv_loop *l);
 /* serve.c */
 void kv_serve_init(struct kv_loop *l);
 
+/* weigh.c */
+void kv_weigh_soon(struct kv_replica *r, usec_t now); /* if it is time to */
+/* For the descriptor: what cannot be split is never said to be larger than the limit for it. */
+uint64_t kv_weigh_bytes(const struct kv_replica *r);
 /* ship.c */
 void kv_ship_out(struct kv_replica *r, uint64_t peer);
 void kv_ship_head(struct kv_replica *r, const struct raft_message *m);

@@ -62,7 +62,7 @@ void kv_landscape_describe(const struct kv_replica *r, struct range_descriptor *
         .commit = st.commit,
         .applied = r->applied,
         .log_bytes = r->log_bytes,
-        .bytes = r->bytes,
+        .bytes = kv_weigh_bytes(r),
         .rate = r->rate,
         .is_ready = r->is_ready,
         .fact = STR(""),

@@ -195,6 +195,7 @@ void kv_replica_ready(struct kv_replica *r, bool is_ready)
         return;
     r->is_ready = is_ready;
     r->is_routed_dirty = true;
+    r->is_weighed = r->is_weighed && !is_ready; /* other rows than before */
     if (!is_ready)
         kv_fresh_end(r);
     const struct kv_host *h = &r->home->store->conf.host;
@@ -663,6 +664,7 @@ void kv_replica_reap(struct kv_replica *r)
     raft_deinit(&r->raft);
     kv_apply_drop(r);
     mem_free(r->config);
+    buf_deinit(&r->middle);
     if (r->has_range)
         range_deinit(&r->range);
     mem_free(r);

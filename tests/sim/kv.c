@@ -1,4 +1,5 @@
-/* Whole kv stores in one process and one virtual time: crashes, torn disks, partitions, lost and doubled frames.
+/* Whole kv stores in one process and one virtual time: crashes, torn disks, partitions, lost and
+ * doubled frames.  Splits by size in some of them.
  * SPDX-License-Identifier: Apache-2.0
  *
  * kv, raft, range, balance and the engine's log and state are the real ones; net and cluster have
@@ -7,18 +8,17 @@
  * range's own
  * invariants, logs never cut beyond what the rows have for good.  At the end, after everything was
  * healed: every range
- * has its leader and three voters again, all replicas are equal, and the history is linearizable:
- * each key is an
- * append-list whose replies show the whole list, so every observation must be a prefix of the last
- * one, in an order that
- * respects real time, with every acknowledged append once, every refused one never, every unknown
- * one at most once. */
+ * has its leader and three voters again, none is larger than it may be, all replicas are equal, and
+ * the history is linearizable: each key is an append-list whose replies show the whole list, so
+ * every observation must be a prefix of the last one, in an order that respects real time, with
+ * every acknowledged append once, every refused one never, every unknown one at most once. */
 #include "lib/kv_machine.h"
 #include "sim/kvsim/main.h"
 #include "sim/kvsim/world.h"
 
 #define KEYS 6
 #define CANARY_SEEDS 30
+#define SPLIT_BYTES 4096
 #define CHAOS_USEC (30 * USEC_SEC)
 #define SETTLE_USEC (90 * USEC_SEC)
 
@@ -40,6 +40,7 @@ struct kv_game {
     size_t op_count, op_cap;
     uint64_t next_id;
     unsigned acked, unknown, refused, commands, ranges;
+    uint64_t split_bytes; /* 0: nothing is split because of its size */
 };
 
 static struct kv_game *game_of(struct world *w)
@@ -67,6 +68,7 @@ static void add_store(struct sim_node *n)
                                  .ops = test_machine_ops(),
                                  .voter_count = 3,
                                  .learner_count = 0,
+                                 .split_bytes = game_of(w)->split_bytes,
                                  .durability =
                                      w->canary ? KV_DURABILITY_QUORUM : KV_DURABILITY_QUORUM_FSYNC};
     int e = kv_store_add(n->kv, &conf, &store);
@@ -180,6 +182,14 @@ static void steer(struct world_event *ev)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
+/* Whoever leads knows how large its range is, and nothing that can be split is too large. */
+static bool is_sized(const struct world *w, const struct kv_replica *r)
+{
+    uint64_t split = container_of(w, struct kv_game, world)->split_bytes;
+    return !kv_replica_is_leader(r) ||
+           (r->is_weighed && (split == 0 || kv_weigh_bytes(r) <= split));
+}
+
 /* Every range led, as many voters as wanted, every replica at one index. */
 static bool is_settled(struct world *w)
 {
@@ -200,7 +210,7 @@ static bool is_settled(struct world *w)
             unsigned voters = 0;
             for (size_t k = 0; k < c->count; k++)
                 voters += (c->member[k].role & RAFT_VOTER) != 0;
-            is_so = is_so && r->is_ready && !c->is_joint && voters == 3 &&
+            is_so = is_so && r->is_ready && !c->is_joint && voters == 3 && is_sized(w, r) &&
                     seen_value(&at, r->tag, 0, r->applied) == r->applied;
             hosted++;
         }
@@ -293,6 +303,7 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
     w->loss = (uint32_t)rng_below(&w->rng, 30000);
     w->doubling = (uint32_t)rng_below(&w->rng, 30000);
     w->slow = (uint32_t)rng_below(&w->rng, 20000);
+    g->split_bytes = rng_chance(&w->rng, 300000) ? SPLIT_BYTES : 0;
     for (unsigned i = 0; i < w->node_count; i++) {
         w->node[i].fs = engine_fs_mem_new(rng_u64(&w->rng));
         node_up(w, i);
