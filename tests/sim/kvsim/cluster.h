@@ -84,6 +84,14 @@ bool cluster_is_live(const struct cluster_seat *s, const struct uuid *uuid, uint
     return m && m->state <= CLUSTER_ST_SUSPECT && (epoch == 0 || m->epoch == epoch);
 }
 
+size_t cluster_live_count(const struct cluster_seat *s)
+{
+    size_t live = 0;
+    for (size_t i = 0; i < s->member_count; i++)
+        live += s->member[i].state <= CLUSTER_ST_SUSPECT;
+    return live;
+}
+
 bool cluster_is_joined(const struct cluster_seat *s)
 {
     return s->is_joined;
