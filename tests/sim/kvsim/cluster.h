@@ -56,6 +56,8 @@ static struct uuid world_uuid(unsigned node);
 /* When something sent now arrives; USEC_NEVER: never. */
 static usec_t world_arrival(struct world *w, unsigned from, unsigned to, bool is_ordered);
 static bool world_is_doubled(struct world *w);
+/* 0: it arrives now; else try again then, USEC_NEVER: it is lost. */
+static usec_t world_hold(struct world *w, unsigned from, unsigned to, usec_t sent);
 static void world_row_put(struct world *w, unsigned node, uint8_t space, struct str key,
                           const struct str *value);
 
@@ -231,6 +233,7 @@ struct sim_packet {
     uint32_t loop; /* of the sender */
     struct buf payload;
     int outcome;
+    usec_t sent;
 };
 
 struct cluster_request {
@@ -268,20 +271,34 @@ static void call_end(struct sim_call *c, int outcome, struct str reply)
     mem_free(c);
 }
 
+static void link_call_end(struct cluster_link *l, uint64_t life, uint64_t call, int outcome,
+                          struct str reply)
+{
+    if (!l || l->life != life)
+        return;
+    list_each(&l->calls, x)
+    {
+        struct sim_call *c = container_of(x, struct sim_call, link);
+        if (c->id != call)
+            continue;
+        call_end(c, outcome, reply);
+        break;
+    }
+}
+
 static void reply_arrives(struct world_event *ev)
 {
     struct sim_packet *p = ev->a;
     struct world *w = ev->b;
     struct cluster_link *l = world_link(w, p->to, p->loop);
-    if (l && l->life == p->life)
-        list_each(&l->calls, x)
-        {
-            struct sim_call *c = container_of(x, struct sim_call, link);
-            if (c->id != p->call)
-                continue;
-            call_end(c, p->outcome, buf_str(&p->payload));
-            break;
-        }
+    usec_t later = world_hold(w, p->from, p->to, p->sent);
+    if (later != 0 && later != USEC_NEVER) {
+        world_at(w, later, reply_arrives, p, w);
+        return;
+    }
+    if (later == USEC_NEVER)
+        p->outcome = CLUSTER_LINK_E_UNREACHABLE;
+    link_call_end(l, p->life, p->call, p->outcome, buf_str(&p->payload));
     packet_free(p);
 }
 
@@ -290,7 +307,15 @@ static void packet_arrives(struct world_event *ev)
     struct sim_packet *p = ev->a;
     struct world *w = ev->b;
     struct cluster_link *l = world_link(w, p->to, p->shard);
-    if (l && l->handler[p->service]) {
+    usec_t later = world_hold(w, p->from, p->to, p->sent);
+    if (later != 0 && later != USEC_NEVER) {
+        world_at(w, later, packet_arrives, p, w);
+        return;
+    }
+    if (later == USEC_NEVER)
+        link_call_end(world_link(w, p->from, p->loop), p->life, p->call, CLUSTER_LINK_E_UNREACHABLE,
+                      STR(""));
+    else if (l && l->handler[p->service]) {
         struct cluster_request *rq = NULL;
         struct cluster_from from = {
             .peer = world_uuid(p->from), .shard = p->shard, .deadline = USEC_NEVER};
@@ -308,12 +333,13 @@ static void request_end(struct cluster_request *rq, int outcome, struct str payl
     usec_t at = world_arrival(rq->world, rq->from, rq->to, false);
     if (at != USEC_NEVER) {
         struct sim_packet *p = mem_new(sizeof *p);
-        *p = (struct sim_packet){.from = rq->from,
-                                 .to = rq->to,
+        *p = (struct sim_packet){.to = rq->to,
                                  .call = rq->call,
                                  .life = rq->life,
                                  .loop = rq->loop,
-                                 .outcome = outcome};
+                                 .outcome = outcome,
+                                 .from = rq->from,
+                                 .sent = world_now(rq->world)};
         buf_put_str(&p->payload, payload);
         world_at(rq->world, at, reply_arrives, p, rq->world);
     }
@@ -344,7 +370,8 @@ static void send_packet(struct cluster_link *l, const struct cluster_call *c, ui
                                  .service = c->service,
                                  .call = call,
                                  .life = l->life,
-                                 .loop = l->index};
+                                 .loop = l->index,
+                                 .sent = world_now(l->world)};
         buf_put_str(&p->payload, c->payload);
         world_at(l->world, at, packet_arrives, p, l->world);
         at += rng_below(world_rng(l->world), 5000);

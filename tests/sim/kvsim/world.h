@@ -122,7 +122,7 @@ static struct cluster_link *world_link(struct world *w, unsigned node, uint32_t 
 static usec_t world_arrival(struct world *w, unsigned from, unsigned to, bool is_ordered)
 {
     is_ordered = is_ordered || w->is_fifo;
-    if (w->cut[from][to] || !w->node[to].is_up || (!is_ordered && rng_chance(&w->rng, w->loss)))
+    if ((w->cut[from][to] && !w->is_fifo) || !w->node[to].is_up || (!is_ordered && rng_chance(&w->rng, w->loss)))
         return USEC_NEVER;
     usec_t at = w->now + 50 + rng_below(&w->rng, 500);
     if (rng_chance(&w->rng, w->slow))
@@ -131,6 +131,18 @@ static usec_t world_arrival(struct world *w, unsigned from, unsigned to, bool is
         at = at > w->last[from][to] ? at : w->last[from][to] + 1;
         w->last[from][to] = at;
     }
+    return at;
+}
+
+/* What is on its way over a cut: TCP keeps trying for a while, then the connection breaks. */
+static usec_t world_hold(struct world *w, unsigned from, unsigned to, usec_t sent)
+{
+    if (!w->is_fifo || !w->cut[from][to])
+        return 0;
+    if (w->now > sent + 3 * USEC_SEC)
+        return USEC_NEVER;
+    usec_t at = w->now + 50 * USEC_MSEC;
+    w->last[from][to] = at > w->last[from][to] ? at : w->last[from][to];
     return at;
 }
 
@@ -502,6 +514,7 @@ static void world_drop(struct world *w)
 {
     for (unsigned i = 0; i < w->node_count; i++)
         node_down(w, i, true);
+    memset(w->cut, 0, sizeof w->cut); /* what a cut holds back arrives at nodes that are down */
     while (heap_top(&w->events)) {
         struct world_event *ev = container_of(heap_top(&w->events), struct world_event, node);
         heap_del(&w->events, &ev->node);
