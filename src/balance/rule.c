@@ -39,7 +39,8 @@ static const struct {
     {"unreachableSeconds", BALANCE_UNREACHABLE, UNREACHABLE_SEC, 1, 86400},
     {"maxBytesPerRange", BALANCE_SPLIT, SPLIT_BYTES, 0, INT64_MAX},
     {"maxCommandsPerSecond", BALANCE_SPLIT, SPLIT_RATE, 0, UINT32_MAX},
-    {"minBytesPerRange", BALANCE_MERGE, MERGE_BYTES, 0, INT64_MAX},
+    /* Only 0, off: ranges cannot be merged yet, whatever the balancer thinks of it. */
+    {"minBytesPerRange", BALANCE_MERGE, MERGE_BYTES, 0, 0},
     {"minCommandsPerSecond", BALANCE_MERGE, MERGE_RATE, 0, UINT32_MAX},
 };
 
