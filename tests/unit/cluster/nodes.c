@@ -104,6 +104,9 @@ void nodes_turn(void)
 
 void nodes_stop(struct unit_node *n)
 {
+    for (unsigned k = 0; n->c != NULL && k < 2 * LOOPS;
+         k++) /* what the loops said to each other last arrives */
+        net_loop_turn(n->loop[k % LOOPS], 0);
     n->c = cluster_free(n->c);
     for (unsigned k = 0; k < LOOPS; k++)
         n->loop[k] = net_loop_free(n->loop[k]);
