@@ -181,11 +181,13 @@ def test_dup_is_only_on_what_was_sent_before(w):
         cid, t, p = name(), topic("dup"), connected(w.port)
         c = Client(w.port, v)
         c.acks = False
-        c.connect(cid, clean=False, p=[(0x11, 3600), (0x21, 3)] if v == 5 else ())
+        p.subscribe((t + "-gone", 0))
+        c.connect(cid, clean=False, will=(t + "-gone", "", 0, False), p=[(0x11, 3600), (0x21, 3)] if v == 5 else ())
         c.subscribe((t, 1))
         p.publish(t, "sent", 1)
         assert c.expect(PUBLISH).payload == b"sent"
         c.drop()
+        p.expect(PUBLISH)  # the broker knows that it is gone
         for i in range(6):
             p.publish(t, "new%d" % i, 1)
         c = Client(w.port, v)
