@@ -1,7 +1,8 @@
 /* The applied state of a store: a queue, a thread, and a table behind it.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Jobs are done in the order they came: batches (several at once when they wait), syncs, views.
+ * Jobs are done in the order they came: batches (those that wait as one write, state_merge.c),
+ * syncs, views.  Batches that nobody waits for are held back for a moment.
  * Between jobs rows of dropped spans are removed, a few at a time and not faster than allowed.
  *
  * S1 batches are applied in order.  S3 a space number is given once: numbers are reserved by a row
@@ -20,7 +21,7 @@
 #include "codec/cursor.h"
 #include "engine/state_priv.h"
 
-#define WRITE_BYTES_MAX (1u << 20) /* matters little: batches applied in one write */
+#define HOLD_BYTES_MAX (16u << 20) /* of batches that wait: what a restart replays, and memory */
 #define DROP_ROWS 512u             /* does not matter: rows removed by one write */
 #define DROP_BYTES (256u << 10)
 #define FULL_RETRY (100 * USEC_MSEC) /* does not matter: how often a full disk is asked again */
@@ -60,10 +61,12 @@ struct engine_state {
     atomic_bool is_stopping;
     uint64_t space_next, space_end;
     _Atomic uint64_t queue_bytes;
+    _Atomic uint32_t pressing; /* jobs that somebody waits for */
     atomic_int pressure, error;
     atomic_bool is_full;
 
     struct job *waiting; /* the thread's own from here */
+    usec_t held_until;   /* when what waits is written at the latest */
     bool has_drops;
     usec_t drop_at;
     struct engine_state_done *done;
@@ -172,12 +175,29 @@ bool engine_batch_next(const struct engine_batch *b, size_t *at, struct engine_c
 
 /* -- The queue */
 
+static bool is_pressing(const struct job *j)
+{
+    return j->kind != JOB_WRITE || j->owner != NULL;
+}
+
+static bool may_hold(const struct engine_state *s)
+{
+    return s->conf.hold_usec > 0 && atomic_load(&s->pressing) == 0 &&
+           atomic_load_explicit(&s->queue_bytes, memory_order_relaxed) < s->conf.hold_bytes_max;
+}
+
+/* The thread is woken for the first job (it then waits until held_until) and when it must not wait
+ * any longer. */
 static void push_locked(struct engine_state *s, struct job *j)
 {
-    bool was_empty = s->first == NULL;
+    bool was_empty = s->first == NULL, might_hold = may_hold(s);
+    uint64_t bytes = j->batch != NULL ? j->batch->ops.n : 0;
+    atomic_fetch_add_explicit(&s->queue_bytes, bytes, memory_order_relaxed);
+    if (is_pressing(j))
+        atomic_fetch_add(&s->pressing, 1);
     *s->last = j;
     s->last = &j->next;
-    if (was_empty && s->has_thread)
+    if ((was_empty || (might_hold && !may_hold(s))) && s->has_thread)
         pthread_cond_signal(&s->cond);
 }
 
@@ -190,8 +210,6 @@ static struct job *job_new(enum job_kind kind, struct engine_batch *b, void *own
 
 static void push(struct engine_state *s, struct job *j)
 {
-    if (j->batch != NULL)
-        atomic_fetch_add_explicit(&s->queue_bytes, j->batch->ops.n, memory_order_relaxed);
     pthread_mutex_lock(&s->mutex);
     push_locked(s, j);
     pthread_mutex_unlock(&s->mutex);
@@ -226,7 +244,6 @@ uint64_t engine_state_space(struct engine_state *s)
         buf_put_str(&j->batch->ops, STR(SPACE_KEY));
         buf_put_varint(&j->batch->ops, v.n);
         buf_put_str(&j->batch->ops, buf_str(&v));
-        atomic_fetch_add_explicit(&s->queue_bytes, j->batch->ops.n, memory_order_relaxed);
         push_locked(s, j);
         buf_deinit(&v);
     }
@@ -243,7 +260,8 @@ int engine_state_stall(const struct engine_state *s)
     if (atomic_load_explicit(&s->is_full, memory_order_relaxed))
         return 100;
     uint64_t n = atomic_load_explicit(&s->queue_bytes, memory_order_relaxed);
-    uint64_t queue = n * 100 / s->conf.queue_bytes_max;
+    uint64_t held = s->conf.hold_usec > 0 ? s->conf.hold_bytes_max : 0;
+    uint64_t queue = (n > held ? n - held : 0) * 100 / s->conf.queue_bytes_max;
     int pressure = atomic_load_explicit(&s->pressure, memory_order_relaxed);
     uint64_t files = pressure <= 4 ? 0 : (uint64_t)(pressure - 4) * 100 / 8;
     uint64_t worst = queue > files ? queue : files;
@@ -252,10 +270,18 @@ int engine_state_stall(const struct engine_state *s)
 
 /* -- The work */
 
+static usec_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (usec_t)t.tv_sec * USEC_SEC + (usec_t)t.tv_nsec / 1000;
+}
+
 static void poison(struct engine_state *s, int error)
 {
     if (atomic_exchange(&s->error, error) < 0)
         return;
+    s->has_drops = false; /* nothing is removed any more */
     log_line(s->conf.log, LOG_LEVEL_ERROR, "engine.state.poisoned",
              "the state in %s failed (errno %d); this node must not go on",
              s->conf.dir != NULL ? s->conf.dir : "memory", -error);
@@ -273,6 +299,8 @@ static void complete(struct engine_state *s, size_t n, int result)
         if (!j->is_silent)
             s->done[told++] = (struct engine_state_done){j->owner, j->tag, result, j->view};
         bytes += j->batch != NULL ? j->batch->ops.n : 0;
+        if (is_pressing(j))
+            atomic_fetch_sub(&s->pressing, 1);
         engine_batch_free(j->batch);
         mem_free(j);
     }
@@ -281,21 +309,23 @@ static void complete(struct engine_state *s, size_t n, int result)
         s->conf.done(s->conf.arg, s->done, told);
 }
 
-#define WRITE_COUNT_MAX 256u
-
+/* The first job and the writes that follow it, as one write.  Without a thread each batch is a
+ * write of its own: a simulated crash may then fall between any two. */
 static int write_first(struct engine_state *s, size_t *out_count)
 {
-    struct engine_batch *batch[WRITE_COUNT_MAX];
-    size_t n = 0, bytes = 0;
-    for (struct job *j = s->waiting; j != NULL && j->kind == JOB_WRITE && n < WRITE_COUNT_MAX;
-         j = j->next) {
-        if (n > 0 && bytes + j->batch->ops.n > WRITE_BYTES_MAX)
+    struct engine_merge m = {0};
+    uint64_t bytes = 0;
+    size_t n = 0;
+    for (struct job *j = s->waiting; j != NULL && j->kind == JOB_WRITE; j = j->next) {
+        if (n > 0 && (s->conf.is_inline || bytes + j->batch->ops.n > s->conf.hold_bytes_max))
             break;
         bytes += j->batch->ops.n;
-        batch[n++] = j->batch;
+        engine_merge_add(&m, j->batch);
+        n++;
     }
     *out_count = n;
-    int r = s->table->ops->write(s->table, batch, n, false);
+    int r = s->table->ops->write(s->table, m.change, m.count, false);
+    engine_merge_deinit(&m);
     atomic_store_explicit(&s->pressure, s->table->ops->pressure(s->table), memory_order_relaxed);
     s->has_drops = true; /* perhaps; the next look will tell */
     return err_trace(r);
@@ -321,7 +351,9 @@ static bool has_space(struct engine_state *s)
 static bool work_some(struct engine_state *s)
 {
     struct job *j = s->waiting;
-    if (j == NULL || (j->kind != JOB_VIEW && atomic_load(&s->error) == 0 && !has_space(s)))
+    if (j == NULL || (may_hold(s) && !s->is_stopping && now() < s->held_until))
+        return false;
+    if (j->kind != JOB_VIEW && atomic_load(&s->error) == 0 && !has_space(s))
         return false;
     size_t n = 1;
     int r = atomic_load(&s->error);
@@ -340,13 +372,6 @@ static bool work_some(struct engine_state *s)
 }
 
 /* -- Removal of dropped rows */
-
-static usec_t now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (usec_t)t.tv_sec * USEC_SEC + (usec_t)t.tv_nsec / 1000;
-}
 
 /* Puts deletions of rows from `from` up to `to` (empty: the end of the space) into b; true when
  * that was all of them. */
@@ -382,6 +407,15 @@ static void span_end(struct buf *b, uint64_t space, struct str to)
         buf_put_u8(b, TAG_DATA + 1);
 }
 
+static int write_batch(struct engine_state *s, const struct engine_batch *b)
+{
+    struct engine_merge m = {0};
+    engine_merge_add(&m, b);
+    int r = s->table->ops->write(s->table, m.change, m.count, false);
+    engine_merge_deinit(&m);
+    return err_trace(r);
+}
+
 static int drop_span(struct engine_state *s, struct str record)
 {
     struct codec_cursor c = codec_cursor_of(record);
@@ -400,7 +434,7 @@ static int drop_span(struct engine_state *s, struct str record)
     if (is_all)
         batch_del_raw(b, record);
     if (r == 0)
-        r = s->table->ops->write(s->table, &b, 1, false);
+        r = write_batch(s, b);
     engine_batch_free(b);
     buf_deinit(&lo);
     buf_deinit(&hi);
@@ -435,6 +469,8 @@ bool engine_state_step(struct engine_state *s)
     struct job **end = &s->waiting;
     while (*end != NULL)
         end = &(*end)->next;
+    if (s->waiting == NULL && s->conf.hold_usec > 0)
+        s->held_until = now() + s->conf.hold_usec;
     pthread_mutex_lock(&s->mutex);
     *end = s->first;
     s->first = NULL;
@@ -443,17 +479,26 @@ bool engine_state_step(struct engine_state *s)
     return work_some(s) || drop_some(s);
 }
 
+/* When there is something to do; 0: now. */
+static usec_t wake_at(const struct engine_state *s, usec_t retry_at)
+{
+    usec_t drop_at = s->has_drops ? s->drop_at : USEC_NEVER;
+    if (s->waiting == NULL)
+        return s->first != NULL ? 0 : drop_at;
+    if (atomic_load(&s->is_full))
+        return usec_min(retry_at, drop_at);
+    return may_hold(s) ? usec_min(s->held_until, drop_at) : 0;
+}
+
 static bool wait(struct engine_state *s)
 {
+    usec_t retry_at = now() + FULL_RETRY;
     pthread_mutex_lock(&s->mutex);
-    while ((s->first == NULL || s->waiting != NULL) && !s->is_stopping) {
-        if (!s->has_drops && s->waiting == NULL) {
-            pthread_cond_wait(&s->cond, &s->mutex);
-            continue;
-        }
-        usec_t until = s->waiting != NULL ? now() + FULL_RETRY : s->drop_at;
+    for (usec_t until; !s->is_stopping && (until = wake_at(s, retry_at)) > 0;) {
         struct timespec t = {(time_t)(until / USEC_SEC), (long)(until % USEC_SEC * 1000)};
-        if (pthread_cond_timedwait(&s->cond, &s->mutex, &t) == ETIMEDOUT)
+        if (until == USEC_NEVER)
+            pthread_cond_wait(&s->cond, &s->mutex);
+        else if (pthread_cond_timedwait(&s->cond, &s->mutex, &t) == ETIMEDOUT)
             break;
     }
     bool go_on = !s->is_stopping || s->first != NULL;
@@ -508,6 +553,7 @@ static void conf_defaults(struct engine_state_conf *c)
     c->write_buffer_bytes = c->write_buffer_bytes > 0 ? c->write_buffer_bytes : 32u << 20;
     c->cache_bytes = c->cache_bytes > 0 ? c->cache_bytes : 64u << 20;
     c->space_min_bytes = c->space_min_bytes > 0 ? c->space_min_bytes : 4 * c->write_buffer_bytes;
+    c->hold_bytes_max = c->hold_bytes_max > 0 ? c->hold_bytes_max : HOLD_BYTES_MAX;
     c->queue_bytes_max = c->queue_bytes_max > 0 ? c->queue_bytes_max : 64u << 20;
     c->drop_bytes_per_sec = c->drop_bytes_per_sec > 0 ? c->drop_bytes_per_sec : 16u << 20;
 }
@@ -525,7 +571,7 @@ static void state_free(struct engine_state *s)
 
 int engine_state_open(const struct engine_state_conf *conf, struct engine_state **out)
 {
-    must(!conf->is_inline || conf->dir == NULL);
+    must(!conf->is_inline || (conf->dir == NULL && conf->hold_usec == 0));
     struct engine_state *s = mem_new(sizeof *s);
     s->conf = *conf;
     if (conf->dir != NULL)

@@ -20,6 +20,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/usec.h"
 #include "engine/fs.h"
 
 struct engine_state;
@@ -48,6 +49,11 @@ struct engine_state_conf {
     uint64_t cache_bytes;        /* 0: 64 MiB */
     uint64_t queue_bytes_max;    /* of batches not yet applied, for engine_state_stall; 0: 64 MiB */
     uint64_t space_min_bytes; /* with less free on the disk batches wait; 0: four write buffers */
+    /* Batches without an owner may wait this long, up to so many bytes (0: 16 MiB), so that rows
+     * that are soon removed again never reach the disk: what is behind a batch that waits (a view,
+     * a sync, a batch with an owner) has it written at once.  0: no waiting. */
+    usec_t hold_usec;
+    uint64_t hold_bytes_max;
     uint64_t drop_bytes_per_sec; /* pace of the removal of dropped rows; 0: 16 MiB */
     bool is_inline;    /* no thread: the owner calls engine_state_step; only with dir NULL */
     bool is_unordered; /* tests only: leaves out what keeps the promise above across a power loss */
@@ -83,7 +89,7 @@ void engine_batch_del_meta(struct engine_batch *b, struct str key);
 void engine_batch_drop(struct engine_batch *b, uint64_t space, struct str from, struct str to);
 
 /* Takes the batch; never refuses, never blocks: heed engine_state_stall.  When done, readers see
- * it. */
+ * it.  owner NULL: nobody waits for it (it is completed all the same). */
 void engine_state_write(struct engine_state *s, struct engine_batch *b, void *owner, uint64_t tag);
 
 /* Done when every batch written before is on the disk for good (the durable mark: the Raft log may
@@ -149,7 +155,7 @@ struct engine_mem *engine_mem_free(struct engine_mem *m);
  * many of them stay (UINT64_MAX: all).  The state that used it must be closed before. */
 void engine_mem_crash(struct engine_mem *m, uint64_t keep);
 
-/* Batches applied after the last completed sync. */
+/* Writes after the last completed sync. */
 uint64_t engine_mem_unsynced(const struct engine_mem *m);
 
 /* Reads a closed database and reports the first damage: 0, -EBADMSG and a sentence in out_what,

@@ -55,18 +55,16 @@ int error_of(const Status &s)
     return s.IsCorruption() ? -EBADMSG : -EIO;
 }
 
-int level_write(struct engine_table *t, struct engine_batch *const *batch, size_t count,
+int level_write(struct engine_table *t, const struct engine_change *change, size_t count,
                 bool is_synced)
 {
     leveldb::WriteBatch w;
-    struct engine_change c;
-    for (size_t i = 0; i < count; i++)
-        for (size_t at = 0; engine_batch_next(batch[i], &at, &c);) {
-            if (c.is_del)
-                w.Delete(slice(c.key));
-            else
-                w.Put(slice(c.key), slice(c.value));
-        }
+    for (size_t i = 0; i < count; i++) {
+        if (change[i].is_del)
+            w.Delete(slice(change[i].key));
+        else
+            w.Put(slice(change[i].key), slice(change[i].value));
+    }
     leveldb::WriteOptions o;
     o.sync = is_synced;
     Status s = of(t)->db->Write(o, &w);

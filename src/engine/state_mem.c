@@ -40,7 +40,7 @@ struct engine_mem {
     pthread_mutex_t mutex;
     struct row *head; /* of height HEIGHT_MAX, without a key */
     struct list snaps;
-    uint64_t seq;    /* batches applied */
+    uint64_t seq;    /* writes */
     uint64_t synced; /* of them, on the imagined disk */
     struct rng rng;
 };
@@ -185,17 +185,14 @@ static void change(struct engine_mem *m, const struct engine_change *c)
     prune(m, r);
 }
 
-static int table_write(struct engine_table *t, struct engine_batch *const *batch, size_t count,
+static int table_write(struct engine_table *t, const struct engine_change *list, size_t count,
                        bool is_synced)
 {
     struct engine_mem *m = ((struct table *)t)->mem;
     pthread_mutex_lock(&m->mutex);
-    for (size_t i = 0; i < count; i++) {
-        m->seq++;
-        struct engine_change c;
-        for (size_t at = 0; engine_batch_next(batch[i], &at, &c);)
-            change(m, &c);
-    }
+    m->seq += count > 0;
+    for (size_t i = 0; i < count; i++)
+        change(m, &list[i]);
     if (is_synced)
         m->synced = m->seq;
     pthread_mutex_unlock(&m->mutex);

@@ -5,6 +5,7 @@
  * endian][key of the caller], or [tag][key] for what is in no space. */
 #pragma once
 
+#include "base/map.h"
 #include "engine/state.h"
 
 #ifdef __cplusplus
@@ -19,13 +20,18 @@ extern "C" {
 struct engine_table;
 struct engine_cursor;
 
+struct engine_change {
+    struct str key, value;
+    bool is_del;
+};
+
 struct engine_row {
     struct str key, value;
 };
 
 struct engine_table_ops {
-    /* Applies the batches as one: 0 or -errno. */
-    int (*write)(struct engine_table *t, struct engine_batch *const *batch, size_t count,
+    /* Makes the changes, all or none: 0 or -errno. */
+    int (*write)(struct engine_table *t, const struct engine_change *change, size_t count,
                  bool is_synced);
     /* 0, ENGINE_STATE_E_NONE, -errno. */
     int (*get)(struct engine_table *t, const void *snap, struct str key, struct buf *out);
@@ -53,11 +59,16 @@ int engine_level_open(const struct engine_state_conf *conf, struct engine_table 
 int engine_mem_open(struct engine_mem *mem, bool is_own, struct engine_table **out);
 
 /* The changes of a batch, in order: start with at = 0; false at the end. */
-struct engine_change {
-    struct str key, value;
-    bool is_del;
-};
 bool engine_batch_next(const struct engine_batch *b, size_t *at, struct engine_change *out);
+
+/* Changes of several batches, the last of each key.  Start with zeros. */
+struct engine_merge {
+    struct engine_change *change; /* views into the batches */
+    size_t count, cap;
+    struct map map;
+};
+void engine_merge_add(struct engine_merge *m, const struct engine_batch *b);
+void engine_merge_deinit(struct engine_merge *m);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,9 @@
 #include "kv/kv_priv.h"
 
 #define MEM_SEGMENT_BYTES (4u << 20) /* of a log that lies in memory */
+/* Matters: a message is delivered and acknowledged within some 100 ms, and its rows are gone before
+ * they are written; a restart replays this much more of the log. */
+#define STATE_HOLD USEC_SEC
 
 static uint64_t name_hash(struct str name)
 {
@@ -146,6 +149,7 @@ static int open_state(struct kv_store *s)
     struct engine_state_conf conf = {
         .fs = kv->conf.fs ? *kv->conf.fs : engine_fs_posix(),
         .is_inline = kv->conf.is_inline,
+        .hold_usec = kv->conf.is_inline ? 0 : STATE_HOLD,
         .log = kv->conf.log,
         .done = kv_state_done,
         .arg = s,

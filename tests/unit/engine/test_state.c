@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "engine/state_priv.h"
 #include "unit/unit.h"
 
 #define KEYS 200
@@ -256,6 +257,8 @@ static bool power_loss(uint64_t seed, bool is_unordered)
     struct engine_state_conf c = conf_of(true);
     struct engine_state *s;
     c.is_unordered = is_unordered;
+    c.hold_usec = seed % 2 == 0 ? 0 : USEC_MSEC; /* batches one by one, or several as one write */
+    c.hold_bytes_max = rng_between(&rng, 1, 20000);
     ck_assert_int_eq(engine_state_open(&c, &s), 0);
     engine_fs_mem_set(disk,
                       &(struct engine_fs_mem_fault){.power_off_at = rng_between(&rng, 20, 3000)});
@@ -354,6 +357,113 @@ START_TEST(test_full_disk)
 }
 END_TEST
 
+static void ck_value(struct engine_state *s, const char *key, const char *want)
+{
+    struct buf b = {0};
+    int r = engine_state_get(s, NULL, 1, str_of(key), &b);
+    ck_assert_int_eq(r, want == NULL ? ENGINE_STATE_E_NONE : 0);
+    if (want != NULL)
+        ck_str(buf_str(&b), str_of(want));
+    buf_deinit(&b);
+}
+
+static void put1(struct engine_state *s, const char *key, const char *value, void *owner)
+{
+    struct engine_batch *b = engine_batch_new();
+    if (value != NULL)
+        engine_batch_put(b, 1, str_of(key), str_of(value));
+    else
+        engine_batch_del(b, 1, str_of(key));
+    engine_state_write(s, b, owner, TAG_WRITE);
+}
+
+/* Held for an hour: only what presses has batches written. */
+START_TEST(test_hold)
+{
+    struct engine_state_conf c = conf_of(true);
+    c.hold_usec = 3600 * USEC_SEC;
+    c.hold_bytes_max = 1000;
+    struct engine_state *s;
+    ck_assert_int_eq(engine_state_open(&c, &s), 0);
+    put1(s, "a", "1", NULL);
+    ck_value(s, "a", NULL);
+    put1(s, "a", "2", NULL);
+    put1(s, "b", "1", NULL);
+    put1(s, "b", NULL, NULL);
+    engine_state_view(s, NULL, TAG_VIEW);
+    wait_done(s, false, 5);
+    ck_value(s, "a", "2");
+    ck_value(s, "b", NULL);
+    engine_view_free(s, last_view);
+    put1(s, "a", "3", NULL);
+    engine_state_sync(s, NULL, TAG_SYNC);
+    wait_done(s, false, 7);
+    ck_value(s, "a", "3");
+    put1(s, "a", "4", NULL);
+    put1(s, "c", "1", s); /* somebody waits for it */
+    wait_done(s, false, 9);
+    ck_value(s, "a", "4");
+    char big[1001] = {0};
+    memset(big, 'x', 1000);
+    put1(s, "d", big, NULL); /* too much to be held */
+    wait_done(s, false, 10);
+    ck_value(s, "d", big);
+    put1(s, "e", "1", NULL);
+    ck_assert_int_eq(engine_state_stall(s), 0);
+    engine_state_close(s); /* writes what it holds */
+    ck_assert_int_eq(error, 0);
+    ck_assert_int_eq(engine_state_open(&c, &s), 0);
+    ck_value(s, "e", "1");
+    engine_state_close(s);
+}
+END_TEST
+
+START_TEST(test_hold_ends)
+{
+    struct engine_state_conf c = conf_of(true);
+    c.hold_usec = 5 * USEC_MSEC;
+    struct engine_state *s;
+    ck_assert_int_eq(engine_state_open(&c, &s), 0);
+    put1(s, "a", "1", NULL);
+    wait_done(s, false, 1);
+    ck_value(s, "a", "1");
+    engine_state_close(s);
+}
+END_TEST
+
+START_TEST(test_merge)
+{
+    struct engine_batch *b[3] = {engine_batch_new(), engine_batch_new(), engine_batch_new()};
+    struct engine_merge m = {0};
+    char key[8];
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        engine_batch_put(b[i % 2], 1, str_of(key), str_of(key));
+        if (i % 3 == 0)
+            engine_batch_del(b[2], 1, str_of(key));
+        else if (i % 3 == 1)
+            engine_batch_put(b[2], 1, str_of(key), STR("new"));
+    }
+    engine_batch_put(b[2], 2, STR("1"), STR("other space"));
+    for (int i = 0; i < 3; i++)
+        engine_merge_add(&m, b[i]);
+    ck_assert_uint_eq(m.count, 1001);
+    size_t kinds[4] = {0};
+    for (size_t i = 0; i < m.count; i++) {
+        bool is_old =
+            str_eq(m.change[i].value, str_view(m.change[i].key.p + 9, m.change[i].key.n - 9));
+        kinds[m.change[i].is_del                      ? 0
+              : str_eq(m.change[i].value, STR("new")) ? 1
+              : is_old                                ? 2
+                                                      : 3]++;
+    }
+    ck_assert(kinds[0] == 334 && kinds[1] == 333 && kinds[2] == 333 && kinds[3] == 1);
+    engine_merge_deinit(&m);
+    for (int i = 0; i < 3; i++)
+        engine_batch_free(b[i]);
+}
+END_TEST
+
 START_TEST(test_mem_crash)
 {
     struct engine_mem *mem = engine_mem_new();
@@ -429,6 +539,9 @@ Suite *suite_state(void)
     tcase_add_test(t, test_model);
     tcase_add_test(t, test_disk_error);
     tcase_add_test(t, test_full_disk);
+    tcase_add_test(t, test_hold);
+    tcase_add_test(t, test_hold_ends);
+    tcase_add_test(t, test_merge);
     tcase_add_test(t, test_mem_crash);
     tcase_add_test(t, test_spaces);
     tcase_add_test(t, test_verify);
