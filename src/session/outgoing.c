@@ -2,13 +2,13 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Invariants (README.md):
- * 1. head <= next < head + 65535, so that a packet identifier (seq % 65535 + 1) names one message; inflight counts the
- *    phases that wait for the client.
+ * 1. head <= next < head + 65535, so that a packet identifier (seq % 65535 + 1) names one message;
+ * inflight counts the phases that wait for the client.
  * 2. The phase at head is not DONE: head runs over what is.
  * 3. The bytes of what waits are charged and within the limits.
  *
- * A message is never sent twice on one connection [MQTT-4.4.0-1], so its body is let go once it is written: a window
- * entry is one byte. After a reconnect the inbox brings the bodies back. */
+ * A message is never sent twice on one connection [MQTT-4.4.0-1], so its body is let go once it is
+ * written: a window entry is one byte. After a reconnect the inbox brings the bodies back. */
 #include "session/session_priv.h"
 
 #define RC(name) CODEC_MQTT_RC_##name
@@ -30,18 +30,16 @@ static struct session_flow *flow_get(struct session *s)
     return s->flow;
 }
 
-/* ---- The window ------------------------------------------------------------------------------------------------- */
+/* ---- The window
+ * -------------------------------------------------------------------------------------------------
+ */
 
-static uint32_t window(const struct session *s)
-{
-    return s->receive_max < SESSION_WINDOW_MAX ? s->receive_max : SESSION_WINDOW_MAX;
-}
-
-/* Room for one more in flight?  Also the numbers may not run around: many may be done behind a head that is not. */
+/* Room for one more in flight?  Also the numbers may not run around: many may be done behind a head
+ * that is not. */
 static bool has_window(const struct session *s)
 {
     const struct session_flow *f = s->flow;
-    return f == NULL || (f->inflight < window(s) && f->next - f->head < ID_COUNT - 1);
+    return f == NULL || (f->inflight < session_window_size(s) && f->next - f->head < ID_COUNT - 1);
 }
 
 static uint16_t id_of(uint64_t seq)
@@ -98,7 +96,9 @@ static bool seq_find(const struct session_flow *f, uint16_t id, uint64_t *out_se
     return *out_seq < f->next;
 }
 
-/* ---- Writing ---------------------------------------------------------------------------------------------------- */
+/* ---- Writing
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static bool has_room(const struct session_out *out)
 {
@@ -106,19 +106,25 @@ static bool has_room(const struct session_out *out)
 }
 
 /* Appends the packet: 0, or that it is too large for the client [MQTT-3.1.2-24]. */
-static int put(struct session *s, const struct outgoing *o, uint64_t wall_ms, uint16_t packet_id, struct buf *b)
+static int put(struct session *s, const struct outgoing *o, uint64_t wall_ms, uint16_t packet_id,
+               struct buf *b)
 {
     if (likely(o->images != NULL && s->alias_max == 0 && o->sub_id_count == 0 && !o->is_dup)) {
-        struct codec_mqtt_image i = codec_mqtt_images_get(o->images, s->version, o->qos, o->is_retain);
+        struct codec_mqtt_image i =
+            codec_mqtt_images_get(o->images, s->version, o->qos, o->is_retain);
         if (unlikely(i.n == 0 || (s->packet_len_max != 0 && i.n > s->packet_len_max)))
             return CODEC_MQTT_ENCODE_E_TOO_LARGE;
         codec_mqtt_images_put(b, o->images, i, packet_id);
         return 0;
     }
     struct codec_mqtt_peer peer = session_peer(s);
-    struct codec_mqtt_delivery d = {.qos = o->qos, .is_dup = o->is_dup, .is_retain = o->is_retain,
-                                    .has_expiry = o->msg->has_expiry, .packet_id = packet_id,
-                                    .sub_id = o->sub_id, .sub_id_count = o->sub_id_count};
+    struct codec_mqtt_delivery d = {.qos = o->qos,
+                                    .is_dup = o->is_dup,
+                                    .is_retain = o->is_retain,
+                                    .has_expiry = o->msg->has_expiry,
+                                    .packet_id = packet_id,
+                                    .sub_id = o->sub_id,
+                                    .sub_id_count = o->sub_id_count};
     if (d.has_expiry) /* [MQTT-3.3.2-6] */
         d.expiry_sec = codec_msg_left_sec(o->msg, wall_ms);
     if (s->alias_max > 0)
@@ -144,11 +150,14 @@ static int send_now(struct session *s, const struct outgoing *o, struct session_
         if (f->inflight == 0)
             f->progress_at = out->now;
         phase_push(f, o->qos == 1 ? PHASE_WAIT_ACK : PHASE_WAIT_REC);
+        session_window_sent(s, f->next - 1, out->now);
     }
     return 0;
 }
 
-/* ---- The queues ------------------------------------------------------------------------------------------------- */
+/* ---- The queues
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static void queue_push(struct session_queue *q, struct session_queued x)
 {
@@ -185,12 +194,13 @@ static void queue_pop(struct session *s, struct session_queue *q)
 }
 
 /* Makes room for one more by the drop policy of QoS 0; false: there is none. */
-static bool queue_admit(struct session *s, struct session_queue *q, const struct outgoing *o, size_t cost,
-                        struct session_out *out)
+static bool queue_admit(struct session *s, struct session_queue *q, const struct outgoing *o,
+                        size_t cost, struct session_out *out)
 {
     struct session_flow *f = s->flow;
-    /* Messages of QoS 1 and 2 were, or will be, acknowledged to their publisher, whom the host slows long before: what
-     * is under way by then must find room, so for them the bytes are the limit. */
+    /* Messages of QoS 1 and 2 were, or will be, acknowledged to their publisher, whom the host
+     * slows long before: what is under way by then must find room, so for them the bytes are the
+     * limit. */
     int64_t count_max = o->qos == 0 ? s->settings->session_inbox_size : UINT32_MAX;
     if (cost > s->queue_bytes_max)
         return false;
@@ -217,7 +227,9 @@ static int enqueue(struct session *s, const struct outgoing *o, struct session_o
         out->counts.dropped_budget[o->qos]++;
         return SESSION_DELIVER_E_DROPPED;
     }
-    struct session_queued x = {.msg = codec_msg_keep(o->msg), .sub_id_count = (uint16_t)o->sub_id_count, .qos = o->qos,
+    struct session_queued x = {.msg = codec_msg_keep(o->msg),
+                               .sub_id_count = (uint16_t)o->sub_id_count,
+                               .qos = o->qos,
                                .is_retain = o->is_retain};
     if (o->sub_id_count == 1)
         x.sub_id.one = o->sub_id[0];
@@ -232,7 +244,10 @@ static void pump_queue(struct session *s, struct session_queue *q, struct sessio
 {
     struct session_queued *x;
     while ((x = queue_head(q)) != NULL && has_room(out) && (x->qos == 0 || has_window(s))) {
-        struct outgoing o = {.msg = x->msg, .qos = x->qos, .is_retain = x->is_retain, .sub_id_count = x->sub_id_count,
+        struct outgoing o = {.msg = x->msg,
+                             .qos = x->qos,
+                             .is_retain = x->is_retain,
+                             .sub_id_count = x->sub_id_count,
                              .sub_id = x->sub_id_count > 1 ? x->sub_id.many : &x->sub_id.one};
         (void)send_now(s, &o, out);
         queue_pop(s, q);
@@ -247,17 +262,21 @@ void session_outgoing_pump(struct session *s, struct session_out *out)
     pump_queue(s, &s->flow->queue[0], out);
 }
 
-/* ---- Delivery --------------------------------------------------------------------------------------------------- */
+/* ---- Delivery
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 /* A message of the inbox: its number is given, and the numbers come in order. */
-static int deliver_stored(struct session *s, const struct outgoing *o, uint64_t seq, struct session_out *out)
+static int deliver_stored(struct session *s, const struct outgoing *o, uint64_t seq,
+                          struct session_out *out)
 {
     struct session_flow *f = flow_get(s);
     if (seq < f->head || (seq < f->next && *phase_at(f, seq) != PHASE_UNSENT))
         return 0; /* sent on this connection, acknowledged, or past its PUBREC */
-    if (seq - f->head >= ID_COUNT - 1 || f->inflight >= window(s) || !has_room(out))
+    if (seq - f->head >= ID_COUNT - 1 || f->inflight >= session_window_size(s) || !has_room(out))
         return SESSION_DELIVER_E_FULL;
-    for (uint64_t q = f->head; q < seq && q < f->next; q++) /* what the inbox left out on the way here is gone */
+    for (uint64_t q = f->head; q < seq && q < f->next;
+         q++) /* what the inbox left out on the way here is gone */
         if (*phase_at(f, q) == PHASE_UNSENT)
             *phase_at(f, q) = PHASE_DONE;
     while (f->next <= seq)
@@ -274,6 +293,7 @@ static int deliver_stored(struct session *s, const struct outgoing *o, uint64_t 
         if (f->inflight++ == 0)
             f->progress_at = out->now;
         *phase_at(f, seq) = o->qos == 1 ? PHASE_WAIT_ACK : PHASE_WAIT_REC;
+        session_window_sent(s, seq, out->now);
     } else {
         *phase_at(f, seq) = PHASE_DONE;
         f->is_dirty = true; /* no effect from here: session_commit_take is asked after deliveries */
@@ -289,15 +309,21 @@ int session_deliver(struct session *s, const struct session_delivery *d, struct 
         out->counts.dropped_closed[qos]++;
         return SESSION_DELIVER_E_DROPPED;
     }
-    struct outgoing o = {.msg = d->msg, .images = d->images, .sub_id = d->sub_id, .qos = qos, .is_dup = d->is_dup,
+    struct outgoing o = {.msg = d->msg,
+                         .images = d->images,
+                         .sub_id = d->sub_id,
+                         .qos = qos,
+                         .is_dup = d->is_dup,
                          .sub_id_count = s->version == CODEC_MQTT_V5 ? d->sub_id_count : 0,
-                         .is_retain = d->is_retained || (d->is_retain_as_published && d->msg->is_retain)};
+                         .is_retain =
+                             d->is_retained || (d->is_retain_as_published && d->msg->is_retain)};
     struct session_flow *f = s->flow;
     if (d->is_stored) {
         must(s->incarnation != 0 && qos > 0);
         return deliver_stored(s, &o, d->seq, out);
     }
-    must(qos == 0 || s->incarnation == 0); /* QoS 1 and 2 of a persistent session come from its inbox */
+    must(qos == 0 ||
+         s->incarnation == 0); /* QoS 1 and 2 of a persistent session come from its inbox */
     o.is_dup = false;
     bool is_behind = f != NULL && f->queue[qos > 0].count > 0;
     if (likely(!is_behind && has_room(out) && (qos == 0 || has_window(s))))
@@ -309,21 +335,24 @@ uint32_t session_capacity(const struct session *s, const struct session_out *out
 {
     if (s->state != SESSION_ST_OPEN || !has_room(out))
         return 0;
-    uint32_t inflight = s->flow != NULL ? s->flow->inflight : 0, max = window(s);
+    uint32_t inflight = s->flow != NULL ? s->flow->inflight : 0, max = session_window_size(s);
     return inflight < max ? max - inflight : 0;
 }
 
 bool session_is_stalled(const struct session *s, const struct session_out *out)
 {
     const struct session_flow *f = s->flow;
-    return s->state != SESSION_ST_OPEN || !has_room(out) || (f != NULL && f->queue[0].count + f->queue[1].count > 0);
+    return s->state != SESSION_ST_OPEN || !has_room(out) ||
+           (f != NULL && f->queue[0].count + f->queue[1].count > 0);
 }
 
-/* ---- Acknowledgements ------------------------------------------------------------------------------------------- */
+/* ---- Acknowledgements
+ * ------------------------------------------------------------------------------------------- */
 
 static void done(struct session *s, uint64_t seq, struct session_out *out)
 {
     struct session_flow *f = s->flow;
+    session_window_acked(s, seq, out->now);
     *phase_at(f, seq) = PHASE_DONE;
     f->inflight--;
     f->progress_at = out->now;
@@ -333,7 +362,8 @@ static void done(struct session *s, uint64_t seq, struct session_out *out)
     session_outgoing_pump(s, out);
 }
 
-static void pubrel_put(struct session *s, uint16_t packet_id, uint8_t reason, struct session_out *out)
+static void pubrel_put(struct session *s, uint16_t packet_id, uint8_t reason,
+                       struct session_out *out)
 {
     struct codec_mqtt_peer peer = session_peer(s);
     struct codec_mqtt_ack a = {.packet_id = packet_id, .reason = reason};
@@ -341,7 +371,8 @@ static void pubrel_put(struct session *s, uint16_t packet_id, uint8_t reason, st
         session_note(out, SESSION_NOTE_OVERSIZE_PACKET_DROPPED, STR("PUBREL"));
 }
 
-static void pubrec(struct session *s, uint64_t seq, const struct codec_mqtt_ack *a, struct session_out *out)
+static void pubrec(struct session *s, uint64_t seq, const struct codec_mqtt_ack *a,
+                   struct session_out *out)
 {
     struct session_flow *f = s->flow;
     uint8_t *phase = phase_at(f, seq);
@@ -350,12 +381,13 @@ static void pubrec(struct session *s, uint64_t seq, const struct codec_mqtt_ack 
         return;
     }
     if (*phase == PHASE_REC)
-        return; /* PUBREL follows the commit */
+        return;              /* PUBREL follows the commit */
     if (a->reason >= 0x80) { /* the client will not have it [MQTT5 4.3.3] */
         done(s, seq, out);
         return;
     }
     f->progress_at = out->now;
+    session_window_acked(s, seq, out->now);
     if (s->incarnation == 0) {
         *phase = PHASE_WAIT_COMP;
         pubrel_put(s, a->packet_id, 0, out);
@@ -375,7 +407,8 @@ static bool is_expected(unsigned type, enum phase phase)
                                        : phase == PHASE_WAIT_COMP;
 }
 
-void session_outgoing_ack(struct session *s, struct codec_mqtt_packet *packet, struct session_out *out)
+void session_outgoing_ack(struct session *s, struct codec_mqtt_packet *packet,
+                          struct session_out *out)
 {
     struct codec_mqtt_ack a;
     uint64_t seq;
@@ -385,8 +418,9 @@ void session_outgoing_ack(struct session *s, struct codec_mqtt_packet *packet, s
         return;
     }
     bool is_known = seq_find(s->flow, a.packet_id, &seq);
-    enum phase phase = is_known ? (enum phase)*phase_at(s->flow, seq) : PHASE_DONE;
-    if (unlikely(phase <= PHASE_UNSENT)) { /* of a message that is done: nothing to do, but a PUBREC wants its end */
+    enum phase phase = is_known ? (enum phase) * phase_at(s->flow, seq) : PHASE_DONE;
+    if (unlikely(phase <= PHASE_UNSENT)) { /* of a message that is done: nothing to do, but a PUBREC
+                                              wants its end */
         if (packet->type == CODEC_MQTT_PUBREC && a.reason < 0x80)
             pubrel_put(s, a.packet_id, RC(PACKET_IDENTIFIER_NOT_FOUND), out);
         return;
@@ -402,7 +436,9 @@ void session_outgoing_ack(struct session *s, struct codec_mqtt_packet *packet, s
         done(s, seq, out);
 }
 
-/* ---- Commits ---------------------------------------------------------------------------------------------------- */
+/* ---- Commits
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 bool session_commit_take(struct session *s, struct session_commit *out_commit)
 {
@@ -438,8 +474,10 @@ void session_outgoing_committed(struct session *s, struct session_out *out)
         set_dirty(s, out);
 }
 
-/* A reconnect: PUBRELs that are owed leave at once [MQTT-4.4.0-1]; the messages come from the inbox. */
-void session_outgoing_restore(struct session *s, const struct session_attached *a, struct session_out *out)
+/* A reconnect: PUBRELs that are owed leave at once [MQTT-4.4.0-1]; the messages come from the
+ * inbox. */
+void session_outgoing_restore(struct session *s, const struct session_attached *a,
+                              struct session_out *out)
 {
     if (s->incarnation == 0)
         return;
@@ -460,7 +498,9 @@ void session_outgoing_restore(struct session *s, const struct session_attached *
     }
 }
 
-/* ---- The end ---------------------------------------------------------------------------------------------------- */
+/* ---- The end
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 void session_outgoing_close(struct session *s, struct session_counts *counts)
 {
@@ -505,6 +545,7 @@ void session_outgoing_check(const struct session *s)
     must(f->queue[1].count == 0 || s->incarnation == 0);
     must(f->rec_taken <= f->rec_count);
     must(f->rec_count == 0 || s->incarnation != 0); /* 6 */
+    session_window_check(s);                        /* 10 */
 }
 
 size_t session_queue_bytes(const struct session *s)
@@ -536,7 +577,8 @@ size_t session_memory(const struct session *s)
 {
     size_t n = sizeof *s + s->client_id.n + 1 + s->charged;
     if (s->in != NULL)
-        n += sizeof *s->in + s->in->ring_cap * sizeof *s->in->ring + s->in->received_cap * sizeof *s->in->received;
+        n += sizeof *s->in + s->in->ring_cap * sizeof *s->in->ring +
+             s->in->received_cap * sizeof *s->in->received;
     if (s->flow != NULL)
         n += sizeof *s->flow + s->flow->phase_cap + s->flow->rec_cap * sizeof *s->flow->rec +
              (s->flow->queue[0].cap + s->flow->queue[1].cap) * sizeof *s->flow->queue[0].ring;

@@ -67,6 +67,19 @@ struct session_queue {
     uint32_t cap, at, count; /* cap: 0 or a power of two */
 };
 
+/* window.c */
+struct session_window {
+    uint64_t seq;            /* the message that is watched */
+    usec_t sent_at;          /* when its bytes were written */
+    usec_t base;             /* the quickest acknowledgement of this period and the last; 0: none yet */
+    usec_t base_next;        /* the quickest of this period */
+    usec_t base_at;          /* when the period began */
+    uint16_t size;           /* 0: as large as it may be */
+    uint16_t ahead;          /* in flight with the watched one when it was sent */
+    bool is_watching;
+    bool was_full;           /* since the last look: the client could have had more */
+};
+
 struct session_flow {
     uint64_t head, next;     /* sequence numbers in flight: [head, next) */
     uint8_t *phase;          /* ring, indexed by sequence number */
@@ -77,6 +90,7 @@ struct session_flow {
     uint64_t *rec;           /* persistent: sequence numbers with PUBREC, not yet committed */
     size_t rec_count, rec_cap, rec_taken;
     usec_t progress_at;
+    struct session_window window;
     bool is_dirty, is_announced, is_committing, is_stalled;
 };
 
@@ -188,6 +202,13 @@ void session_outgoing_restore(struct session *s, const struct session_attached *
 void session_outgoing_close(struct session *s, struct session_counts *counts);
 void session_outgoing_free(struct session *s);
 void session_outgoing_check(const struct session *s);
+
+/* ---- window.c */
+uint32_t session_window_size(const struct session *s); /* at least 1 */
+/* The flow's message seq has been written and counts as in flight; it has been acknowledged (PUBACK, PUBREC). */
+void session_window_sent(struct session *s, uint64_t seq, usec_t now);
+void session_window_acked(struct session *s, uint64_t seq, usec_t now);
+void session_window_check(const struct session *s);
 
 /* ---- subscribe.c */
 void session_subscribe(struct session *s, struct codec_mqtt_packet *p, struct session_out *out);

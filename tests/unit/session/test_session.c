@@ -123,6 +123,90 @@ START_TEST(ids_never_meet)
 }
 END_TEST
 
+/* One client that takes a message each `each` and answers in order after `delay`; the publisher always has more. */
+struct slow {
+    struct world w;
+    usec_t due[SESSION_WINDOW_MAX + 1];
+    uint16_t id[SESSION_WINDOW_MAX + 1];
+    usec_t free_at;
+    size_t at, count;
+};
+
+/* The largest number in flight and the longest wait of the second half of `usec`. */
+static void serve(struct slow *c, usec_t usec, usec_t each, usec_t delay, uint32_t *out_inflight, usec_t *out_wait)
+{
+    struct codec_msg m = {.topic = STR("a"), .payload = STR("x"), .qos = 1};
+    struct session_delivery d = {.msg = &m, .qos = 1};
+    usec_t half = c->w.out.now + usec / 2, end = c->w.out.now + usec;
+    *out_inflight = 0;
+    *out_wait = 0;
+    while (c->w.out.now < end) {
+        while (session_capacity(c->w.s, &c->w.out) > 0) {
+            c->w.bytes.n = 0;
+            ck_assert_int_eq(session_deliver(c->w.s, &d, &c->w.out), 0);
+            size_t k = (c->at + c->count++) % (SESSION_WINDOW_MAX + 1);
+            usec_t now = c->w.out.now + delay / 2;
+            c->free_at = (c->free_at > now ? c->free_at : now) + each;
+            c->id[k] = last_id(&c->w);
+            c->due[k] = c->free_at + delay / 2;
+            if (c->w.out.now >= half) {
+                *out_wait = c->due[k] - c->w.out.now > *out_wait ? c->due[k] - c->w.out.now : *out_wait;
+                *out_inflight = c->count > *out_inflight ? (uint32_t)c->count : *out_inflight;
+            }
+        }
+        c->w.out.now = c->due[c->at];
+        ack(&c->w, 0x40, c->id[c->at]);
+        c->at = (c->at + 1) % (SESSION_WINDOW_MAX + 1);
+        c->count--;
+    }
+}
+
+/* The send window follows what the client takes: never under MinSendPerSec, never a queue of seconds on its side. */
+START_TEST(window_follows)
+{
+    struct slow *c = mem_new(sizeof *c);
+    uint32_t inflight;
+    usec_t wait;
+    begin(&c->w, false);
+    c->w.out.now = USEC_SEC;
+    serve(c, 10 * USEC_SEC, 20, 1000, &inflight, &wait); /* 50,000 a second: it keeps up and has all it can hold */
+    ck_assert_uint_eq(inflight, SESSION_WINDOW_MAX);
+    serve(c, 60 * USEC_SEC, 10000, 1000, &inflight, &wait); /* 100 a second: what it takes in half a second */
+    ck_assert_msg(inflight >= 25 && inflight <= 70, "%u", inflight);
+    ck_assert_uint_le(wait, USEC_SEC);
+    serve(c, 60 * USEC_SEC, 250000, 1000, &inflight, &wait); /* 4 a second: the floor */
+    ck_assert_uint_eq(inflight, 8);
+    c->w.settings.min_send_per_sec = 40;
+    serve(c, 60 * USEC_SEC, 250000, 1000, &inflight, &wait);
+    ck_assert_uint_eq(inflight, 40);
+    c->w.settings.min_send_per_sec = 8;
+    serve(c, 60 * USEC_SEC, 20, 1000, &inflight, &wait); /* quick again */
+    ck_assert_uint_eq(inflight, SESSION_WINDOW_MAX);
+    serve(c, 300 * USEC_SEC, 100, 300000, &inflight, &wait); /* far away, not slow: nothing is held back */
+    ck_assert_uint_eq(inflight, SESSION_WINDOW_MAX);
+    end(&c->w);
+    mem_free(c);
+}
+END_TEST
+
+/* A client that sleeps with little in flight is not slow. */
+START_TEST(window_of_a_sleeper)
+{
+    struct world w;
+    begin(&w, false);
+    struct codec_msg m = {.topic = STR("a"), .payload = STR("x"), .qos = 1};
+    struct session_delivery d = {.msg = &m, .qos = 1};
+    for (int i = 0; i < 100; i++) {
+        w.bytes.n = 0;
+        ck_assert_int_eq(session_deliver(w.s, &d, &w.out), 0);
+        w.out.now += i % 10 == 0 ? 1000 : 30 * USEC_SEC;
+        ack(&w, 0x40, last_id(&w));
+        ck_assert_uint_eq(session_capacity(w.s, &w.out), SESSION_WINDOW_MAX);
+    }
+    end(&w);
+}
+END_TEST
+
 /* The oldest is never acknowledged: the numbers must not run around it. */
 START_TEST(stuck_head)
 {
@@ -262,6 +346,8 @@ Suite *suite_session(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, idle_is_small);
     tcase_add_test(t, ids_never_meet);
+    tcase_add_test(t, window_follows);
+    tcase_add_test(t, window_of_a_sleeper);
     tcase_add_test(t, stuck_head);
     tcase_add_test(t, queue_shares);
     tcase_add_test(t, queue_sheds_qos0);
