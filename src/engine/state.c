@@ -68,6 +68,7 @@ struct engine_state {
     struct job *waiting; /* the thread's own from here */
     usec_t held_until;   /* when what waits is written at the latest */
     bool has_drops;
+    bool is_drop_stuck; /* rows to be removed cannot be read: they stay, until the next start */
     usec_t drop_at;
     struct engine_state_done *done;
     size_t done_cap;
@@ -375,8 +376,8 @@ static bool work_some(struct engine_state *s)
 
 /* Puts deletions of rows from `from` up to `to` (empty: the end of the space) into b; true when
  * that was all of them. */
-static int drop_rows(struct engine_state *s, struct engine_batch *b, struct str from, struct str to,
-                     bool *out_all)
+static void drop_rows(struct engine_state *s, struct engine_batch *b, struct str from,
+                      struct str to, bool *out_all)
 {
     const struct engine_table_ops *ops = s->table->ops;
     struct engine_cursor *c = ops->cursor(s->table, NULL);
@@ -393,7 +394,13 @@ static int drop_rows(struct engine_state *s, struct engine_batch *b, struct str 
     ops->cursor_free(c);
     if (!s->conf.is_inline)
         s->drop_at = now() + bytes * USEC_SEC / s->conf.drop_bytes_per_sec;
-    return r < 0 ? err_trace(r) : 0;
+    if (r < 0) {
+        s->is_drop_stuck = true;
+        log_line(s->conf.log, LOG_LEVEL_ERROR, "engine.state.unreadable",
+                 "rows in %s that nobody needs any more cannot be read (errno %d), so they stay; "
+                 "bilrostd --verify-data names the damaged file",
+                 s->conf.dir != NULL ? s->conf.dir : "memory", -r);
+    }
 }
 
 /* The end of a span as a key that is above all of it. */
@@ -426,15 +433,13 @@ static int drop_span(struct engine_state *s, struct str record)
     struct engine_batch *b = engine_batch_new();
     struct buf lo = {0}, hi = {0};
     bool is_all = c.bad; /* a record that makes no sense is removed */
-    int r = 0;
     key_put(&lo, TAG_DATA, space, from);
     span_end(&hi, space, to);
     if (!c.bad)
-        r = drop_rows(s, b, buf_str(&lo), buf_str(&hi), &is_all);
+        drop_rows(s, b, buf_str(&lo), buf_str(&hi), &is_all);
     if (is_all)
         batch_del_raw(b, record);
-    if (r == 0)
-        r = write_batch(s, b);
+    int r = write_batch(s, b);
     engine_batch_free(b);
     buf_deinit(&lo);
     buf_deinit(&hi);
@@ -444,7 +449,7 @@ static int drop_span(struct engine_state *s, struct str record)
 /* Removes some rows.  True when it did something. */
 static bool drop_some(struct engine_state *s)
 {
-    if (!s->has_drops || atomic_load(&s->error) < 0)
+    if (!s->has_drops || s->is_drop_stuck || atomic_load(&s->error) < 0)
         return false;
     if (!s->conf.is_inline && now() < s->drop_at)
         return false;
@@ -461,7 +466,7 @@ static bool drop_some(struct engine_state *s)
     ops->cursor_free(c);
     if (r < 0)
         poison(s, r);
-    return s->has_drops;
+    return s->has_drops && !s->is_drop_stuck;
 }
 
 bool engine_state_step(struct engine_state *s)
@@ -482,7 +487,7 @@ bool engine_state_step(struct engine_state *s)
 /* When there is something to do; 0: now. */
 static usec_t wake_at(const struct engine_state *s, usec_t retry_at)
 {
-    usec_t drop_at = s->has_drops ? s->drop_at : USEC_NEVER;
+    usec_t drop_at = s->has_drops && !s->is_drop_stuck ? s->drop_at : USEC_NEVER;
     if (s->waiting == NULL)
         return s->first != NULL ? 0 : drop_at;
     if (atomic_load(&s->is_full))

@@ -155,6 +155,10 @@ struct engine_mem *engine_mem_free(struct engine_mem *m);
  * many of them stay (UINT64_MAX: all).  The state that used it must be closed before. */
 void engine_mem_crash(struct engine_mem *m, uint64_t keep);
 
+/* From now on reading rows answers this -errno (meta rows and writing
+ * are as ever); 0: as usual. */
+void engine_mem_spoil(struct engine_mem *m, int error);
+
 /* Writes after the last completed sync. */
 uint64_t engine_mem_unsynced(const struct engine_mem *m);
 

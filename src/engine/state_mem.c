@@ -43,6 +43,7 @@ struct engine_mem {
     uint64_t seq;    /* writes */
     uint64_t synced; /* of them, on the imagined disk */
     struct rng rng;
+    int spoil; /* what reading rows answers */
 };
 
 struct table {
@@ -268,6 +269,8 @@ static int settle(struct engine_cursor *c, const struct row *r, bool is_back,
     }
     if (v == NULL)
         return ENGINE_STATE_E_NONE;
+    if (m->spoil < 0 && r->key.p[0] == TAG_DATA)
+        return m->spoil;
     c->key.n = c->value.n = 0;
     buf_put_str(&c->key, r->key);
     buf_put(&c->value, v->data, v->n);
@@ -356,6 +359,13 @@ int engine_mem_open(struct engine_mem *mem, bool is_own, struct engine_table **o
 uint64_t engine_mem_unsynced(const struct engine_mem *m)
 {
     return m->seq - m->synced;
+}
+
+void engine_mem_spoil(struct engine_mem *m, int error)
+{
+    pthread_mutex_lock(&m->mutex);
+    m->spoil = error;
+    pthread_mutex_unlock(&m->mutex);
 }
 
 void engine_mem_crash(struct engine_mem *m, uint64_t keep)

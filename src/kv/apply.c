@@ -9,7 +9,8 @@
  * 3. Effects go to the host only while it has been told that the range leads.
  * 4. A linear read is served at an index that was committed after it was asked; rows are read from
  *    a view that has them.
- * Never reads rows on the loop. */
+ * 5. A command that writes outside the range is refused on every replica alike, with an empty
+ * reply, and the machine is loaded anew from its rows. Never reads rows on the loop. */
 #include "kv/kv_priv.h"
 
 /* ---- entries --------------------------------------------------------------------------------- */
@@ -39,13 +40,24 @@ void kv_apply_lost(struct kv_replica *r, uint64_t up_to, enum kv_wire_status sta
     }
 }
 
+/* The machine wrote where it must not: nothing of it becomes rows, and what it remembers of it is
+ * forgotten by loading it anew (5). */
+static void refuse_rows(struct kv_replica *r, const struct range_apply *in, struct range_out *out)
+{
+    log_line(r->loop->kv->conf.log, LOG_LEVEL_ERROR, "kv.command.refused",
+             "command %u of entry %llu of a range of %s wrote outside the range: nothing of it is "
+             "kept, on any replica; please report it",
+             in->sub, (unsigned long long)in->index, r->home->store->name);
+    range_out_reset(out);
+    r->is_tainted = true;
+}
+
 static void put_rows(struct kv_replica *r, const struct range_out *out)
 {
     struct engine_batch *rows = out->row_count ? kv_client_rows(r->home) : NULL;
     for (size_t i = 0; i < out->row_count; i++) {
         struct range_write w = range_out_row(out, i);
         r->written_bytes += w.key.n + (w.is_del ? 0 : w.value.n);
-        must(range_bounds_has(&r->range.bounds, w.key));
         if (w.is_del)
             engine_batch_del(rows, r->space, w.key);
         else
@@ -90,6 +102,8 @@ static void apply_commands(struct kv_replica *r, const struct raft_entry *entry,
     while (range_command_next(c, &in.command)) {
         range_out_reset(out);
         ops->apply(r->machine, &in, out);
+        if (!range_has_rows(&r->range, out))
+            refuse_rows(r, &in, out);
         put_rows(r, out);
         struct kv_bundle *b = bundle_at(own, &at, in.sub);
         if (b) {
@@ -164,6 +178,9 @@ static void apply_entry(struct kv_replica *r, const struct raft_entry *entry)
     if (engine_batch_bytes(kv_client_rows(r->home)) > KV_APPLY_BATCH_BYTES)
         kv_client_rows_flush(r->home);
     r->is_applied_pending = true;
+    if (r->is_tainted && !r->is_paused)
+        kv_load_begin(r, NULL);
+    r->is_tainted = false;
 }
 
 /* What raft hands over while a split loads its machines waits, with payloads of its own. */

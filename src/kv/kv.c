@@ -193,7 +193,11 @@ int kv_start(struct kv *kv)
         for (unsigned k = 0; k < kv->store_count; k++)
             kv_fresh_start(&kv->store[k]->client[i]);
         list_each(&l->replicas, x)
-            kv_router_tell(container_of(x, struct kv_replica, link), false, NULL, NULL);
+        {
+            struct kv_replica *r = container_of(x, struct kv_replica, link);
+            if (!r->is_closed)
+                kv_router_tell(r, false, NULL, NULL);
+        }
     }
     return 0;
 }

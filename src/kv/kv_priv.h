@@ -325,6 +325,7 @@ struct kv_replica {
     bool is_applied_pending, is_meta_dirty, is_routed_dirty, has_effects;
     struct list dirty_link;
     bool is_paused; /* the machine is being loaded: entries are kept */
+    bool is_tainted; /* the machine remembers what was refused: it is loaded anew after this entry */
     struct raft_entry *kept;
     size_t kept_count, kept_cap;
     uint64_t durable; /* applied index that the engine has for good */
@@ -483,6 +484,8 @@ void kv_meta_drop_born(const struct kv_replica *r, uint64_t group, uint64_t spac
                        const struct range_bounds *b);
 struct kv_replica *kv_meta_born(struct kv_client *c, struct kv_birth *b);
 uint64_t kv_meta_group_next(struct kv *kv);
+/* Its rows cannot be read (-errno): closed, and made anew from its peers unless nobody else has them. */
+void kv_meta_unreadable(struct kv_replica *r, int error);
 
 /* client.c */
 void kv_client_init(struct kv_client *c, struct kv_store *s, struct kv_loop *l);

@@ -3,7 +3,8 @@
  * 1. The machine sees every row of one view, in key order, between reset and loaded; it is not
  *    ready meanwhile, and
  *    entries that are to be applied are kept.
- * 2. The rows of what was applied before are in the view: it is taken after they were written. */
+ * 2. When a row cannot be read the replica ends: the others of the node go on.
+ * 3. The rows of what was applied before are in the view: it is taken after they were written. */
 #include "kv/kv_priv.h"
 
 #define PART_BYTES (512u << 10)
@@ -105,8 +106,11 @@ static void part_done(struct net_worker_job *job)
         load_end(j);
         return;
     }
-    must(j->result >=
-         0); /* the engine has named what is damaged; the node may not guess its state */
+    if (j->result < 0) {
+        kv_meta_unreadable(r, j->result);
+        load_end(j);
+        return;
+    }
     while (codec_cursor_left(&c) > 0) {
         struct str key = codec_cursor_bytes(&c, codec_cursor_varint(&c));
         struct str value = codec_cursor_bytes(&c, codec_cursor_varint(&c));

@@ -310,7 +310,7 @@ static bool load_row(void *arg, struct str key, struct str value)
 }
 
 /* All rows of the range into its machine; blocks. */
-static int load_now(struct kv_replica *r)
+static bool load_now(struct kv_replica *r, int *out_error)
 {
     const struct range_machine_ops *ops = r->home->store->conf.ops;
     const struct range_bounds *b = &r->range.bounds;
@@ -321,11 +321,13 @@ static int load_now(struct kv_replica *r)
                                .arg = r};
     ops->reset(r->machine, b);
     int e = engine_state_scan(r->home->store->state, NULL, &scan);
-    if (e < 0)
-        return err_trace(e);
+    if (e < 0) {
+        *out_error = e;
+        return false;
+    }
     ops->loaded(r->machine);
     kv_replica_ready(r, true);
-    return 0;
+    return true;
 }
 
 /* The terms of base + 1 .. last. */
@@ -413,7 +415,10 @@ static int open_replica(struct kv_client *c, struct kv_birth *b, const struct en
     r->log_bytes = g->bytes;
     later_deinit(&later);
     mem_free(run);
-    return r->has_range ? load_now(r) : 0;
+    if (!r->has_range || load_now(r, &e))
+        return 0;
+    kv_meta_unreadable(r, e); /* wiped when the loops run */
+    return r->is_wiped ? 0 : e;
 }
 
 /* The replica cannot go on: what is left of it goes, its id is marked. */
@@ -465,6 +470,21 @@ static int give_up(struct kv_client *c, const struct kv_birth *b, bool has_group
              "one",
              c->store->name, why, (unsigned long long)b->group);
     return -EBADMSG;
+}
+
+void kv_meta_unreadable(struct kv_replica *r, int error)
+{
+    struct kv_birth b = {.id = r->id, .config = raft_config_get(&r->raft)};
+    bool is_only = is_only_copy(&b);
+    log_line(r->loop->kv->conf.log, LOG_LEVEL_ERROR,
+             is_only ? "kv.replica.only" : "kv.replica.lost",
+             "rows of a range of %s cannot be read (error %d, group %llu): %s; bilrostd "
+             "--verify-data names the damaged file",
+             r->home->store->name, -error, (unsigned long long)r->group,
+             is_only ? "this is the only copy, so nothing was changed and the range is not served; "
+                       "put back the file or a backup of the whole data directory"
+                     : "the replica is dropped and will be made anew from its peers");
+    kv_replica_close(r, !is_only);
 }
 
 static int open_group(struct kv_store *s, struct engine_log_group *g,
@@ -548,7 +568,10 @@ static int open_row(struct kv_store *s, struct found_row *row)
         struct kv_replica *r = begin_at_one(c, &b);
         r->is_split_born = true;
         kv_meta_create_group(r, false);
-        e = load_now(r);
+        if (!load_now(r, &e)) {
+            kv_meta_unreadable(r, e);
+            e = r->is_wiped ? 0 : e;
+        }
     } else {
         struct engine_log_group g; /* there, but so damaged that it does not know whose it is */
         bool has_group = engine_log_group(s->kv->log, row->group, &g) == 0;

@@ -298,12 +298,14 @@ static void step_once(struct kv_replica *r, struct raft_event *ev)
         kv_ship_out(r, out->snapshot[i]);
     kv_apply_reads(r, out);
     replica_changed(r, out->changed);
-    replica_arm(r);
+    if (!r->is_closed) /* else its timer would outlive it */
+        replica_arm(r);
     l->is_stepping = false;
 }
 
 void kv_replica_step(struct kv_replica *r, struct raft_event *ev)
 {
+    must(!r->is_ended);
     step_once(r, ev);
     while (r->is_applied_pending && !r->is_closed) {
         r->is_applied_pending = false;
@@ -639,6 +641,7 @@ static void replica_end(struct kv_replica *r)
     kv_ship_stop(r);
     list_del(&r->dirty_link);
     list_del(&r->gather_link);
+    list_del(&r->close_link); /* a completion may have come before the turn's end */
     list_del(&r->link);
     map_del(&r->loop->replica, r->tag, r);
     atomic_fetch_sub_explicit(&r->loop->count.replica_count, 1, memory_order_relaxed);
@@ -661,6 +664,8 @@ void kv_replica_reap(struct kv_replica *r)
     }
     if (r->pins > 0)
         return;
+    must(!net_timer_is_set(&r->timer) && !net_timer_is_set(&r->tick));
+    must(list_empty(&r->persisted_link) && list_empty(&r->close_link));
     raft_deinit(&r->raft);
     kv_apply_drop(r);
     mem_free(r->config);

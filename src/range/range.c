@@ -54,6 +54,16 @@ int range_apply(struct range *r, struct range_command *c, struct range *out_righ
     return RANGE_E_VERSION;
 }
 
+bool range_has_rows(const struct range *r, const struct range_out *out)
+{
+    for (size_t i = 0; i < out->row_count; i++) {
+        struct str key = range_out_row(out, i).key;
+        if (!range_bounds_has(&r->bounds, key))
+            return false;
+    }
+    return true;
+}
+
 void range_config_changed(struct range *r)
 {
     r->version.config++;

@@ -31,6 +31,10 @@ enum range_verdict {
  * boundary version. */
 must_use int range_apply(struct range *r, struct range_command *c, struct range *out_right);
 
+/* Every row that a command wrote is inside: one that is not (a damaged or forged command, a fault of the
+ * machine) is to be refused whole, the same on every replica. */
+bool range_has_rows(const struct range *r, const struct range_out *out);
+
 /* A committed configuration took effect. */
 void range_config_changed(struct range *r);
 

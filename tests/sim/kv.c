@@ -1,5 +1,6 @@
 /* Whole kv stores in one process and one virtual time: crashes, torn disks, partitions, lost and
  * doubled frames.  Splits by size in some of them.
+ * Disks that are full for a while in some of them.
  * SPDX-License-Identifier: Apache-2.0
  *
  * kv, raft, range, balance and the engine's log and state are the real ones; net and cluster have
@@ -40,6 +41,7 @@ struct kv_game {
     size_t op_count, op_cap;
     uint64_t next_id;
     unsigned acked, unknown, refused, commands, ranges;
+    unsigned full_count;  /* disks that are full now */
     uint64_t split_bytes; /* 0: nothing is split because of its size */
 };
 
@@ -180,6 +182,32 @@ static void steer(struct world_event *ev)
     world_at(w, w->now + rng_below(&w->rng, 3 * USEC_SEC), steer, NULL, w);
 }
 
+/* A disk is full for a while, under a running node or one that starts on it. */
+static void space_is_back(struct world_event *ev)
+{
+    struct world *w = ev->b;
+    engine_fs_mem_set(w->node[ev->u].fs, &(struct engine_fs_mem_fault){0});
+    game_of(w)->full_count--;
+}
+
+static void fill(struct world_event *ev)
+{
+    struct world *w = ev->b;
+    if (!w->is_chaos)
+        return;
+    unsigned i = (unsigned)rng_below(&w->rng, w->node_count);
+    if (game_of(w)->full_count == 0) {
+        if (w->node[i].is_up && rng_chance(&w->rng, 500000)) {
+            node_down(w, i, rng_chance(&w->rng, 500000));
+            world_at(w, w->now + 300 * USEC_MSEC, restart, NULL, w)->u = i;
+        }
+        engine_fs_mem_set(w->node[i].fs, &(struct engine_fs_mem_fault){.space_max = 1});
+        game_of(w)->full_count++;
+        world_at(w, w->now + rng_below(&w->rng, 6 * USEC_SEC), space_is_back, NULL, w)->u = i;
+    }
+    world_at(w, w->now + rng_below(&w->rng, 8 * USEC_SEC), fill, NULL, w);
+}
+
 /* ---- the end --------------------------------------------------------------------------------- */
 
 /* Whoever leads knows how large its range is, and nothing that can be split is too large. */
@@ -314,6 +342,8 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
     world_at(w, w->now + 5 * USEC_SEC + rng_below(&w->rng, 5 * USEC_SEC), trouble, NULL, w);
     if (rng_chance(&w->rng, 700000))
         world_at(w, w->now + 6 * USEC_SEC, steer, NULL, w);
+    if (rng_chance(&w->rng, 400000))
+        world_at(w, w->now + 8 * USEC_SEC, fill, NULL, w);
     run_until(w, w->now + CHAOS_USEC);
     settle(w);
     if (!w->failed)

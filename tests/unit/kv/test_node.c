@@ -25,7 +25,14 @@ struct node {
     unsigned leaders, effects;
     bool is_memory;
     enum kv_durability durability;
+    struct engine_mem *mem; /* the rows of a node in memory, when the test wants them */
 };
+
+static struct engine_mem *node_mem(void *arg, const char *store)
+{
+    (void)store;
+    return ((struct node *)arg)->mem;
+}
 
 static void on_leader(void *arg, const struct kv_range_view *r, bool is_leader)
 {
@@ -56,6 +63,8 @@ static void node_start(struct node *n)
         .state_path = n->is_memory ? NULL : n->state_path,
         .seed = 42,
         .election_usec = 100 * USEC_MSEC,
+        .mem = n->mem ? node_mem : NULL,
+        .mem_arg = n,
     };
     ck_assert_int_eq(kv_new(&conf, &n->kv), 0);
     struct kv_store_conf store = {
@@ -151,6 +160,20 @@ static void get(struct node *n, unsigned loop, enum kv_read read, struct str req
     ck_assert_str_eq(kv_outcome_name(g.outcome), "ok");
     ck_str(buf_str(&g.bytes), want);
     buf_deinit(&g.bytes);
+}
+
+struct found_range {
+    struct kv_range_id id;
+    bool is_led;
+};
+
+static void on_range(void *arg, const struct kv_range_status *r)
+{
+    struct found_range *f = arg;
+    if (!r || f->is_led || !r->has_leader)
+        return;
+    f->id = r->id;
+    f->is_led = true;
 }
 
 START_TEST(keeps_what_it_acked)
@@ -272,6 +295,116 @@ START_TEST(refuses_what_is_too_much)
 }
 END_TEST
 
+static void split(struct node *n, struct str key)
+{
+    struct got g = {0};
+    struct found_range f = {0};
+    usec_t until = net_clock_now() + DEADLINE;
+    do {
+        f = (struct found_range){0};
+        kv_status(kv_client_get(n->store, 0), on_range, &f);
+        turn(n);
+    } while (!f.is_led && net_clock_now() < until);
+    struct kv_command c = {.kind = KV_CMD_SPLIT,
+                           .id = f.id,
+                           .key = key,
+                           .deadline = net_loop_now(n->loop[0]) + DEADLINE};
+    kv_run(kv_client_get(n->store, 0), &c, on_reply, &g);
+    await(n, &g);
+    ck_assert_str_eq(kv_outcome_name(g.outcome), "ok");
+}
+
+/* A command that writes where its range is not: nothing of it is kept, in memory or on the disk,
+ * and everything goes on. */
+START_TEST(refuses_rows_of_others)
+{
+    struct node n;
+    struct buf cmd = {0};
+    struct got g = {0};
+    node_init(&n);
+    node_start(&n);
+    put(&n, 0, 's', STR("a"), STR("1"), STR("1"));
+    put(&n, 0, 's', STR("z"), STR("2"), STR("2"));
+    split(&n, STR("m"));
+    put(&n, 0, 's', STR("y"), STR("3"), STR("3"));
+    test_command(&cmd, 's', STR("a"), STR("poison"));
+    for (unsigned i = 0; i < 2; i++) {
+        g.is_done = false;
+        kv_propose(kv_client_get(n.store, 0), STR("z"), buf_str(&cmd),
+                   net_loop_now(n.loop[0]) + DEADLINE, on_reply, &g);
+        await(&n, &g);
+        ck_assert_str_eq(kv_outcome_name(g.outcome), "ok");
+        ck_assert_uint_eq(g.bytes.n, 0);
+        put(&n, 0, 'a', STR("z"), STR("+"), i ? STR("2++") : STR("2+"));
+        get(&n, 0, KV_READ_LINEAR, STR("ga"), STR("1"));
+        struct test_machine *m = kv_local_machine(kv_client_get(n.store, 0), STR("z"));
+        ck_assert_uint_eq(m->cell.count, 2); /* y and z */
+    }
+    buf_deinit(&cmd);
+    node_stop(&n);
+    node_start(&n);
+    get(&n, 0, KV_READ_LINEAR, STR("ga"), STR("1"));
+    get(&n, 0, KV_READ_LINEAR, STR("gz"), STR("2++"));
+    node_stop(&n);
+    node_deinit(&n);
+}
+END_TEST
+
+/* Rows that cannot be read where they are loaded while the node runs: the range is not served, and
+ * nothing else ends. */
+START_TEST(lives_with_unreadable_rows)
+{
+    struct node n;
+    struct got g = {0};
+    struct kv_stats st = {0};
+    node_init(&n);
+    n.is_memory = true;
+    n.mem = engine_mem_new();
+    node_start(&n);
+    put(&n, 0, 's', STR("a"), STR("1"), STR("1"));
+    put(&n, 0, 's', STR("z"), STR("2"), STR("2"));
+    engine_mem_spoil(n.mem, -EBADMSG);
+    split(&n, STR("m")); /* both halves are loaded anew */
+    usec_t until = net_clock_now() + DEADLINE;
+    do {
+        turn(&n);
+        kv_stats_get(n.kv, &st);
+    } while (st.replica_count > 0 && net_clock_now() < until);
+    ck_assert_uint_eq(st.replica_count, 0);
+    struct kv_query q = {STR("a"), STR("ga"), KV_READ_LINEAR,
+                         net_loop_now(n.loop[0]) + 100 * USEC_MSEC};
+    kv_query(kv_client_get(n.store, 0), &q, on_reply, &g);
+    await(&n, &g);
+    ck_assert(kv_is_not_executed(g.outcome) && g.outcome != KV_OK);
+    node_stop(&n);
+    engine_mem_spoil(n.mem, 0);
+    engine_mem_free(n.mem);
+    node_deinit(&n);
+}
+END_TEST
+
+/* A replica that was closed in this turn and that a completion of the disk lets go of before the
+ * turn ends. */
+START_TEST(ends_once)
+{
+    struct node n;
+    struct kv_stats st;
+    node_init(&n);
+    node_start(&n);
+    put(&n, 0, 's', STR("a"), STR("1"), STR("1"));
+    struct kv_loop *l = &n.kv->loop[0];
+    struct kv_replica *r = container_of(l->replicas.next, struct kv_replica, link);
+    kv_replica_close(r, false);
+    kv_replica_reap(r);
+    for (unsigned i = 0; i < 10; i++)
+        turn(&n);
+    kv_stats_get(n.kv, &st);
+    ck_assert_uint_eq(st.replica_count, 0);
+    node_stop(&n);
+    node_deinit(&n);
+}
+END_TEST
+
 Suite *suite_node(void)
 {
     Suite *s = suite_create("node");
@@ -281,6 +414,9 @@ Suite *suite_node(void)
     tcase_add_test(t, writers_share_syncs);
     tcase_add_test(t, works_in_memory);
     tcase_add_test(t, refuses_what_is_too_much);
+    tcase_add_test(t, refuses_rows_of_others);
+    tcase_add_test(t, lives_with_unreadable_rows);
+    tcase_add_test(t, ends_once);
     suite_add_tcase(s, t);
     return s;
 }
