@@ -22,6 +22,7 @@ void kv_client_init(struct kv_client *c, struct kv_store *s, struct kv_loop *l)
         list_init(heads[i]);
     c->store = s;
     c->loop = l;
+    c->sender = rng_u64(&l->rng) | 1;
     net_timer_init(&c->tick, on_tick, c);
     kv_fresh_init(c);
 }
@@ -233,7 +234,12 @@ static void send_remote(struct kv_client *c, struct kv_bundle *b, const struct k
 {
     struct buf *out = &c->loop->scratch;
     struct kv_wire_propose p = {
-        .store = c->store->hash, .tag = b->tag, .boundary = b->boundary, .data = buf_str(&b->data)};
+        .store = c->store->hash,
+        .tag = b->tag,
+        .boundary = b->boundary,
+        .convoy = b->convoy,
+        .data = buf_str(&b->data),
+    };
     out->n = 0;
     kv_wire_propose_encode(&p, out);
     struct cluster_call call = {
@@ -274,6 +280,8 @@ static void send(struct kv_client *c, struct kv_route *r, struct kv_bundle *b)
     }
     b->peer = leader;
     b->shard = r->shard;
+    b->convoy = r->convoy;
+    r->convoy.place++;
     list_push_back(&c->flying, &b->fly);
     arm(c, KV_TICK_USEC);
     if (!uuid_eq(&r->leader, &kv->conf.node)) {
@@ -450,11 +458,21 @@ static void mend(struct kv_client *c, uint64_t tag, usec_t wait)
     if (!r || !r->is_broken || is_flying(c, tag))
         return;
     r->is_broken = false;
+    kv_client_convoy(c, r);
     arm(c, wait);
 }
 
-void kv_client_recall(struct kv_client *c, const struct kv_route *r)
+void kv_client_convoy(struct kv_client *c, struct kv_route *r)
 {
+    r->convoy = (struct kv_convoy){.sender = c->sender, .id = ++c->convoy_last};
+}
+
+void kv_client_recall(struct kv_client *c, struct kv_route *r)
+{
+    if (is_flying(c, r->tag))
+        r->is_broken = true; /* the new leader, or the same in a new term, begins with what is oldest */
+    else
+        kv_client_convoy(c, r);
     list_each(&c->flying, x)
     {
         struct kv_bundle *b = container_of(x, struct kv_bundle, fly);

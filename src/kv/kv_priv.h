@@ -183,6 +183,7 @@ struct kv_bundle {
     struct uuid peer;  /* whom it was sent to */
     uint32_t boundary; /* the range's version as the router knew it */
     uint32_t shard;
+    struct kv_convoy convoy;
     uint64_t order;   /* of its first call among all of the client: what waits goes out in this order */
     bool is_final;    /* the answer stands, whatever it is */
     bool is_recalled; /* its repeatable calls go another way; nobody waits for it */
@@ -252,6 +253,7 @@ struct kv_route {
     struct kv_bundle *open; /* gathered in this turn */
     size_t waiting_count;   /* bundles of client.waiting that were for this range */
     bool is_broken; /* one under way failed: nothing follows until the others have their answers */
+    struct kv_convoy convoy; /* of the next bundle */
     struct list link;       /* of client.open_routes */
     uint32_t witness_count; /* rows of the landscape that speak of it */
 };
@@ -271,6 +273,7 @@ struct kv_client {
     struct list open_link; /* of loop.open_clients */
     struct list waiting;   /* bundles that cannot go out now, by order */
     uint64_t order_last;
+    uint64_t sender, convoy_last; /* who it is to leaders; of all its routes */
     uint64_t *lane_ended; /* in this turn: their calls end with it */
     size_t lane_count, lane_cap;
     struct list asks_waiting;
@@ -339,6 +342,9 @@ struct kv_replica {
     struct list gather_link, close_link;
     size_t gather_bytes;
     struct list entries; /* proposed */
+    struct map senders;  /* convoy.c: since this term and boundary */
+    uint64_t convoy_term;
+    uint32_t convoy_boundary;
     uint32_t flight_count;
     struct list asks;     /* linear reads: waiting for raft, or for applied */
     struct list asks_new; /* of this turn */
@@ -412,6 +418,11 @@ struct kv_state_job {
 void kv_state_view(struct kv_store *s, struct kv_state_job *job);
 void kv_state_sync(struct kv_store *s, struct kv_state_job *job);
 void kv_state_write(struct kv_store *s, struct engine_batch *b, struct kv_state_job *job);
+
+/* convoy.c */
+/* Whether this is the next of its sender; if so, the one behind it is from now on. */
+bool kv_convoy_take(struct kv_replica *r, const struct kv_convoy *c);
+void kv_convoy_forget(struct kv_replica *r);
 
 /* replica.c */
 struct kv_birth {
@@ -500,7 +511,8 @@ void kv_ask_deliver(struct kv_ask *a);
 void kv_ask_free(struct kv_ask *a);
 void kv_client_routes_changed(struct kv_client *c);
 /* The range has another leader: what was sent to the former one is repeated where that does no harm. */
-void kv_client_recall(struct kv_client *c, const struct kv_route *r);
+void kv_client_recall(struct kv_client *c, struct kv_route *r);
+void kv_client_convoy(struct kv_client *c, struct kv_route *r); /* a new one begins */
 
 /* ask.c */
 struct kv_ask *kv_ask_of_request(struct cluster_request *rq, const struct kv_wire_request *w);

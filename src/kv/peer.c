@@ -208,6 +208,7 @@ static void serve_propose(struct kv_loop *l, struct cluster_request *rq,
     b->tag = p->tag;
     b->boundary = p->boundary;
     b->count = p->count;
+    b->convoy = p->convoy;
     buf_put_str(&b->data, p->data);
     struct kv_replica *r = kv_replica_find(l, p->tag);
     if (r)

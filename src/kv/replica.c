@@ -364,6 +364,8 @@ void kv_replica_take(struct kv_replica *r, struct kv_bundle *b)
     else if (r->gather_bytes > r->loop->kv->conf.limits.pending_bytes_max ||
              engine_log_admit(r->loop->kv->log) != 0)
         bad = KV_WIRE_FULL;
+    else if (!kv_convoy_take(r, &b->convoy))
+        bad = KV_WIRE_LOST;
     if (bad != KV_WIRE_OK) {
         b->answer =
             (struct kv_wire_answer){bad, kv_replica_leader(r), raft_status_get(&r->raft).term};
@@ -457,7 +459,10 @@ void kv_replica_propose(struct kv_replica *r)
             continue;
         r->proposing = NULL;
         gather_took(r, e);
-        entry_fail(r, e, status_of(r->outcome));
+        enum kv_wire_status status = status_of(r->outcome);
+        entry_fail(r, e, status);
+        kv_convoy_forget(r); /* nothing overtakes it */
+        gather_fail(r, status);
     }
 }
 
@@ -670,6 +675,7 @@ void kv_replica_reap(struct kv_replica *r)
     kv_apply_drop(r);
     mem_free(r->config);
     buf_deinit(&r->middle);
+    kv_convoy_forget(r);
     if (r->has_range)
         range_deinit(&r->range);
     mem_free(r);

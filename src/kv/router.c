@@ -108,6 +108,7 @@ void kv_router_learn(struct kv_client *c, const struct kv_route_news *n)
         r->id = n->id;
         r->tag = kv_tag(c->store, n->id);
         r->shard = kv_shard(c->store, n->id);
+        kv_client_convoy(c, r);
         r->bounds = range_bounds_dup(&n->bounds);
         c->route = mem_grow(c->route, &c->route_cap, c->route_count + 1, sizeof *c->route);
         c->route[c->route_count++] = r;

@@ -46,7 +46,10 @@ void kv_wire_propose_encode(const struct kv_wire_propose *p, struct buf *out)
     codec_record_u64(out, 1, p->store);
     codec_record_u64(out, 2, p->tag);
     codec_record_u64(out, 3, p->boundary);
-    codec_record_bytes(out, 4, p->data);
+    codec_record_u64(out, 5, p->convoy.sender);
+    codec_record_u64(out, 6, p->convoy.id);
+    codec_record_u64(out, 7, p->convoy.place);
+    codec_record_bytes(out, 4, p->data); /* last: what was cut off is refused */
 }
 
 void kv_wire_query_encode(const struct kv_wire_query *q, struct buf *out)
@@ -102,6 +105,15 @@ static int decode_propose(struct codec_cursor c, struct kv_wire_propose *p)
             break;
         case 4:
             p->data = f.bytes;
+            break;
+        case 5:
+            p->convoy.sender = f.u64;
+            break;
+        case 6:
+            p->convoy.id = f.u64;
+            break;
+        case 7:
+            p->convoy.place = f.u64;
             break;
         default:
             break;

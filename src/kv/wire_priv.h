@@ -41,10 +41,17 @@ enum kv_wire_request_kind {
     KV_WIRE_COMMAND = 3,
 };
 
+/* Whose bundle, and where in the row of those that must not overtake each other (convoy.c). */
+struct kv_convoy {
+    uint64_t sender; /* 0: in no order */
+    uint64_t id, place;
+};
+
 struct kv_wire_propose {
     uint64_t store, tag;
     uint32_t boundary;
     uint32_t count;
+    struct kv_convoy convoy;
     struct str data; /* count fields as range_command_add writes them */
 };
 void kv_wire_propose_encode(const struct kv_wire_propose *p, struct buf *out);
