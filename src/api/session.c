@@ -258,6 +258,7 @@ void api_unsub(struct api_ask *a)
 
 void api_put_stored(struct buf *b, const struct stores_stored *s)
 {
+    struct buf incarnation = {0};
     api_put_number(b, "createdAt", s->created_ms);
     if (s->detached_ms)
         api_put_number(b, "detachedAt", s->detached_ms);
@@ -269,7 +270,9 @@ void api_put_stored(struct buf *b, const struct stores_stored *s)
     api_put_number(b, "subscriptions", s->sub_count);
     api_put_number(b, "unreleased", s->received_count);
     api_put_bool(b, "will", s->has_will);
-    api_put_number(b, "incarnation", s->incarnation);
+    buf_printf(&incarnation, "%llu", (unsigned long long)s->incarnation);
+    api_put_text(b, "incarnation", buf_str(&incarnation)); /* all 64 bits: no number of JSON */
+    buf_deinit(&incarnation);
     if (!uuid_is_zero(&s->node))
         api_put_uuid(b, "owner", &s->node);
 }

@@ -4,6 +4,8 @@
 #include "api/peer_priv.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "codec/json.h"
+#include "stores/survey.h"
 #include "unit/api/suites.h"
 
 START_TEST(a_page_ends_where_a_source_falls_silent)
@@ -132,6 +134,26 @@ START_TEST(orders_and_answers_come_back_equal)
 }
 END_TEST
 
+/* Numbers of a stored session are drawn with all their bits: the reader's library refuses a number
+ * above INT64_MAX. */
+START_TEST(a_stored_session_can_be_read)
+{
+    char why[CODEC_JSON_ERROR_MAX];
+    struct buf b = {0};
+    buf_put_u8(&b, '{');
+    api_put_stored(&b, &(struct stores_stored){.incarnation = UINT64_MAX,
+                                               .created_ms = 1800000000000,
+                                               .expiry_sec = UINT32_MAX});
+    buf_put_u8(&b, '}');
+    struct codec_json *j = codec_json_parse(buf_str(&b), why);
+    ck_assert_ptr_nonnull(j);
+    ck_str(codec_json_text(codec_json_get(j, "incarnation")), STR("18446744073709551615"));
+    ck_assert_uint_eq(codec_json_u64(codec_json_get(j, "expirySeconds")), UINT32_MAX);
+    codec_json_free(j);
+    buf_deinit(&b);
+}
+END_TEST
+
 Suite *list_suite(void)
 {
     Suite *s = suite_create("list");
@@ -139,6 +161,7 @@ Suite *list_suite(void)
     tcase_add_test(t, a_page_ends_where_a_source_falls_silent);
     tcase_add_loop_test(t, every_client_is_on_one_page, 0, 50);
     tcase_add_test(t, orders_and_answers_come_back_equal);
+    tcase_add_test(t, a_stored_session_can_be_read);
     suite_add_tcase(s, t);
     return s;
 }
