@@ -33,6 +33,15 @@ enum broker_pressure {
 struct broker_conn;
 struct dist_index;
 
+#define BROKER_AWAY_SLOTS                                                                          \
+    256 /* does not matter much: what is forgotten is asked for again */
+
+/* A member of a shared subscription that is connected nowhere, as its inbox said. */
+struct broker_away {
+    uint64_t member;
+    usec_t until;
+};
+
 struct broker_loop {
     struct broker *broker;
     struct net_loop *net;
@@ -41,6 +50,7 @@ struct broker_loop {
     struct dist_index *routes; /* read in place */
     struct broker_auth_files *auth_files;
     uint32_t share_turn;
+    struct broker_away away[BROKER_AWAY_SLOTS];
     struct hlc hlc;
     struct map transit;      /* hub: filters homed here whose node route comes or goes */
     uint64_t member_version; /* hub: counts changes of this loop's members */

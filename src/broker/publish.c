@@ -25,9 +25,11 @@
 #include "broker/share_priv.h"
 
 #define HOLD_USEC                                                                                  \
-    (3 *                                                                                           \
-     USEC_SEC) /* matters: an election is over by then; a cluster without a quorum goes on     \
-                      serving clean sessions with what the index had */
+    (3 * USEC_SEC) /* matters: an election is over by then; a cluster without a quorum goes on     \
+                          serving clean sessions with what the index had */
+#define OFFERS_MAX                                                                                 \
+    8 /* matters little: members asked whether they are connected before one is taken              \
+         whatever it is */
 #define LOOK_USEC (5 * USEC_MSEC) /* how soon a held publish sees that the index has caught up */
 
 /* Legs that have not ended. */
@@ -54,7 +56,9 @@ struct publish {
     const struct broker_publish_done *done;
     struct join *join;
     size_t receivers;
-    bool is_held; /* the rest of the road comes later */
+    size_t stored;  /* of them: persistent */
+    unsigned tries; /* members of a shared subscription that were away */
+    bool is_held;   /* the rest of the road comes later */
     uint8_t reason;
 };
 
@@ -125,13 +129,17 @@ static void publish_retain(struct publish *p)
                       max->retained_bytes_max, retain_done, publish_leg_begin(p));
 }
 
-static void insert_done(void *arg, const struct stores_inserted *r)
+static void inserted(struct join *j, const struct stores_inserted *r)
 {
-    struct join *j = arg;
     if (r->outcome == STORES_OK && r->dropped + r->displaced)
         broker_metric_add(broker_loop_metrics(j->loop, j->tenant), BROKER_M_DROP_OVERFLOW,
                           r->dropped + r->displaced);
     publish_leg(j, broker_conn_reason_of(r->outcome));
+}
+
+static void insert_done(void *arg, const struct stores_inserted *r)
+{
+    inserted(arg, r);
 }
 
 /* Subscriptions of one session in a row become one receiver with the largest QoS and all
@@ -177,7 +185,35 @@ static void fan_throttled(struct publish *p, enum broker_event_id id)
     p->reason = CODEC_MQTT_RC_QUOTA_EXCEEDED;
 }
 
-static void fan_inboxes(struct publish *p, const struct dist_receiver *const *in, size_t count)
+/* A message for a persistent member of a shared subscription, if it is connected somewhere. */
+struct offer {
+    struct join *join;
+    struct codec_msg *msg;
+    uint64_t from_cookie, floor;
+    uint64_t group, member;
+    unsigned tries;
+};
+
+static void offered(void *arg, const struct stores_inserted *r);
+
+static struct offer *offer_new(struct publish *p, const struct broker_target_group *g,
+                               const struct dist_receiver *r)
+{
+    struct offer *o = mem_new(sizeof(*o));
+    *o = (struct offer){.join = publish_leg_begin(p),
+                        .msg = codec_msg_keep(p->msg),
+                        .from_cookie = p->from_cookie,
+                        .floor = p->floor,
+                        .group = broker_share_group_id(g),
+                        .member = broker_share_member_id(r),
+                        .tries = p->tries + 1};
+    return o;
+}
+
+/* offer_of: the one receiver is a member of this group and gets it only if it is connected; or
+ * NULL. */
+static void fan_inboxes(struct publish *p, const struct dist_receiver *const *in, size_t count,
+                        const struct broker_target_group *offer_of)
 {
     struct arena *a = net_loop_arena(p->loop->net);
     struct stores_receiver *r = arena_alloc(a, count * sizeof(*r));
@@ -187,22 +223,28 @@ static void fan_inboxes(struct publish *p, const struct dist_receiver *const *in
             r[kept++] = r[i];
     const struct session_settings *s = &p->tenant->loop[p->loop->index].settings->value;
     uint64_t len = p->msg->topic.n + p->msg->payload.n;
-    if (kept > (uint64_t)s->max_persistent_fanout) {
-        kept = (size_t)s->max_persistent_fanout;
+    if (p->stored + kept > (uint64_t)s->max_persistent_fanout) {
+        kept = (size_t)s->max_persistent_fanout - p->stored;
         fan_throttled(p, BROKER_EV_PERSISTENT_FANOUT_THROTTLED);
     }
-    if (kept * len > (uint64_t)s->max_persistent_fanout_bytes) {
-        kept = (size_t)((uint64_t)s->max_persistent_fanout_bytes / len);
+    uint64_t fit = len ? (uint64_t)s->max_persistent_fanout_bytes / len : UINT64_MAX;
+    if (p->stored + kept > fit) {
+        kept = fit > p->stored ? (size_t)(fit - p->stored) : 0;
         fan_throttled(p, BROKER_EV_PERSISTENT_FANOUT_BYTES_THROTTLED);
     }
     if (kept == 0)
         return;
     p->receivers += kept;
+    p->stored += kept;
     broker_metric_bytes(broker_loop_metrics(p->loop, p->tenant), BROKER_M_PFANOUT, len * kept,
                         kept);
-    struct stores_origin from = {p->floor, p->token ? p->from_cookie : 0};
-    stores_insert(p->loop->stores, p->tenant->name, p->msg, &from, r, kept, insert_done,
-                  publish_leg_begin(p));
+    struct stores_origin from = {p->floor, p->token ? p->from_cookie : 0, offer_of != NULL};
+    if (offer_of)
+        stores_insert(p->loop->stores, p->tenant->name, p->msg, &from, r, kept, offered,
+                      offer_new(p, offer_of, in[0]));
+    else
+        stores_insert(p->loop->stores, p->tenant->name, p->msg, &from, r, kept, insert_done,
+                      publish_leg_begin(p));
 }
 
 static void peer_done(void *arg, uint8_t reason)
@@ -250,6 +292,23 @@ static void fan_member(struct publish *p, const struct dist_receiver *r)
         broker_metric_add(broker_loop_metrics(p->loop, p->tenant), BROKER_M_DROP_CLOSED, 1);
 }
 
+/* One member of a shared subscription; returns it when it is to be stored for, whether connected or
+ * not. */
+static const struct dist_receiver *fan_group(struct publish *p, const struct broker_target_group *g)
+{
+    const struct dist_receiver *r = broker_share_pick(p->loop, g->group, p->msg->publisher);
+    if (!r)
+        return NULL;
+    if (r->kind != DIST_KIND_INBOX) {
+        fan_member(p, r);
+    } else if (p->tries >= OFFERS_MAX || !broker_share_is_doubtful(p->loop, g->group, r)) {
+        return r;
+    } else {
+        fan_inboxes(p, &r, 1, g);
+    }
+    return NULL;
+}
+
 /* Persistent members join the persistent receivers: one insert for all. */
 static void fan_stored(struct publish *p, const struct broker_targets *t)
 {
@@ -262,14 +321,44 @@ static void fan_stored(struct publish *p, const struct broker_targets *t)
     if (unlikely(left < (int64_t)t->group_count))
         fan_throttled(p, BROKER_EV_GROUP_FANOUT_THROTTLED);
     for (size_t i = 0; i < t->group_count && left-- > 0; i++) {
-        const struct dist_receiver *r = broker_share_pick(p->loop, t->group[i], p->msg->publisher);
-        if (r && r->kind == DIST_KIND_INBOX)
+        const struct dist_receiver *r = fan_group(p, &t->group[i]);
+        if (r)
             in[count++] = r;
-        else if (r)
-            fan_member(p, r);
     }
     if (count)
-        fan_inboxes(p, in, count);
+        fan_inboxes(p, in, count, NULL);
+}
+
+/* The inbox answered.  Nobody is connected for that member: the next one, as if it had not been
+ * there. */
+static void offered(void *arg, const struct stores_inserted *r)
+{
+    struct offer *o = arg;
+    struct join *j = o->join;
+    if (r->outcome == STORES_OK && r->away) {
+        broker_share_away(j->loop, o->member);
+        struct publish p = {.loop = j->loop,
+                            .tenant = j->tenant,
+                            .conn = j->conn,
+                            .token = j->token,
+                            .from_cookie = o->from_cookie,
+                            .floor = o->floor,
+                            .msg = o->msg,
+                            .join = j,
+                            .tries = o->tries};
+        const struct broker_targets *t = broker_targets_get(j->loop, j->tenant, o->msg->topic);
+        size_t i = 0;
+        while (i < t->group_count && broker_share_group_id(&t->group[i]) != o->group)
+            i++;
+        const struct dist_receiver *next = i < t->group_count ? fan_group(&p, &t->group[i]) : NULL;
+        if (next)
+            fan_inboxes(&p, &next, 1, NULL);
+        publish_leg(j, p.reason);
+    } else {
+        inserted(j, r);
+    }
+    codec_msg_unref(o->msg);
+    mem_free(o);
 }
 
 static void fan_loops(struct publish *p, uint64_t loops)

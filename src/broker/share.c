@@ -6,6 +6,10 @@
 #include "base/hash.h"
 #include "broker/deliver_priv.h"
 
+#define AWAY_USEC                                                                                  \
+    (2 * USEC_SEC) /* does not matter much: a member that connected to another node                \
+                      waits this long for its turn, one that stays away costs a detour */
+
 static bool is_dead(const struct dist_receiver *r)
 {
     return r->node && atomic_load_explicit(&r->node->is_dead, memory_order_relaxed);
@@ -29,14 +33,43 @@ void broker_share_held(struct broker *b, struct str client, uint64_t incarnation
                               memory_order_relaxed);
 }
 
-/* A persistent member that nobody is connected for.  In a cluster it may be connected elsewhere:
- * then it counts as present. */
+uint64_t broker_share_member_id(const struct dist_receiver *r)
+{
+    return hash_bytes(r->client, r->client_len, r->session) | 1;
+}
+
+uint64_t broker_share_group_id(const struct broker_target_group *g)
+{
+    char text[DIST_TEXT_MAX];
+    uint64_t filter = hash_bytes(text, dist_filter_text(g->filter, text), g->group->share);
+    return hash_bytes(g->group->name, g->group->name_len, filter);
+}
+
+void broker_share_away(struct broker_loop *l, uint64_t member)
+{
+    struct broker_away *a = &l->away[member % BROKER_AWAY_SLOTS];
+    a->member = member;
+    a->until = usec_add(broker_loop_now(l), AWAY_USEC);
+}
+
+/* A persistent member that nobody is connected for, as far as is known: a member of a cluster may
+ * be connected to another node, and is away when its inbox said so lately. */
 static bool is_away(const struct broker_loop *l, const struct dist_receiver *r)
 {
-    return r->kind == DIST_KIND_INBOX && !l->broker->conf.seat &&
-           atomic_load_explicit(
-               held_slot(l->broker, str_view(r->client, r->client_len), r->session),
-               memory_order_relaxed) == 0;
+    if (r->kind != DIST_KIND_INBOX ||
+        atomic_load_explicit(held_slot(l->broker, str_view(r->client, r->client_len), r->session),
+                             memory_order_relaxed) != 0)
+        return false;
+    uint64_t member = broker_share_member_id(r);
+    const struct broker_away *a = &l->away[member % BROKER_AWAY_SLOTS];
+    return !l->broker->conf.seat || (a->member == member && broker_loop_now(l) < a->until);
+}
+
+bool broker_share_is_doubtful(const struct broker_loop *l, const struct dist_group *g,
+                              const struct dist_receiver *r)
+{
+    return l->broker->conf.seat && g->share == DIST_SHARE_UNORDERED &&
+           dist_group_members(g)->count > 1 && r->kind == DIST_KIND_INBOX && !is_away(l, r);
 }
 
 static const struct dist_receiver *pick_ordered(const struct dist_members *m, struct str publisher)

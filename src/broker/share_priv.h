@@ -2,6 +2,7 @@
 #pragma once
 
 #include "broker/loop_priv.h"
+#include "broker/target_priv.h"
 #include "dist/index.h"
 
 /* A persistent session is now connected here, or no longer. */
@@ -12,6 +13,18 @@ void broker_share_held(struct broker *b, struct str client, uint64_t incarnation
  * there (rendezvous hashing: when one leaves, only its publishers move). */
 const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struct dist_group *g,
                                               struct str publisher);
+
+/* In a cluster only its inbox knows whether a persistent member is connected somewhere.  Whether to
+ * offer it the message only if it is, because another member might take it. */
+bool broker_share_is_doubtful(const struct broker_loop *l, const struct dist_group *g,
+                              const struct dist_receiver *r);
+
+/* Its inbox said that this member is away: for a while it is passed over. */
+void broker_share_away(struct broker_loop *l, uint64_t member);
+
+/* Names for what a turn's pointers cannot be kept for: a member, a group. */
+uint64_t broker_share_member_id(const struct dist_receiver *r);
+uint64_t broker_share_group_id(const struct broker_target_group *g);
 
 /* The name of a live member on its node. */
 static inline uint64_t broker_share_cookie(const struct dist_receiver *r)

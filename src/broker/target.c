@@ -116,9 +116,8 @@ static void add_filter(struct broker_loop *l, struct broker_targets *t, const st
         t->inbox[t->inbox_count++] = r;
     }
     for (const struct dist_group *g = dist_filter_groups(f); g; g = dist_group_next(g)) {
-        t->group =
-            mem_grow(t->group, &t->group_cap, t->group_count + 1, sizeof(struct dist_group *));
-        t->group[t->group_count++] = g;
+        t->group = mem_grow(t->group, &t->group_cap, t->group_count + 1, sizeof(*t->group));
+        t->group[t->group_count++] = (struct broker_target_group){g, f};
     }
 }
 

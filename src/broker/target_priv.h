@@ -35,6 +35,12 @@ struct broker_target {
     uint8_t flags;
 };
 
+/* One shared subscription. */
+struct broker_target_group {
+    const struct dist_group *group;
+    const struct dist_filter *filter;
+};
+
 struct broker_targets {
     uint64_t hash;
     struct broker_tenant *tenant;
@@ -49,7 +55,7 @@ struct broker_targets {
     size_t node_count, node_cap;
     const struct dist_receiver **inbox; /* persistent receivers, one client's in a row */
     size_t inbox_count, inbox_cap;
-    const struct dist_group **group;
+    struct broker_target_group *group;
     size_t group_count, group_cap;
     char text[];
 };

@@ -55,6 +55,7 @@ enum inbox_outcome { /* first byte of every reply, and one byte per receiver of 
                                          */
                      INBOX_E_PUSHED, /* insert of QoS 0: the session is online, handed over without
                                         being stored */
+                     INBOX_E_AWAY,   /* insert for those who are connected only: nobody is */
 };
 
 enum inbox_phase {
@@ -140,6 +141,7 @@ struct inbox_message {
                            not checked */
     uint64_t exchange;  /* its number n from receive, or of the will */
     uint64_t floor;     /* all its exchanges below this are released and never come again */
+    bool is_for_held;   /* a session that nobody is connected for is passed by: INBOX_E_AWAY */
 };
 struct inbox_receiver {
     struct str client;

@@ -180,6 +180,7 @@ enum inbox_flag {
     INBOX_FLAG_DROP_OLDEST = 2,
     INBOX_FLAG_KEEP_WILL = 4,
     INBOX_FLAG_PRESENT = 8,
+    INBOX_FLAG_FOR_HELD = 16,
 };
 
 enum inbox_kind { /* of records */

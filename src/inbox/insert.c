@@ -236,6 +236,8 @@ static uint8_t store(struct insert *x, const struct inbox_receiver *r)
         return INBOX_E_NONE;
     if (is_duplicate(x, s))
         return INBOX_E_DUPLICATE;
+    if (s->holder == NULL && x->f.u[INBOX_T_FLAGS] & INBOX_FLAG_FOR_HELD)
+        return INBOX_E_AWAY;
     if (r->qos == 0) {
         uint8_t outcome = store_qos0(x, s, r);
         if (x->f.u[INBOX_T_PUBLISHER] != 0 && outcome != INBOX_E_DROPPED)

@@ -218,6 +218,7 @@ void inbox_command_insert_message(struct buf *out, const struct inbox_message *m
     inbox_put_u64(out, INBOX_T_PUBLISHER, m->publisher);
     inbox_put_u64(out, INBOX_T_EXCHANGE, m->exchange);
     inbox_put_u64(out, INBOX_T_FLOOR, m->floor);
+    inbox_put_u64(out, INBOX_T_FLAGS, m->is_for_held ? INBOX_FLAG_FOR_HELD : 0);
     inbox_put_str(out, INBOX_T_MESSAGE, m->bytes);
     codec_record_close(out, opened);
 }

@@ -19,6 +19,7 @@ struct insert {
     struct buf text; /* tenant, then the message */
     size_t tenant_n;
     uint64_t publisher, exchange, floor;
+    bool is_for_held;
     struct inbox_receiver *receiver; /* those without an answer */
     size_t count;
 };
@@ -43,7 +44,8 @@ static void insert_send(struct insert *x)
                               .bytes = str_view(x->text.p + x->tenant_n, x->text.n - x->tenant_n),
                               .publisher = x->publisher,
                               .exchange = x->exchange,
-                              .floor = x->floor};
+                              .floor = x->floor,
+                              .is_for_held = x->is_for_held};
     x->op.key.n = x->op.bytes.n = 0;
     inbox_key(&x->op.key, tenant, x->receiver[0].client);
     inbox_command_insert(&x->op.bytes);
@@ -71,6 +73,9 @@ static bool count_fate(struct stores_inserted *r, uint8_t fate)
         return true;
     case INBOX_E_DUPLICATE:
         r->duplicate++;
+        return true;
+    case INBOX_E_AWAY:
+        r->away++;
         return true;
     case INBOX_E_NONE:
     case INBOX_E_CONFLICT:
@@ -151,6 +156,7 @@ void stores_insert(struct stores_client *c, struct str tenant, const struct code
     x->publisher = msg->exchange != 0 ? msg->incarnation : 0;
     x->exchange = msg->exchange;
     x->floor = from->floor;
+    x->is_for_held = from->is_for_held;
     x->op.lane = from->lane;
     buf_put_str(&x->text, tenant);
     x->tenant_n = tenant.n;

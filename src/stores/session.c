@@ -80,6 +80,7 @@ enum stores_outcome stores_inbox_outcome(uint8_t outcome)
     case INBOX_E_DROPPED:
     case INBOX_E_DISPLACED:
     case INBOX_E_DUPLICATE:
+    case INBOX_E_AWAY:
     case INBOX_E_PUSHED:
         break;
     }

@@ -264,7 +264,7 @@ struct stores_receiver {
 struct stores_inserted {
     enum stores_outcome
         outcome; /* OK: each receiver has it, dropped it by its limits, or is no more */
-    uint32_t stored, pushed, dropped, displaced, duplicate, gone; /* receivers by fate */
+    uint32_t stored, pushed, dropped, displaced, duplicate, gone, away; /* receivers by fate */
 };
 typedef void stores_inserted_cb(void *arg, const struct stores_inserted *r);
 
@@ -272,6 +272,7 @@ typedef void stores_inserted_cb(void *arg, const struct stores_inserted *r);
 struct stores_origin {
     uint64_t floor; /* as in inbox_message */
     uint64_t lane;  /* messages of one connection end together (kv_proposal.lane); 0: none */
+    bool is_for_held; /* only for receivers that are connected somewhere; the others count as away */
 };
 /* Puts a message into inboxes; OK only when every part is committed as durably as the store is set
  * to.  Duplicates are told by msg->incarnation and msg->exchange. */

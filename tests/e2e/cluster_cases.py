@@ -85,6 +85,41 @@ def test_three_nodes_exchange_messages(w):
     pubs[0].publish(t + "/r", "", 1, retain=True)
 
 
+def test_a_share_skips_a_persistent_member_that_is_away_from_all_nodes(w):
+    """Whichever node the publisher is on, those who are there get all, of QoS 0 and 1; those who are away wait."""
+    nodes = w.cluster(3)
+    t, kept = topic("cs"), dict(clean=False, p=[(0x11, 600)])
+    flt = "$share/g/" + t
+    away = [subscribed(n, flt, 1, "away-%d-%d" % (i, random.getrandbits(30)), **kept) for i, n in enumerate(nodes)]
+    pubs = [connected(n) for n in nodes]
+    for c in away:
+        c.disconnect()
+    acked(pubs[0], t, "nobody else")  # it waits for one of them
+    here = [subscribed(nodes[0], flt, 1), subscribed(nodes[2], flt, 1, "here-%d" % random.getrandbits(30), **kept)]
+
+    def got():
+        gather(here, sum(len(c.inbox) for c in here))
+        return {m.payload.decode() for c in here for m in c.inbox}
+
+    def until(what, action):
+        def once():
+            action()
+            c = random.choice(here)
+            m = c.recv(0.3)
+            if m is not None:
+                c.inbox.append(m)
+                c.send(PUBACK, 0, m.pid.to_bytes(2, "big")) if m.qos else None
+            assert what <= got()
+        again(once)
+    for k, p in enumerate(pubs):  # each node knows of somebody who is there
+        until({"probe-%d" % k}, lambda: acked(p, t, "probe-%d" % k))
+    for i in range(60):
+        acked(pubs[i % 3], t, "1-%d" % i)
+        pubs[i % 3].publish(t, "0-%d" % i, 0)
+    until({"%d-%d" % (q, i) for q in (0, 1) for i in range(60)}, lambda: None)
+    assert all(len(c.inbox) >= 10 for c in here), [len(c.inbox) for c in here]
+
+
 def test_takeover_and_session_move_between_nodes(w):
     nodes = w.cluster(3)
     t, cid = topic("mv"), "mv-%d" % random.getrandbits(30)

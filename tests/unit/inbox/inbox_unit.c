@@ -65,20 +65,36 @@ uint8_t commit(struct world *w, const struct inbox_ref *ref, uint64_t acked, uin
     return apply(w);
 }
 
-uint8_t insert(struct world *w, const struct inbox_ref *ref, uint8_t qos, const char *message,
-               uint64_t publisher, uint64_t exchange)
+static uint8_t insert_with(struct world *w, const struct inbox_ref *ref, uint8_t qos,
+                           const struct inbox_message *m)
 {
     static const uint32_t ids[] = {7, 70000};
     inbox_command_insert(&w->command);
-    inbox_command_insert_message(&w->command, &(struct inbox_message){.tenant = ref->tenant,
-                                                                      .bytes = str_of(message),
-                                                                      .publisher = publisher,
-                                                                      .exchange = exchange});
+    inbox_command_insert_message(&w->command, m);
     inbox_command_insert_receiver(
         &w->command, &(struct inbox_receiver){ref->client, ref->incarnation, qos, 8, 2, ids});
     ck_assert_uint_eq(apply(w), INBOX_OK);
     ck_assert_uint_eq(w->reply.results.n, 1);
     return (uint8_t)w->reply.results.p[0];
+}
+
+uint8_t insert(struct world *w, const struct inbox_ref *ref, uint8_t qos, const char *message,
+               uint64_t publisher, uint64_t exchange)
+{
+    return insert_with(w, ref, qos,
+                       &(struct inbox_message){.tenant = ref->tenant,
+                                               .bytes = str_of(message),
+                                               .publisher = publisher,
+                                               .exchange = exchange});
+}
+
+uint8_t insert_for_held(struct world *w, const struct inbox_ref *ref, uint8_t qos,
+                        const char *message)
+{
+    return insert_with(w, ref, qos,
+                       &(struct inbox_message){.tenant = ref->tenant,
+                                               .bytes = str_of(message),
+                                               .is_for_held = true});
 }
 
 unsigned effects(struct world *w, enum inbox_effect_kind kind, struct inbox_effect *out)

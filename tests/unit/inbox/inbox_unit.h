@@ -29,6 +29,9 @@ uint8_t commit(struct world *w, const struct inbox_ref *ref, uint64_t acked, uin
 /* One message for one session. */
 uint8_t insert(struct world *w, const struct inbox_ref *ref, uint8_t qos, const char *message,
                uint64_t publisher, uint64_t exchange);
+/* Only if somebody is connected for it. */
+uint8_t insert_for_held(struct world *w, const struct inbox_ref *ref, uint8_t qos,
+                        const char *message);
 /* Asks tick and applies what it wants until it wants nothing now; returns the wills that were
  * offered. */
 unsigned pass(struct world *w, uint64_t ms);

@@ -219,6 +219,28 @@ START_TEST(byte_limit)
 }
 END_TEST
 
+/* A member of a shared subscription that is away: another one can take it. */
+START_TEST(only_who_is_connected)
+{
+    struct world w;
+    world_open(&w);
+    struct inbox_attach a = attach_of("c", 1);
+    struct inbox_ref ref = attach(&w, &a);
+    ck_assert_uint_eq(insert_for_held(&w, &ref, 1, "here"), INBOX_OK);
+    ck_assert_uint_eq(insert_for_held(&w, &ref, 0, "here"), INBOX_E_PUSHED);
+    ck_assert_uint_eq(detach(&w, &ref, 100, true), INBOX_OK);
+    uint64_t hash = w.r.ops->state_hash(w.r.m);
+    ck_assert_uint_eq(insert_for_held(&w, &ref, 1, "away"), INBOX_E_AWAY);
+    ck_assert_uint_eq(insert_for_held(&w, &ref, 0, "away"), INBOX_E_AWAY);
+    ck_assert_uint_eq(w.r.ops->state_hash(w.r.m), hash);
+    ck_assert_uint_eq(insert(&w, &ref, 1, "nobody else", 0, 0), INBOX_OK);
+    ref = attach(&w, &a);
+    ck_assert_uint_eq(w.reply.next, 3);
+    ck_assert_uint_eq(insert_for_held(&w, &ref, 1, "back"), INBOX_OK);
+    world_close(&w);
+}
+END_TEST
+
 START_TEST(inbound_qos2)
 {
     struct world w;
@@ -642,6 +664,7 @@ Suite *inbox_suite(void)
     tcase_add_test(t, queue_and_phases);
     tcase_add_test(t, qos0);
     tcase_add_test(t, byte_limit);
+    tcase_add_test(t, only_who_is_connected);
     tcase_add_test(t, inbound_qos2);
     tcase_add_test(t, duplicates);
     tcase_add_test(t, wills);

@@ -310,6 +310,12 @@ START_TEST(a_session_keeps_what_it_was_sent)
     ck_assert_int_eq(a.outcome, STORES_OK);
     ASK(a, stores_detach(client[1], &s, &(struct stores_detach){100, true, 0}, done, &a));
     ck_assert_int_eq(a.outcome, STORES_OK);
+    struct codec_msg m = {.topic = STR("a/b"), .payload = STR("passed by"), .qos = 1};
+    struct stores_receiver r = {.client = C, .incarnation = s.incarnation, .qos = 1};
+    struct stores_origin held_only = {.is_for_held = true};
+    ASK(a, stores_insert(client[0], T, &m, &held_only, &r, 1, inserted, &a));
+    ck_assert_int_eq(a.outcome, STORES_OK);
+    ck_assert_uint_eq(a.inserted.away, 1);
     insert(&s, STR("away"), &a);
     ck_assert_uint_eq(a.inserted.stored, 1);
     ck_assert_uint_eq(heard.deliveries, 1);
