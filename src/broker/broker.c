@@ -14,6 +14,7 @@
 #include "broker/inflow_priv.h"
 #include "broker/peer_priv.h"
 #include "broker/publish_priv.h"
+#include "broker/restore_priv.h"
 #include "broker/roster_priv.h"
 #include "broker/sys_priv.h"
 #include "broker/limit_priv.h"
@@ -159,6 +160,7 @@ static void loop_init(struct broker *b, unsigned i)
     net_timer_init(&l->held_timer, loop_held, l);
     net_timer_init(&l->shed_timer, loop_shed, l);
     net_timer_init(&l->drain.timer, broker_drain_tick, l);
+    list_init(&l->restore);
     broker_targets_init(l);
     broker_cross_init(l);
 }
@@ -168,6 +170,7 @@ static void loop_deinit(struct broker_loop *l)
     while (!list_empty(&l->conns))
         broker_conn_drop(container_of(l->conns.next, struct broker_conn, link));
     broker_publish_held_drop(l);
+    broker_restore_drop(l);
     net_timer_del(l->net, &l->held_timer);
     net_timer_del(l->net, &l->slow_timer);
     net_timer_del(l->net, &l->shed_timer);
@@ -201,7 +204,8 @@ struct broker *broker_new(const struct broker_conf *conf)
     list_init(&b->asked);
     budget_init(&b->memory, NULL, conf->memory_max ? conf->memory_max : UINT64_MAX);
     b->host = mem_new(sizeof(*b->host));
-    *b->host = (struct stores_host){b, host_deliver, host_backlog, host_quit, host_will};
+    *b->host = (struct stores_host){
+        b, host_deliver, host_backlog, host_quit, host_will, broker_restore_lost};
     b->loop = mem_new(b->loop_count * sizeof(*b->loop));
     for (unsigned i = 0; i < b->loop_count; i++)
         loop_init(b, i);

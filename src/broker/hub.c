@@ -328,6 +328,21 @@ void broker_hub_join(struct broker_loop *l, struct broker_tenant *tenant, struct
     mail_send(m);
 }
 
+struct broker_loop *broker_hub_home(struct broker *b, const struct broker_tenant *tenant,
+                                    struct str filter)
+{
+    return &b->loop[hash_of(b, tenant, filter) % b->loop_count];
+}
+
+bool broker_hub_wants(struct broker_loop *home, struct broker_tenant *tenant, struct str filter)
+{
+    struct filter_key key = {tenant, filter};
+    struct dist_filter *entry;
+    const struct transit *t =
+        map_find(&home->transit, hash_of(home->broker, tenant, filter), transit_eq, &key);
+    return (t && t->state == ADDING) || filter_find(home, tenant->name, filter, &entry) != NULL;
+}
+
 void broker_hub_leave(struct broker_loop *l, struct broker_sub *sub)
 {
     struct broker_filter *f = sub->filter;

@@ -48,5 +48,12 @@ void broker_hub_join(struct broker_loop *l, struct broker_tenant *tenant, struct
 /* Takes it out of its filter's list; the last one of the loop tells the home loop.  sub is the caller's again. */
 void broker_hub_leave(struct broker_loop *l, struct broker_sub *sub);
 
+/* The loop that alone adds and removes the node's route of this filter.  Any thread. */
+struct broker_loop *broker_hub_home(struct broker *b, const struct broker_tenant *tenant,
+                                    struct str filter);
+
+/* Does anybody here have, or just join, this filter?  On its home loop. */
+bool broker_hub_wants(struct broker_loop *home, struct broker_tenant *tenant, struct str filter);
+
 /* Asserts the invariants of one filter's list of this loop. */
 void broker_hub_check(const struct broker_loop *l, const struct broker_filter *f);

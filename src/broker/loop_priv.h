@@ -74,6 +74,7 @@ struct broker_loop {
     uint64_t slow_from; /* the last publisher of another loop told to wait, and when */
     usec_t slow_at;
     struct list held; /* publishes that wait for the index (publish.c) */
+    struct list restore; /* routes of live sessions that are put again (restore.c) */
     struct net_timer held_timer;
     enum broker_pressure pressure; /* of the process's memory, as this turn saw it */
     size_t qos0_bytes_max; /* QoS 0 is queued for a client while less than this waits for it; 0: no

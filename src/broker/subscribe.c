@@ -314,11 +314,29 @@ static void subscribe_hub(struct broker_conn *c, struct item *it, const struct s
 
 static struct stores_route shared_route(struct broker_conn *c, const struct broker_shared *s)
 {
-    return (struct stores_route){.tenant = c->tenant->name,
-                                 .filter = s->filter,
-                                 .group = s->group,
-                                 .is_ordered = s->is_ordered,
-                                 .cookie = c->cookie};
+    return (struct stores_route){
+        .tenant = c->tenant->name,
+        .filter = s->filter,
+        .group = s->group,
+        .is_ordered = s->is_ordered,
+        .cookie = c->cookie,
+        .options = (uint8_t)(s->qos | (s->is_as_published ? DIST_OPTION_AS_PUBLISHED : 0)),
+        .sub_id = s->sub_id,
+        .member_max = (uint32_t)c->settings->value.max_shared_group_members};
+}
+
+bool broker_subscribe_restore(struct broker_conn *c, const struct stores_route *lost,
+                              stores_done *done, void *arg)
+{
+    for (const struct broker_shared *s = c->shared; s; s = s->next) {
+        if (s->is_ordered != lost->is_ordered || !str_eq(s->group, lost->group) ||
+            !str_eq(s->filter, lost->filter))
+            continue;
+        struct stores_route r = shared_route(c, s);
+        stores_route_add(c->loop->stores, &r, done, arg);
+        return true;
+    }
+    return false;
 }
 
 static struct broker_shared *shared_find(struct broker_conn *c, struct str text)
@@ -380,9 +398,6 @@ static void subscribe_shared(struct broker_conn *c, struct item *it, const struc
     s->sub_id = it->all->sub_id;
     s->is_as_published = in->is_retain_as_published;
     struct stores_route r = shared_route(c, s);
-    r.options = (uint8_t)(in->qos | (in->is_retain_as_published ? DIST_OPTION_AS_PUBLISHED : 0));
-    r.sub_id = it->all->sub_id;
-    r.member_max = (uint32_t)c->settings->value.max_shared_group_members;
     stores_route_add(c->loop->stores, &r, shared_added, it);
 }
 

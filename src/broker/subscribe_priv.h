@@ -15,6 +15,11 @@ struct broker_shared {
     char bytes[];
 };
 
+/* Puts the route of a shared subscription of this clean session again; false: it has it no more.  done
+ * comes later, when the connection may have gone. */
+bool broker_subscribe_restore(struct broker_conn *c, const struct stores_route *lost,
+                              stores_done *done, void *arg);
+
 /* Carry out the effects; SUBSCRIBED or UNSUBSCRIBED follows when all filters are decided. */
 void broker_subscribe(struct broker_conn *c, const struct session_subscribe *s);
 void broker_unsubscribe(struct broker_conn *c, const struct session_subscribe *s);

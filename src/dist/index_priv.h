@@ -77,6 +77,7 @@ struct dist_index {
     struct dist_index_stat stat;
     struct uuid local_node;
     uint64_t local_epoch;
+    bool has_orphans;
 };
 
 #define DIST_SLOT_USED 1u
@@ -90,6 +91,9 @@ void dist_edge_put(struct dist_index *x, struct dist_edges *e, uint64_t hash, st
 void dist_edge_del(struct dist_edges *e, const struct dist_trie *t);
 
 struct dist_tenant *dist_tenant_find(const struct dist_index *x, struct str name);
+
+/* dist_index_del without a word to conf.lost. */
+int dist_index_take(struct dist_index *x, const struct dist_route *r);
 
 /* Gives p to reclaim at the end of the operation. */
 void dist_index_drop(struct dist_index *x, void *p, void (*fn)(void *ptr));

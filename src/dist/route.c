@@ -460,6 +460,15 @@ int dist_index_add(struct dist_index *x, uint16_t owner, const struct dist_route
 
 int dist_index_del(struct dist_index *x, const struct dist_route *r)
 {
+    int got = dist_index_take(x, r);
+    if (got == 0 && x->conf.lost != NULL && r->kind != DIST_KIND_INBOX &&
+        r->epoch == x->local_epoch && uuid_eq(&r->node, &x->local_node))
+        x->conf.lost(x->conf.arg, r);
+    return got;
+}
+
+int dist_index_take(struct dist_index *x, const struct dist_route *r)
+{
     if (!is_route(r))
         return DIST_E_INVALID;
     struct dist_node *node =

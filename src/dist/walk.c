@@ -143,7 +143,9 @@ void dist_index_walk(const struct dist_index *x, uint16_t owner, uint64_t *at, s
 struct sweep {
     const struct dist_index *x;
     uint16_t owner;
-    bool is_all; /* of any generation */
+    bool is_all;   /* of any generation */
+    bool is_quiet; /* nobody has lost them */
+    bool has_orphaned;
     bool (*is_ours)(void *arg, struct str tenant, struct str filter);
     void *arg;
     struct buf gone; /* routes to remove behind the walk, which must not lose its ground */
@@ -155,10 +157,12 @@ static void visit_sweep(void *arg, const struct dist_route *r, uint16_t *owner,
     struct sweep *s = arg;
     if (*owner != s->owner || (!s->is_all && *generation == s->x->generation[s->owner]))
         return;
-    if (s->is_ours != NULL && !s->is_ours(s->arg, r->tenant, r->filter))
+    if (s->is_ours != NULL && !s->is_ours(s->arg, r->tenant, r->filter)) {
         *owner = 0;
-    else
+        s->has_orphaned = true;
+    } else {
         dist_wire_put(&s->gone, TAG_ROUTE, r, 0);
+    }
 }
 
 static void sweep(struct dist_index *x, struct sweep *s)
@@ -172,10 +176,11 @@ static void sweep(struct dist_index *x, struct sweep *s)
             struct dist_route r;
             uint32_t member_max;
             must(dist_wire_get(f.bytes, &r, &member_max));
-            must(dist_index_del(x, &r) == 0);
+            must((s->is_quiet ? dist_index_take(x, &r) : dist_index_del(x, &r)) == 0);
         }
         s->gone.n = 0;
     } while (at != 0);
+    x->has_orphans |= s->has_orphaned;
     buf_deinit(&s->gone);
 }
 
@@ -194,13 +199,15 @@ void dist_index_reload_end(struct dist_index *x, uint16_t owner,
 
 void dist_index_sweep_orphans(struct dist_index *x)
 {
-    sweep(x, &(struct sweep){.x = x, .owner = 0, .is_all = true});
+    if (x->has_orphans)
+        sweep(x, &(struct sweep){.x = x, .owner = 0, .is_all = true, .is_quiet = true});
+    x->has_orphans = false;
 }
 
 void dist_index_owner_end(struct dist_index *x, uint16_t owner)
 {
     must(owner > 0 && owner < x->owner_count);
-    sweep(x, &(struct sweep){.x = x, .owner = owner, .is_all = true});
+    sweep(x, &(struct sweep){.x = x, .owner = owner, .is_all = true, .is_quiet = true});
     x->spare_owner =
         mem_grow(x->spare_owner, &x->spare_cap, x->spare_count + 1, sizeof *x->spare_owner);
     x->spare_owner[x->spare_count++] = owner;

@@ -18,7 +18,8 @@
 #define LOOK_USEC (30 * USEC_SEC)  /* does not matter much: for what an event did not bring */
 #define KNOWN_USEC (60 * USEC_SEC) /* matters: members that are alive are known long before */
 #define ROUTES_KEPT_USEC (600 * USEC_SEC) /* matters: longer than most cuts */
-#define SESSIONS_MAX 1000u                /* in one command: some milliseconds of applying */
+#define SWEEP_USEC (60 * USEC_SEC) /* does not matter much: a replica has loaded long before */
+#define SESSIONS_MAX 1000u         /* in one command: some milliseconds of applying */
 #define ROUTES_MAX 1000u
 
 struct led {
@@ -180,6 +181,19 @@ static void look_all(void *arg, usec_t now)
     net_timer_set(c->net, &c->orphans.timer, now + LOOK_USEC);
 }
 
+static void sweep(void *arg, usec_t now)
+{
+    struct stores_client *c = arg;
+    (void)now;
+    if (c->loop == atomic_load_explicit(&c->stores->dist_loop, memory_order_relaxed))
+        dist_index_sweep_orphans(c->stores->index);
+}
+
+void stores_orphans_sweep(struct stores_client *c)
+{
+    net_timer_set(c->net, &c->orphans.sweep, net_loop_now(c->net) + SWEEP_USEC);
+}
+
 void stores_orphans_look(struct stores_client *c)
 {
     net_timer_set(c->net, &c->orphans.timer, net_loop_now(c->net));
@@ -213,11 +227,13 @@ void stores_orphans_init(struct stores_client *c)
 {
     list_init(&c->orphans.led);
     net_timer_init(&c->orphans.timer, look_all, c);
+    net_timer_init(&c->orphans.sweep, sweep, c);
     c->orphans.known_at = usec_add(net_loop_now(c->net), KNOWN_USEC);
 }
 
 void stores_orphans_deinit(struct stores_client *c)
 {
     net_timer_del(c->net, &c->orphans.timer);
+    net_timer_del(c->net, &c->orphans.sweep);
     list_each(&c->orphans.led, it) led_free(container_of(it, struct led, link));
 }

@@ -14,6 +14,8 @@
 struct stores_orphans {
     struct list led; /* struct led: ranges that lead on this loop */
     struct net_timer timer;
+    struct net_timer
+        sweep;       /* routes that a range here once had and no other range here took over */
     usec_t known_at; /* from then on a node that we never heard of counts as dead */
 };
 
@@ -26,6 +28,10 @@ void stores_orphans_leader(struct stores_client *c, enum stores_table table,
 
 /* A member came or went: look again soon. */
 void stores_orphans_look(struct stores_client *c);
+
+/* A range of the dist table is complete on this loop: what is left over of ranges whose bounds
+ * moved goes soon, when the ranges that have it now had time to load. */
+void stores_orphans_sweep(struct stores_client *c);
 
 /* Has this process ended, as far as this node knows? */
 bool stores_orphans_is_dead(const struct stores_client *c, const struct uuid *node, uint64_t epoch);

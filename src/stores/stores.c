@@ -66,6 +66,25 @@ static void reclaim(void *arg, void *ptr, void (*fn)(void *ptr))
     net_loop_reclaim(here, &u->item, reclaimed, NULL);
 }
 
+/* A route of this process was removed: whoever asked for it may still want it. */
+static void route_lost(void *arg, const struct dist_route *r)
+{
+    struct stores *s = arg;
+    uint64_t cookie = 0;
+    for (size_t i = 0; i < r->client.n; i++) { /* as route.c wrote it */
+        unsigned x = (unsigned char)r->client.p[i];
+        cookie = cookie << 4 | (x >= 'a' ? x - 'a' + 10u : x - '0') % 16u;
+    }
+    const struct net_loop *here = loop_here(s);
+    if (s->conf.host.route_lost != NULL && here != NULL)
+        s->conf.host.route_lost(s->conf.host.arg, net_loop_index(here),
+                                &(struct stores_route){.tenant = r->tenant,
+                                                       .filter = r->filter,
+                                                       .group = r->group,
+                                                       .is_ordered = r->share == DIST_SHARE_ORDERED,
+                                                       .cookie = cookie});
+}
+
 /* ---- the cluster ----------------------------------------------------------------------------- */
 
 static void session_message(void *arg, struct cluster_request *rq, const struct cluster_from *from,
@@ -137,6 +156,7 @@ static void dist_ready(void *arg, const struct kv_range_view *r, bool is_ready)
     for (const struct dist_node *n; (n = dist_index_node_next(s->index, &at)) != NULL;)
         if (stores_orphans_is_dead(&s->client[r->loop], &n->uuid, n->epoch))
             dist_index_node_mark(s->index, &n->uuid, n->epoch, true);
+    stores_orphans_sweep(&s->client[r->loop]);
 }
 
 static void dist_leader(void *arg, const struct kv_range_view *r, bool is_leader)
@@ -212,7 +232,7 @@ int stores_new(const struct stores_conf *conf, struct stores **out)
     s->conf = *conf;
     if (s->conf.timeout_usec == 0)
         s->conf.timeout_usec = TIMEOUT_USEC;
-    struct dist_index_conf index = {.seed = conf->seed, .reclaim = reclaim, .arg = s};
+    struct dist_index_conf index = {.seed = conf->seed, .reclaim = reclaim, .lost = route_lost, .arg = s};
     s->index = dist_index_new(&index);
     dist_index_node_local(s->index, &conf->node, conf->epoch);
     s->client = mem_new(conf->loop_count * sizeof *s->client);

@@ -58,6 +58,8 @@ enum stores_quit_why {
     STORES_QUIT_GONE,     /* its inbox was deleted, expired or fenced away */
 };
 
+struct stores_route;
+
 /* The broker's ears; each on the loop that it names or that owns the session. */
 struct stores_host {
     void *arg;
@@ -74,6 +76,9 @@ struct stores_host {
      * committed. */
     void (*will)(void *arg, unsigned loop, const struct stores_session *s,
                  const struct codec_msg *will, uint64_t will_id);
+    /* A route of this process is gone from the table: it was taken back here, or the others thought us
+     * dead.  r has what identifies it.  Put it again when it is still wanted.  loop: who calls; may be NULL. */
+    void (*route_lost)(void *arg, unsigned loop, const struct stores_route *r);
 };
 
 struct stores_conf {

@@ -3,6 +3,6 @@
 
 Suite *unit_suites(int i)
 {
-    static Suite *(*const suite[])(void) = {suite_acl, suite_metric, suite_auth};
+    static Suite *(*const suite[])(void) = {suite_acl, suite_metric, suite_auth, suite_restore};
     return i < (int)countof(suite) ? suite[i]() : NULL;
 }
