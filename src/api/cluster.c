@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "cluster/cluster.h"
 #include "cluster/keyring.h"
+#include "cluster/mark.h"
 #include "cluster/traffic.h"
 #include "codec/json.h"
 #include "net/clock.h"
@@ -53,6 +54,8 @@ static void put_member(const struct api *api, const struct cluster_member *m, st
     api_put_bool(b, "draining", m->flags & CLUSTER_FLAG_DRAINING);
     api_put_bool(b, "degraded", m->flags & CLUSTER_FLAG_DEGRADED);
     api_put_bool(b, "storageFailed", m->flags & CLUSTER_FLAG_STORAGE_FAILED);
+    if (cluster_is_revoked(seat, &m->uuid))
+        api_put_bool(b, "revoked", true);
     api_put_number(b, "rttMicroseconds", m->rtt);
     api_put_number(b, "flaps", m->flaps);
     api_put_text(b, "rpc", str_of(rpc));
@@ -98,6 +101,30 @@ void api_cluster_forget(struct api_ask *a)
         api_text(a, 200, "OK");
     else
         api_text(a, 409, "only a dead member can be forgotten: stop it first");
+}
+
+/* Its certificate is not taken any more, or again; it need not be a member that is known here. */
+static void revoked_put(struct api_ask *a, bool is_revoked)
+{
+    struct uuid node;
+    if (!is_member(a) || !api_uuid(a, "node_id", &node))
+        return;
+    if (is_revoked && uuid_eq(&node, &a->api->conf.node)) {
+        api_text(a, 409, "a node cannot revoke itself: ask another one");
+        return;
+    }
+    cluster_revoked_put(a->api->conf.seat, &node, is_revoked);
+    api_text(a, 200, "OK");
+}
+
+void api_revoke(struct api_ask *a)
+{
+    revoked_put(a, true);
+}
+
+void api_unrevoke(struct api_ask *a)
+{
+    revoked_put(a, false);
 }
 
 /* ---- keys ---- */

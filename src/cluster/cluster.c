@@ -252,6 +252,7 @@ static int open_links(struct cluster *c, const struct cluster_host_conf *conf, c
             .tls = c->tls_client,
             .log = c->log,
             .find = cluster_seat_find,
+            .refuses = cluster_seat_refuses,
             .lost = cluster_seat_lost,
             .arg = &c->seat[i],
         };

@@ -123,6 +123,7 @@ void cluster_seat_deinit(struct cluster_seat *s);
 /* Sends news to all seats; takes n. */
 void cluster_seat_publish(struct cluster *c, struct view_news *n);
 bool cluster_seat_find(void *seat, const struct uuid *peer, struct link_peer *out);
+bool cluster_seat_refuses(void *seat, const struct uuid *peer);
 void cluster_seat_lost(void *seat, const struct uuid *peer);
 
 /* --- seeds.c --- */

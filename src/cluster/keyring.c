@@ -1,7 +1,8 @@
 /* The keyring of this node, and orders about it.  SPDX-License-Identifier: Apache-2.0
  *
  * What each node has is a row of its own in the table (prints only, the key it uses first), so
- * every node sees where a change has arrived.  An order is a call to loop 0 of each live member;
+ * every node sees where a change has arrived.  An order is a call to loop 0 of each live member
+ * that was not revoked;
  * its payload is sealed like a packet, so only a holder of a key can give one, and it names the
  * life it is for, so that it cannot be repeated to a later one.
  *
@@ -18,6 +19,7 @@
 #include "base/crc.h"
 #include "base/mem.h"
 #include "cluster/cluster_priv.h"
+#include "cluster/mark.h"
 #include "codec/record.h"
 #include "net/aead.h"
 
@@ -212,6 +214,8 @@ size_t cluster_keyring_list(const struct cluster_seat *s,
     size_t count = 0, at = 0;
     const struct cluster_row *r;
     while ((r = cluster_row_next(s, CLUSTER_SPACE_NODE, STR(ROW_KEY), &at)) != NULL) {
+        if (cluster_is_revoked(s, &r->owner))
+            continue;
         for (size_t i = 0; str_eq(r->key, STR(ROW_KEY)) && (i + 1) * PRINT_LEN <= r->value.n; i++) {
             char print[CLUSTER_KEY_PRINT];
             print_text((const uint8_t *)r->value.p + i * PRINT_LEN, print);
@@ -235,6 +239,21 @@ static const struct cluster_keyring_key *list_find(const struct cluster_keyring_
     return NULL;
 }
 
+/* Members whom an order is for: a revoked one is told nothing, and nobody waits for it. */
+static bool is_meant(const struct cluster_seat *s, const struct cluster_member *m)
+{
+    return m->state <= CLUSTER_ST_SUSPECT && !cluster_is_revoked(s, &m->uuid);
+}
+
+static size_t meant_count(const struct cluster_seat *s)
+{
+    const struct cluster_member *m;
+    size_t count = 0;
+    for (size_t i = 0; (m = cluster_member_at(s, i)) != NULL; i++)
+        count += is_meant(s, m);
+    return count;
+}
+
 /* Would this order cut somebody off? */
 static int judge(const struct cluster_seat *s, const struct cluster_keyring_change *o)
 {
@@ -249,7 +268,7 @@ static int judge(const struct cluster_seat *s, const struct cluster_keyring_chan
         return CLUSTER_KEYRING_E_UNKNOWN;
     if (o->order == CLUSTER_KEYRING_REMOVE)
         return k->users > 0 ? CLUSTER_KEYRING_E_USED : 0;
-    return k->holders < s->live_count ? CLUSTER_KEYRING_E_MISSING : 0;
+    return k->holders < meant_count(s) ? CLUSTER_KEYRING_E_MISSING : 0;
 }
 
 /* --- asking the others --- */
@@ -389,7 +408,7 @@ int cluster_keyring_give(struct cluster_seat *s, const struct cluster_keyring_ch
     list_push_back(&c->keyring.asked, &a->link);
     const struct cluster_member *m;
     for (size_t i = 0; (m = cluster_member_at(s, i)) != NULL; i++)
-        if (m->state <= CLUSTER_ST_SUSPECT && !uuid_eq(&m->uuid, cluster_self(s)))
+        if (is_meant(s, m) && !uuid_eq(&m->uuid, cluster_self(s)))
             ask(a, o, m);
     r = obey(c, o); /* after the others were asked, with the key of before */
     if (r != 0) {

@@ -172,6 +172,8 @@ static const char *judge(const struct link_conn *c, const struct hello *h)
         return "another node answered";
     if (!certified(c, &h->uuid))
         return "the certificate is not that of this node";
+    if (c->l->conf.refuses != NULL && c->l->conf.refuses(c->l->conf.arg, &h->uuid))
+        return "this node was revoked: bilrost-setup leave, then join anew";
     return NULL;
 }
 

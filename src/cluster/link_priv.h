@@ -66,6 +66,8 @@ struct link_conf {
     const struct log *log;
     /* false: not a live member */
     bool (*find)(void *arg, const struct uuid *peer, struct link_peer *out);
+    /* true: its certificate was revoked; NULL: of nobody */
+    bool (*refuses)(void *arg, const struct uuid *peer);
     /* a connection to it broke, or did not open; this loop */
     void (*lost)(void *arg, const struct uuid *peer);
     void *arg;

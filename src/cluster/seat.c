@@ -6,6 +6,7 @@
  * Never: writes anything but by a mail to loop 0. */
 #include "base/mem.h"
 #include "cluster/cluster_priv.h"
+#include "cluster/mark.h"
 
 #define LOST_EVERY (1 * USEC_SEC)
 
@@ -139,6 +140,20 @@ static void swap(struct cluster_seat *s, struct view_list **place, struct view_l
     *place = l;
 }
 
+/* An operator has revoked a node: what is open to it ends. */
+static void take_revoked(struct cluster_seat *s, const struct cluster_row *row)
+{
+    struct uuid node;
+    if (row->space != CLUSTER_SPACE_SETTING || !cluster_revoked_key(row->key, &node))
+        return;
+    if (!uuid_eq(&node, &s->c->id.uuid))
+        cluster_link_down(s->link, &node);
+    else if (s->index == 0)
+        log_line(s->c->log, LOG_LEVEL_ERROR, "cluster.node.revoked",
+                 "this node was revoked: the others take no link of it; bilrost-setup leave, then "
+                 "join anew");
+}
+
 static void take_news(struct cluster_seat *s, const struct view_news *n)
 {
     swap(s, &s->members, n->members);
@@ -158,6 +173,8 @@ static void take_news(struct cluster_seat *s, const struct view_news *n)
         };
         if (x->kind == CLUSTER_EV_DOWN)
             cluster_link_down(s->link, &x->member->pub.uuid);
+        if (x->kind == CLUSTER_EV_ROW)
+            take_revoked(s, &x->row->pub);
         list_each(&s->watchers, it)
         {
             struct cluster_watch *w = container_of(it, struct cluster_watch, link);
@@ -425,10 +442,16 @@ bool cluster_seat_find(void *seat, const struct uuid *peer, struct link_peer *ou
 {
     struct cluster_seat *s = seat;
     const struct view_member *m = cluster_view_find(s->members, peer);
-    if (m == NULL || m->pub.state > CLUSTER_ST_SUSPECT || m->pub.rpc_port == 0)
+    if (m == NULL || m->pub.state > CLUSTER_ST_SUSPECT || m->pub.rpc_port == 0 ||
+        cluster_is_revoked(s, peer))
         return false;
     *out = (struct link_peer){.addr = m->rpc, .epoch = m->pub.epoch, .loops = m->pub.loops};
     return true;
+}
+
+bool cluster_seat_refuses(void *seat, const struct uuid *peer)
+{
+    return cluster_is_revoked(seat, peer);
 }
 
 void cluster_seat_lost(void *seat, const struct uuid *peer)

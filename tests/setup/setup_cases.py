@@ -55,6 +55,42 @@ def test_three_commands_make_a_cluster(w):
     until(lambda: h[2].setup("sync", "--prune").returncode == 0 and len(seeds_of(h[2])) == 2, "the seeds keep one that left")
 
 
+def test_a_lost_node_is_forgotten(w):
+    """Its certificate and its key open nothing any more; a new host joins with the new key."""
+    h = [w.host("n%d" % i) for i in (1, 2)]
+    line = h[0].init()
+    h[0].start()
+    r = h[1].join(line)
+    assert r.returncode == 0, r.said
+    h[1].start()
+    lost, uuid = "127.0.0.1:%d" % h[1].gossip, w.tool(BROKER, "-c", h[1].etc + "/bilrostd.conf", "--node-id").strip()
+
+    def state():
+        return next((m["state"] for m in h[0].members() if m["id"] == uuid), None)
+    until(lambda: state() == "alive", "it does not join")
+    h[0].refused(78, "is (alive|suspect): bilrost-setup leave on that host first", "forget", lost)
+    h[0].refused(64, "there is no node 10.9.9.9", "forget", "10.9.9.9")
+    h[0].refused(64, "127.0.0.1 is more than one node", "forget", "127.0.0.1")
+    h[0].refused(78, "is this host itself", "forget", "127.0.0.1:%d" % h[0].gossip)
+    h[0].refused(64, "forget needs one node", "forget")
+    h[1].refused(78, "key of the cluster's CA is not on this host", "forget", lost)
+    h[1].processes[-1].kill()
+    until(lambda: state() == "dead", "its death is not noticed")
+    old = h[0].read("cluster/gossip.keys")
+    r = h[0].setup("forget", lost)
+    assert r.returncode == 0 and "is no node any more" in r.said, r.said
+    assert h[0].read("cluster/gossip.keys") != old and lost not in h[0].read("conf.d/50-cluster.conf")
+    # started again, with the certificate and the key that it had, it meets nobody
+    h[1].start()
+    until(lambda: "refused us: it has the keys number" in open(h[1].root + "/log").read(), "it is not told that its key is an old one")
+    assert state() in ("left", None), h[0].members()
+    new, line = w.host("n3"), h[0].setup("token").stdout.split()[2]
+    r = new.join(line)
+    assert r.returncode == 0, r.said
+    new.start()
+    until(lambda: len([m for m in h[0].members() if m["state"] == "alive"]) == 2, "a new one does not come in")
+
+
 def test_password_is_asked_for(w):
     h = w.host("n1")
     r = h.setup("init", *h.place(), "--user", "u", "--password-file", "-", stdin="secret\n")

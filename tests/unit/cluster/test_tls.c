@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cluster/mark.h"
 #include "net/tls.h"
 #include "unit/cert.h"
 
@@ -185,6 +186,48 @@ START_TEST(test_a_new_certificate_is_read)
 }
 END_TEST
 
+static bool revoked_everywhere(void)
+{
+    for (unsigned i = 0; i < 2; i++)
+        if (!cluster_is_revoked(cluster_seat(node[i].c, 0), &id[1].uuid))
+            return false;
+    return true;
+}
+
+static bool taken_again(void)
+{
+    for (unsigned i = 0; i < 2; i++)
+        if (cluster_is_revoked(cluster_seat(node[i].c, 0), &id[1].uuid))
+            return false;
+    return true;
+}
+
+/* Its links end, none is opened in either direction, and it is told why; then it may come in again.
+ */
+START_TEST(test_a_revoked_node_has_no_link)
+{
+    with_tls(0, "ca");
+    with_tls(1, "ca");
+    join();
+    ck_assert_int_eq(call(0, 1), 0);
+    ck_assert_int_eq(call(1, 0), 0);
+    cluster_revoked_put(cluster_seat(node[0].c, 0), &id[1].uuid, true);
+    ck_assert(nodes_until(revoked_everywhere, 5));
+    ck_assert_int_ne(call(0, 1), 0);
+    ck_assert_int_ne(call(1, 0), 0);
+    ck_assert(nodes_logged(&node[1], "cluster.node.revoked"));
+    again();
+    ck_assert(nodes_until(revoked_everywhere, 5));
+    ck_assert_int_ne(call(0, 1), 0);
+    ck_assert_int_ne(call(1, 0), 0);
+    cluster_revoked_put(cluster_seat(node[0].c, 0), &id[1].uuid, false);
+    ck_assert(nodes_until(taken_again, 5));
+    again();
+    ck_assert(nodes_until(taken_again, 5));
+    ck_assert_int_eq(call(0, 1), 0);
+}
+END_TEST
+
 Suite *suite_tls(void);
 
 Suite *suite_tls(void)
@@ -199,6 +242,7 @@ Suite *suite_tls(void)
     tcase_add_test(t, test_a_server_certificate_is_no_node);
     tcase_add_test(t, test_plain_and_tls_do_not_mix);
     tcase_add_test(t, test_a_new_certificate_is_read);
+    tcase_add_test(t, test_a_revoked_node_has_no_link);
     suite_add_tcase(s, t);
     return s;
 }
