@@ -244,8 +244,10 @@ int stores_new(const struct stores_conf *conf, struct stores **out)
         stores_dict_init(c);
         stores_orphans_init(c);
         stores_verify_init(c);
-        if (conf->seat != NULL)
+        if (conf->seat != NULL) {
             client_join(c);
+            stores_verify_start(c);
+        }
     }
     int r = tables_open(s);
     if (r != 0)

@@ -3,7 +3,8 @@
  * A process that nobody could reach for a while was taken for dead: the leaders of the inboxes have
  * detached its sessions, and have told it so on links that were cut.  Its clients would wait for ever.  So
  * whenever a member comes (back), every attached session is compared with its inbox: one that is no longer
- * ours ends, so that its client comes again; one that is learns what was pushed in vain.
+ * ours ends, so that its client comes again; one that is learns what was pushed in vain.  The judgement may also be
+ * one-sided, and then no member ever comes back here: so all are compared in turn, a few each second.
  *
  * 1. At most FLIGHT_MAX questions are under way; the others wait in order.
  * 2. What cannot be asked now is asked again later. */
@@ -14,6 +15,8 @@
 #include "stores/stores_priv.h"
 
 #define FLIGHT_MAX 64             /* matters: a million sessions are compared beside the traffic */
+#define ROUND_SEC 30   /* matters: so long a client may wait for nothing, when there are few sessions */
+#define ROUND_MAX 100u /* a second: a million sessions do not keep the leaders busy */
 #define AGAIN_USEC (1 * USEC_SEC) /* for those that got no answer */
 
 struct question {
@@ -100,8 +103,26 @@ void stores_verify_all(struct stores_client *c)
     look(c);
 }
 
+static void on_round(void *arg, usec_t now)
+{
+    struct stores_client *c = arg;
+    size_t n = c->held.count / ROUND_SEC + 1;
+    for (n = n < ROUND_MAX ? n : ROUND_MAX; n > 0; n--) {
+        struct stores_held *h = map_next(&c->held, &c->verify.round_at);
+        if (h == NULL) {
+            c->verify.round_at = 0;
+            break;
+        }
+        if (list_empty(&h->doubt))
+            list_push_back(&c->verify.doubted, &h->doubt);
+    }
+    look(c);
+    net_timer_set(c->net, &c->verify.round, usec_add(now, USEC_SEC));
+}
+
 void stores_verify_init(struct stores_client *c)
 {
+    net_timer_init(&c->verify.round, on_round, c);
     list_init(&c->verify.doubted);
     net_timer_init(&c->verify.timer, on_timer, c);
 }
@@ -109,4 +130,10 @@ void stores_verify_init(struct stores_client *c)
 void stores_verify_deinit(struct stores_client *c)
 {
     net_timer_del(c->net, &c->verify.timer);
+    net_timer_del(c->net, &c->verify.round);
+}
+
+void stores_verify_start(struct stores_client *c)
+{
+    net_timer_set(c->net, &c->verify.round, usec_add(net_loop_now(c->net), USEC_SEC));
 }

@@ -4,6 +4,8 @@
  * bilrost-bench failover, which reconnect, repeat what was not acknowledged, and count what is lost, doubled or
  * out of order.  net and cluster have the bodies of kvsim/.  Nodes lose their power alone and all at once, with
  * disks that lose what was not synced, and the network between them is cut; then everything is healed.
+ * A seed has one of four kinds of trouble: of the whole house (kvsim/world.h); only some links between nodes, while
+ * gossip finds its way; clients and nodes that lose sight of each other; all of these and single crashes.
  *
  * Demanded at the end: every message that was acknowledged has arrived, at QoS 2 once and in the order
  * of its publisher (at QoS 1, where resends may double, the first deliveries); no session was forgotten. */
@@ -22,6 +24,14 @@
 #define CHAOS_SEC 25
 #define DRAIN_SEC 60
 #define CANARY_SEEDS 20
+
+enum trouble_kind {
+    TROUBLE_HOUSE,
+    TROUBLE_LINKS,
+    TROUBLE_CLIENTS,
+    TROUBLE_ALL,
+    TROUBLE_COUNT
+};
 
 struct mqtt {
     struct broker *broker;
@@ -91,13 +101,81 @@ static void mqtt_ended(struct sim_node *n)
 static const struct world_game mqtt_game = {
     .stores = mqtt_stores, .started = mqtt_started, .ended = mqtt_ended};
 
+/* ---- trouble with the network ---------------------------------------------------------------- */
+
+static void calm_down(struct world_event *ev)
+{
+    world_clear(ev->b);
+}
+
+static void rumour_begins(struct world *w, unsigned i, unsigned k)
+{
+    w->rumour[i][k] = w->now + 500 * USEC_MSEC + rng_below(&w->rng, 4 * USEC_SEC);
+}
+
+static void cut_clients(struct world *w, unsigned i)
+{
+    uint64_t how = rng_below(&w->rng, 3);
+    w->client_cut[i][0] = how != 1;
+    w->client_cut[i][1] = how != 0;
+}
+
+static void crash(struct world *w, unsigned i)
+{
+    if (!w->node[i].is_up)
+        return;
+    node_down(w, i, false);
+    world_at(w, w->now + 200 * USEC_MSEC + rng_below(&w->rng, 4 * USEC_SEC), restart, NULL, w)->u =
+        i;
+}
+
+/* One thing at a time between two nodes, or a node and all clients, for a while. */
+static void net_trouble(struct world_event *ev)
+{
+    struct world *w = ev->b;
+    unsigned i = (unsigned)rng_below(&w->rng, w->node_count);
+    unsigned k = (i + 1 + (unsigned)rng_below(&w->rng, w->node_count - 1)) % w->node_count;
+    enum trouble_kind kind = (enum trouble_kind)ev->u;
+    if (!w->is_chaos)
+        return;
+    usec_t lasts = 200 * USEC_MSEC + rng_below(&w->rng, 12 * USEC_SEC);
+    switch (kind == TROUBLE_CLIENTS ? 4 + rng_below(&w->rng, 3)
+                                    : rng_below(&w->rng, kind == TROUBLE_ALL ? 8 : 5)) {
+    case 0:
+        w->cut[i][k] = true;
+        break;
+    case 1:
+    case 2:
+        w->cut[i][k] = w->cut[k][i] = true;
+        break;
+    case 3:
+        rumour_begins(w, i, k);
+        break;
+    case 4:
+        w->lag[i][k] = rng_below(&w->rng, 1500 * USEC_MSEC);
+        break;
+    case 5:
+    case 6:
+        cut_clients(w, i);
+        break;
+    default:
+        crash(w, i);
+        break;
+    }
+    world_at(w, w->now + lasts, calm_down, NULL, w);
+    lasts += rng_below(&w->rng, 3 * USEC_SEC);
+    world_at(w, w->now + lasts, net_trouble, NULL, w)->u = kind;
+}
+
 /* ---- one world ------------------------------------------------------------------------------- */
 
 static void begin_chaos(struct world_event *ev)
 {
     struct world *w = ev->b;
     w->is_chaos = true;
-    world_at(w, w->now + 1, trouble, NULL, w);
+    enum trouble_kind kind = (enum trouble_kind)(w->seed / 2 % TROUBLE_COUNT);
+    w->is_indirect = kind == TROUBLE_LINKS || kind == TROUBLE_ALL;
+    world_at(w, w->now + 1, kind == TROUBLE_HOUSE ? trouble : net_trouble, NULL, w)->u = kind;
 }
 
 static void end_chaos(struct world_event *ev)
@@ -152,7 +230,7 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
                               .seconds = CHAOS_SEC,
                               .drain_sec = DRAIN_SEC,
                               .connect_window = 100,
-                              .keep_alive_sec = 600,
+                              .keep_alive_sec = 10,
                               .prefix = "sim",
                               .is_persistent = true};
     sim_world = w;
@@ -203,6 +281,6 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
 int main(int argc, char **argv)
 {
     static const char *const canary[] = {"acknowledging before the disk has it", NULL};
-    static const struct sim_main m = {play, 8, canary, CANARY_SEEDS};
+    static const struct sim_main m = {play, 40, canary, CANARY_SEEDS};
     return sim_main(argc, argv, &m);
 }

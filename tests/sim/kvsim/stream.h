@@ -27,11 +27,13 @@ struct net_stream {
     struct buf out, in;
     usec_t sent_at; /* what was sent last arrives then */
     unsigned paused, refs;
+    bool is_client, is_deaf; /* is_deaf: what was on its way to it got lost */
     bool is_open, is_closing, is_ended, is_peer_gone, is_pumped;
     enum net_stream_end why; /* is_closing: to be told */
+    uint64_t sent_count, arrived_count; /* flights to it */
     uint64_t read_total, written_total;
     struct net_address from;
-    unsigned node; /* the client's end: whom it wants */
+    unsigned node; /* between clients and this one */
 };
 
 struct pump_mail {
@@ -66,25 +68,70 @@ static struct net_stream *net_stream_make(struct net_loop *l)
 
 static void stream_pump_soon(struct net_stream *s);
 
+static void stream_close(struct net_stream *s, enum net_stream_end why);
+
 /* ---- on the way ------------------------------------------------------------------------------ */
 
+#define STREAM_HELD_USEC (3 * USEC_SEC) /* then TCP gives up */
+
 struct flight {
-    struct net_stream *to;
+    struct net_stream *to, *from; /* from: NULL when it has ended itself */
     struct buf bytes;
+    usec_t sent;
+    uint64_t place;
     bool is_end;
 };
+
+/* Between clients and a node, in the direction of what arrives at s. */
+static bool stream_is_cut(const struct net_stream *s)
+{
+    return sim_world->client_cut[s->node][s->is_client ? 1 : 0];
+}
+
+static void flight_free(struct flight *f)
+{
+    buf_deinit(&f->bytes);
+    stream_unref(f->to);
+    if (f->from)
+        stream_unref(f->from);
+    mem_free(f);
+}
+
+/* Who sent what never arrived, or to one that is no more, hears of it. */
+static void flight_is_lost(struct flight *f)
+{
+    if (f->from && !f->from->is_ended)
+        stream_close(f->from, NET_STREAM_END_ERROR);
+    flight_free(f);
+}
 
 static void flight_arrives(struct world_event *ev)
 {
     struct flight *f = ev->a;
     struct net_stream *s = f->to;
+    struct world *w = sim_world;
+    if (stream_is_cut(s) && !w->is_over) {
+        if (w->now > f->sent + STREAM_HELD_USEC) {
+            s->is_deaf = true; /* the rest of the stream is lost with it */
+            flight_is_lost(f);
+            return;
+        }
+        world_at(w, w->now + 50 * USEC_MSEC, flight_arrives, f, NULL);
+        return;
+    }
+    if (s->is_ended || s->is_deaf) {
+        flight_is_lost(f);
+        return;
+    }
+    if (f->place != s->arrived_count) { /* what was sent before is still held back */
+        world_at(w, w->now + USEC_MSEC, flight_arrives, f, NULL);
+        return;
+    }
+    s->arrived_count++;
     buf_put_str(&s->in, buf_str(&f->bytes));
     s->is_peer_gone = s->is_peer_gone || f->is_end;
-    if (!s->is_ended)
-        stream_pump_soon(s);
-    buf_deinit(&f->bytes);
-    mem_free(f);
-    stream_unref(s);
+    stream_pump_soon(s);
+    flight_free(f);
 }
 
 static void stream_put(struct net_stream *s, bool is_end)
@@ -95,6 +142,9 @@ static void stream_put(struct net_stream *s, bool is_end)
         return;
     struct flight *f = mem_new(sizeof *f);
     f->to = stream_ref(s->peer);
+    f->from = is_end ? NULL : stream_ref(s);
+    f->sent = w->now;
+    f->place = s->peer->sent_count++;
     f->is_end = is_end;
     buf_put_str(&f->bytes, buf_str(&s->out));
     s->written_total += s->out.n;
@@ -318,11 +368,19 @@ static void stream_connects(struct world_event *ev)
 {
     struct net_stream *c = ev->a;
     struct sim_node *n = &sim_world->node[c->node];
-    if (!c->is_ended && n->is_up && n->loop->listener) {
+    if (!c->is_ended && (sim_world->client_cut[c->node][0] || sim_world->client_cut[c->node][1])) {
+        if (ev->u++ < 20) { /* SYN again, for a while */
+            world_at(sim_world, sim_world->now + 50 * USEC_MSEC, stream_connects, c, NULL)->u =
+                ev->u;
+            return;
+        }
+        stream_close(c, NET_STREAM_END_TIMEOUT);
+    } else if (!c->is_ended && n->is_up && n->loop->listener) {
         struct net_stream *s = net_stream_make(n->loop);
         s->peer = stream_ref(c);
         c->peer = stream_ref(s);
         s->is_open = c->is_open = true;
+        s->node = c->node;
         (void)!net_address_parse(STR("127.0.0.1:1"), &s->from);
         struct pump_mail *m = mem_new(sizeof *m);
         m->stream = stream_ref(s);
@@ -340,6 +398,7 @@ int net_stream_connect(struct net_loop *l, const struct net_address *to,
     struct net_stream *s = net_stream_make(l);
     net_stream_set(s, conf->ops, conf->arg);
     s->node = net_address_port(to) - 1u;
+    s->is_client = true;
     world_at(sim_world, sim_world->now + 100, stream_connects, stream_ref(s), NULL);
     *out_stream = s;
     return 0;

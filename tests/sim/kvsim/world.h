@@ -59,6 +59,10 @@ struct world {
     bool cut[SIM_NODE_MAX][SIM_NODE_MAX];
     usec_t cut_since[SIM_NODE_MAX][SIM_NODE_MAX]; /* unreachable since */
     usec_t last[SIM_NODE_MAX][SIM_NODE_MAX];
+    usec_t lag[SIM_NODE_MAX][SIM_NODE_MAX];    /* a slow link */
+    usec_t rumour[SIM_NODE_MAX][SIM_NODE_MAX]; /* until then the first takes the second for dead */
+    bool client_cut[SIM_NODE_MAX][2]; /* between clients and this node: 0 to it, 1 from it */
+    bool is_indirect; /* who is reached by way of a third node is alive */
     uint32_t loss, doubling, slow; /* per million */
     bool is_chaos, is_over;
     struct map hashes, leaders;
@@ -124,7 +128,7 @@ static usec_t world_arrival(struct world *w, unsigned from, unsigned to, bool is
     is_ordered = is_ordered || w->is_fifo;
     if ((w->cut[from][to] && !w->is_fifo) || !w->node[to].is_up || (!is_ordered && rng_chance(&w->rng, w->loss)))
         return USEC_NEVER;
-    usec_t at = w->now + 50 + rng_below(&w->rng, 500);
+    usec_t at = w->now + 50 + rng_below(&w->rng, 500) + w->lag[from][to];
     if (rng_chance(&w->rng, w->slow))
         at += rng_below(&w->rng, 100 * USEC_MSEC);
     if (is_ordered) {
@@ -192,14 +196,30 @@ static void world_row_put(struct world *w, unsigned node, uint8_t space, struct 
     }
 }
 
-/* Who believes whom alive: reachability, noticed with delay. */
+static bool is_linked(const struct world *w, unsigned i, unsigned k)
+{
+    return w->node[i].is_up && w->node[k].is_up && !w->cut[i][k] && !w->cut[k][i];
+}
+
+static bool is_reached(const struct world *w, unsigned i, unsigned k)
+{
+    if (i == k || is_linked(w, i, k))
+        return true;
+    for (unsigned j = 0; w->is_indirect && j < w->node_count; j++)
+        if (is_linked(w, i, j) && is_linked(w, j, k))
+            return true;
+    return false;
+}
+
+/* Who believes whom alive: reachability, noticed with delay, and rumours. */
 static void members_tick(struct world_event *ev)
 {
     struct world *w = ev->b;
     for (unsigned i = 0; i < w->node_count; i++)
         for (unsigned k = 0; k < w->node_count; k++) {
             struct sim_node *n = &w->node[i];
-            bool reach = i == k || (w->node[k].is_up && !w->cut[i][k] && !w->cut[k][i]);
+            bool is_rumoured = i != k && w->now < w->rumour[i][k];
+            bool reach = is_reached(w, i, k) && !is_rumoured;
             if (reach)
                 w->cut_since[i][k] = 0;
             else if (w->cut_since[i][k] == 0)
@@ -224,7 +244,8 @@ static void members_tick(struct world_event *ev)
                         if (uuid_eq(&row->owner, &m->uuid))
                             seat_row(&n->seat, k, row->space, row->key, &row->value);
                     }
-            } else if (!reach && is_live && w->now > w->cut_since[i][k] + 3 * USEC_SEC) {
+            } else if (!reach && is_live &&
+                       (is_rumoured || w->now > w->cut_since[i][k] + 3 * USEC_SEC)) {
                 m->state = CLUSTER_ST_DEAD;
                 m->since = w->now;
                 seat_event(&n->seat, &(struct cluster_event){.kind = CLUSTER_EV_DOWN, .member = m});
@@ -476,12 +497,20 @@ static void trouble(struct world_event *ev)
     world_at(w, w->now + 100 * USEC_MSEC + rng_below(&w->rng, 4 * USEC_SEC), trouble, NULL, w);
 }
 
+static void world_clear(struct world *w)
+{
+    memset(w->cut, 0, sizeof w->cut);
+    memset(w->lag, 0, sizeof w->lag);
+    memset(w->rumour, 0, sizeof w->rumour);
+    memset(w->client_cut, 0, sizeof w->client_cut);
+}
+
 /* All nodes are up and reach each other, and nothing gets lost. */
 static void world_heal(struct world *w)
 {
     w->is_chaos = false;
     w->loss = w->doubling = w->slow = 0;
-    memset(w->cut, 0, sizeof w->cut);
+    world_clear(w);
     for (unsigned i = 0; i < w->node_count; i++)
         if (!w->node[i].is_up)
             node_up(w, i);
@@ -514,7 +543,7 @@ static void world_drop(struct world *w)
 {
     for (unsigned i = 0; i < w->node_count; i++)
         node_down(w, i, true);
-    memset(w->cut, 0, sizeof w->cut); /* what a cut holds back arrives at nodes that are down */
+    world_clear(w); /* what a cut holds back arrives at nodes that are down */
     while (heap_top(&w->events)) {
         struct world_event *ev = container_of(heap_top(&w->events), struct world_event, node);
         heap_del(&w->events, &ev->node);
