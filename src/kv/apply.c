@@ -186,6 +186,8 @@ static void apply_entry(struct kv_replica *r, const struct raft_entry *entry)
 /* What raft hands over while a split loads its machines waits, with payloads of its own. */
 static void keep(struct kv_replica *r, const struct raft_entry *entry)
 {
+    if (entry->index <= r->applied)
+        return; /* the snapshot that is being loaded has it */
     r->kept = mem_grow(r->kept, &r->kept_cap, r->kept_count + 1, sizeof *r->kept);
     r->kept[r->kept_count] = *entry;
     r->kept[r->kept_count++].payload = str_dup(entry->payload);
@@ -210,6 +212,8 @@ void kv_apply_end(struct kv_replica *r)
         h->effects_end(h->arg, &v);
     }
     r->has_effects = false;
+    if (r->is_loaded && !r->is_ready)
+        kv_replica_ready(r, true);
     if (r->is_applied_pending)
         kv_replica_tick_soon(r);
 }
@@ -218,7 +222,8 @@ void kv_apply_resume(struct kv_replica *r)
 {
     size_t done = 0;
     while (done < r->kept_count && !r->is_paused) {
-        apply_entry(r, &r->kept[done]);
+        if (r->kept[done].index > r->applied) /* a snapshot may have come meanwhile */
+            apply_entry(r, &r->kept[done]);
         mem_free((void *)(uintptr_t)r->kept[done].payload.p);
         done++;
     }

@@ -65,13 +65,19 @@ struct mark_job {
     struct kv_client *client;
 };
 
+static size_t cut_bytes(const struct kv_replica *r)
+{
+    size_t max = r->loop->kv->conf.limits.log_bytes_max;
+    return max < CUT_BYTES ? max : CUT_BYTES;
+}
+
 static void cut(struct kv_replica *r)
 {
     uint64_t keep = raft_compact_max(&r->raft), base = raft_status_get(&r->raft).base;
     uint64_t to = r->durable;
     if (r->log_bytes < r->loop->kv->conf.limits.log_bytes_max && keep < to)
         to = keep;
-    if (!list_empty(&r->ships) || to <= base || r->log_bytes < CUT_BYTES)
+    if (!list_empty(&r->ships) || to <= base || r->log_bytes < cut_bytes(r))
         return;
     kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_COMPACT, .index = to});
 }
@@ -107,7 +113,7 @@ static void mark(struct kv_client *c, usec_t now)
     list_each(&c->loop->replicas, x)
     {
         struct kv_replica *r = container_of(x, struct kv_replica, link);
-        if (r->home != c || r->is_closed || r->applied == r->durable || r->log_bytes < CUT_BYTES)
+        if (r->home != c || r->is_closed || r->applied == r->durable || r->log_bytes < cut_bytes(r))
             continue;
         r->marked = r->applied;
         is_any = true;
@@ -152,6 +158,18 @@ static bool is_all_led(struct kv_loop *l)
     return true;
 }
 
+/* What was known to be committed when this node started is in its machines. */
+static bool is_replayed(const struct kv_loop *l)
+{
+    list_each(&l->replicas, x)
+    {
+        const struct kv_replica *r = container_of(x, struct kv_replica, link);
+        if (!r->is_closed && r->applied < r->boot_commit)
+            return false;
+    }
+    return true;
+}
+
 static void on_boss(void *arg, usec_t now)
 {
     struct kv_loop *l = arg;
@@ -166,7 +184,7 @@ static void on_boss(void *arg, usec_t now)
         kv_weigh_soon(r, now);
         kv_landscape_tell(r, false);
     }
-    bool is_ready = is_all_led(l);
+    bool is_ready = is_replayed(l) && is_all_led(l);
     atomic_store_explicit(&l->is_seen_ready, is_ready, memory_order_relaxed);
     net_timer_set(l->loop, &l->boss_timer, now + (is_ready ? BOSS_USEC : BOSS_USEC / 5));
 }

@@ -1,4 +1,5 @@
-/* Commands of operators and balancers, at the replica they are for.  SPDX-License-Identifier: Apache-2.0
+/* Commands of operators and balancers, at the replica they are for.  SPDX-License-Identifier:
+ * Apache-2.0
  *
  * 1. One at a time per replica; each names the version it expects, and is refused at another.
  * 2. A new voter must have been a learner that keeps up: raft refuses otherwise, and so do we.
@@ -134,10 +135,12 @@ static void run_settle(struct kv_replica *r, const struct kv_wire_command *cmd, 
     kv_command_settle(r);
 }
 
-/* The id of the new right half: nobody else's, since only the leader of this range makes it, once per time. */
+/* The id of the new right half: nobody else's.  Leaders of two ranges may split them at the very
+ * same time; that of this range makes one id per time. */
 static struct range_id new_id(struct kv_replica *r)
 {
-    return (struct range_id){r->range_id.epoch, kv_loop_hlc(r->loop)};
+    uint64_t id = hash_u64(hash_u64(r->range_id.id) + kv_loop_hlc(r->loop));
+    return (struct range_id){r->range_id.epoch, id ? id : 1};
 }
 
 static void run_split(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a)

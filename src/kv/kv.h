@@ -122,7 +122,7 @@ struct kv *kv_free(struct kv *kv);
 
 struct kv_range_id {
     uint64_t epoch; /* generation of the key space: the hlc of its founding */
-    uint64_t id;    /* 0 the first range, else the hlc of the split that made it */
+    uint64_t id;    /* 0 the first range, else made of its left neighbour's and the hlc of the split */
 };
 
 /* What a host is told about; views, good until the callback returns. */

@@ -312,7 +312,8 @@ struct kv_replica {
     struct raft raft;
     struct net_timer timer;
     void *machine; /* NULL until has_range */
-    bool is_ready;
+    bool is_loaded; /* the machine has the rows of all that is applied */
+    bool is_ready;  /* and of all that was committed when the replica was opened */
     bool is_leader_told;
     bool is_closed;
     bool is_ended;
@@ -328,6 +329,7 @@ struct kv_replica {
     bool is_applied_pending, is_meta_dirty, is_routed_dirty, has_effects;
     struct list dirty_link;
     bool is_paused; /* the machine is being loaded: entries are kept */
+    uint64_t boot_commit; /* committed as far as was known when it was opened: not ready before that is applied */
     bool is_tainted; /* the machine remembers what was refused: it is loaded anew after this entry */
     struct raft_entry *kept;
     size_t kept_count, kept_cap;

@@ -487,6 +487,18 @@ void kv_meta_unreadable(struct kv_replica *r, int error)
     kv_replica_close(r, !is_only);
 }
 
+/* The log has what the rows have applied last: not the remains of what a snapshot has replaced. */
+static bool has_entry(const struct kv *kv, const struct engine_log_group *g,
+                      const struct kv_birth *b)
+{
+    uint64_t term = g->floor_term;
+    if (b->applied > g->last_index)
+        return false;
+    if (b->applied > g->floor_index && engine_log_term(kv->log, g->group, b->applied, &term) != 0)
+        return false;
+    return term == b->applied_term;
+}
+
 static int open_group(struct kv_store *s, struct engine_log_group *g,
                       const struct kv_wire_replica *meta, struct found_row *row)
 {
@@ -523,9 +535,11 @@ static int open_group(struct kv_store *s, struct engine_log_group *g,
         why = "its log is damaged";
     else if (has_row && b.applied < g->floor_index)
         why = "its rows are older than its log";
-    else if (b.applied > g->last_index && b.applied == b.snapshot_index) {
+    else if (has_row && b.applied == b.snapshot_index && !has_entry(s->kv, g, &b)) {
         struct engine_log_batch *fix =
-            engine_log_batch_new(); /* the snapshot is in, the log not yet cut */
+            engine_log_batch_new(); /* the snapshot is in, the log not yet emptied */
+        if (b.applied <= g->last_index)
+            engine_log_put_truncate(fix, g->group, b.applied);
         engine_log_put_compact(fix, g->group, b.applied, b.applied_term, w.config);
         engine_log_submit(s->kv->log, fix, true, NULL, 0);
         g->floor_index = g->last_index = b.applied;

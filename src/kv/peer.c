@@ -100,8 +100,8 @@ static void recv_raft(struct kv_loop *l, const struct cluster_from *from, uint64
                       struct str body)
 {
     struct raft_message m;
-    if (raft_message_decode(body, &l->messages, &m) != 0)
-        return;
+    if (raft_message_decode(body, &l->messages, &m) != 0 || m.type == RAFT_MSG_SNAPSHOT)
+        return; /* snapshots come as streams (ship.c) */
     struct kv_replica *r = kv_replica_find(l, tag);
     if (r && !r->is_closed && r->id == m.to) {
         kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_RECV, .message = &m});

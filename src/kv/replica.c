@@ -35,7 +35,8 @@ static void replica_persist(struct kv_replica *r, const struct raft_persist *p)
     if (p->seq == 0)
         return;
     struct engine_log_batch *b = kv_loop_wal(r->loop, is_synced(r));
-    if (p->reset) {
+    if (p->reset) { /* what the log has from there on is not what the snapshot comes from */
+        engine_log_put_truncate(b, r->group, p->reset);
         put_config_at_floor(r, b, p->reset, p->reset_term);
         r->log_bytes = 0;
     }
@@ -191,6 +192,8 @@ void kv_replica_view(const struct kv_replica *r, struct kv_range_view *out)
 
 void kv_replica_ready(struct kv_replica *r, bool is_ready)
 {
+    r->is_loaded = is_ready;
+    is_ready = is_ready && r->applied >= r->boot_commit; /* else kv_apply_end says it */
     if (r->is_ready == is_ready)
         return;
     r->is_ready = is_ready;
@@ -562,6 +565,7 @@ struct kv_replica *kv_replica_new(struct kv_client *home, const struct kv_birth 
     boot->applied = r->applied;
     boot->config = r->config;
     raft_init(&r->raft, &l->kv->raft_conf, boot);
+    r->boot_commit = raft_status_get(&r->raft).commit;
     list_push_back(&l->replicas, &r->link);
     map_put(&l->replica, r->tag, r);
     r->is_routed_dirty = true;
@@ -663,7 +667,8 @@ void kv_replica_reap(struct kv_replica *r)
 {
     if (!r->is_ended) {
         r->is_ended = true;
-        r->pins++; /* streams that stop with it let go of it, and must not free it under our hands */
+        r->pins++; /* streams that stop with it let go of it, and must not free it under our hands
+                    */
         replica_end(r);
         r->pins--;
     }

@@ -7,7 +7,7 @@
 
 struct range_id {
     uint64_t epoch; /* generation of the key space: the hlc of its founding */
-    uint64_t id;    /* 0: the first range; else the hlc of the split that made it */
+    uint64_t id;    /* 0: the first range; else made of its left neighbour's and the hlc of the split */
 };
 
 /* boundary moves with split and merge, config with every change of members.  Writes name the boundary they were routed

@@ -1,11 +1,11 @@
-/* A house of simulated nodes: power, disks, a network that loses, cuts and delays, members that notice.
- * SPDX-License-Identifier: Apache-2.0
+/* A house of simulated nodes: power, disks, a network that loses, cuts and delays, members that
+ * notice. SPDX-License-Identifier: Apache-2.0
  *
  * kv, raft, range, balance and the engine's log and state are the real ones; net and cluster have
  * the bodies of this directory.  What runs on top, and what is asked of it, is the game's: it fills
- * struct world_game and includes this file once.  After every turn of a node each of its replicas is
- * checked: one leader per range and term, raft's and range's own invariants, no log cut beyond what the rows
- * have for good. */
+ * struct world_game and includes this file once.  After every turn of a node each of its replicas
+ * is checked: one leader per range and term, raft's and range's own invariants, no log cut beyond
+ * what the rows have for good. */
 #pragma once
 
 #include <stdio.h>
@@ -66,13 +66,14 @@ struct world {
     uint32_t loss, doubling, slow; /* per million */
     bool is_chaos, is_over;
     struct map hashes, leaders;
+    struct map boots; /* (tag, node and life): committed as far as was known at the start */
     uint64_t trace;
     unsigned crashes;
     const char *failed;
     bool is_verbose;
     unsigned canary; /* 0, or the fault that was planted: failures are not printed then */
-    bool
-        is_fifo; /* calls and casts of a pair of nodes keep their order and are never doubled, as over TCP */
+    bool is_fifo; /* calls and casts of a pair of nodes keep their order and are never doubled, as
+                     over TCP */
 };
 
 static void fail(struct world *w, const char *why)
@@ -126,7 +127,8 @@ static struct cluster_link *world_link(struct world *w, unsigned node, uint32_t 
 static usec_t world_arrival(struct world *w, unsigned from, unsigned to, bool is_ordered)
 {
     is_ordered = is_ordered || w->is_fifo;
-    if ((w->cut[from][to] && !w->is_fifo) || !w->node[to].is_up || (!is_ordered && rng_chance(&w->rng, w->loss)))
+    if ((w->cut[from][to] && !w->is_fifo) || !w->node[to].is_up ||
+        (!is_ordered && rng_chance(&w->rng, w->loss)))
         return USEC_NEVER;
     usec_t at = w->now + 50 + rng_below(&w->rng, 500) + w->lag[from][to];
     if (rng_chance(&w->rng, w->slow))
@@ -290,6 +292,9 @@ static void check_replica(struct world *w, struct sim_node *n, struct kv_replica
         fail(w, "the log was cut beyond what the rows have for good");
     if (!r->has_range)
         return;
+    if (r->is_ready &&
+        seen_value(&w->boots, r->tag, n->life * SIM_NODE_MAX + n->seat.node, 0) > r->applied)
+        fail(w, "ready before what was committed at start is applied");
     range_check(&r->range);
     if (r->is_ready && !r->is_paused && w->game->check)
         w->game->check(n, r);
@@ -388,6 +393,12 @@ static void node_up(struct world *w, unsigned i)
     e = kv_start(n->kv);
     if (e != 0)
         fail(w, "a node did not start again");
+    if (e == 0)
+        list_each(&n->kv->loop[0].replicas, x)
+        {
+            struct kv_replica *r = container_of(x, struct kv_replica, link);
+            (void)seen_value(&w->boots, r->tag, n->life * SIM_NODE_MAX + i, r->raft.log.commit);
+        }
     n->loop->turned = on_turned;
     n->loop->turned_arg = n;
     n->disk = world_at(w, w->now + 100, disk_turn, n, NULL);
@@ -560,4 +571,5 @@ static void world_drop(struct world *w)
     }
     drop_map(&w->hashes);
     drop_map(&w->leaders);
+    drop_map(&w->boots);
 }

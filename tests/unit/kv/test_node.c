@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "engine/fs.h"
 #include "engine/log.h"
 #include "kv/kv.h"
 #include "kv/kv_priv.h"
@@ -405,6 +406,69 @@ START_TEST(ends_once)
 }
 END_TEST
 
+static void no_completion(void *arg, const struct engine_state_done *done, size_t count)
+{
+    (void)arg, (void)done, (void)count;
+}
+
+/* Says in the rows of the only replica, with the node stopped, that they came as a snapshot at
+ * (index, term). */
+static void pretend_snapshot(struct node *n, uint64_t index, uint64_t term)
+{
+    struct engine_state *s;
+    char dir[128];
+    const char keys[2][9] = {"r\0\0\0\0\0\0\0\1", "a\0\0\0\0\0\0\0\1"};
+    struct buf row = {0}, out = {0};
+    struct kv_wire_replica w;
+    struct kv_wire_applied a;
+    snprintf(dir, sizeof dir, "%s/test.store", n->state_path);
+    struct engine_state_conf conf = {.dir = dir, .fs = engine_fs_posix(), .done = no_completion};
+    ck_assert_int_eq(engine_state_open(&conf, &s), 0);
+    struct engine_batch *b = engine_batch_new();
+    ck_assert_int_eq(engine_state_get_meta(s, str_view(keys[0], 9), &row), 0);
+    ck_assert_int_eq(kv_wire_replica_decode(buf_str(&row), &w), 0);
+    w.snapshot_index = index;
+    kv_wire_replica_encode(&w, &out);
+    engine_batch_put_meta(b, str_view(keys[0], 9), buf_str(&out));
+    row.n = out.n = 0;
+    ck_assert_int_eq(engine_state_get_meta(s, str_view(keys[1], 9), &row), 0);
+    ck_assert_int_eq(kv_wire_applied_decode(buf_str(&row), &a), 0);
+    a.index = index;
+    a.term = term;
+    kv_wire_applied_encode(&a, &out);
+    engine_batch_put_meta(b, str_view(keys[1], 9), buf_str(&out));
+    engine_state_write(s, b, NULL, 0);
+    engine_state_close(s);
+    buf_deinit(&row);
+    buf_deinit(&out);
+}
+
+/* The machine died when a snapshot was in and the log not yet emptied.  What the log still has at
+ * and behind the snapshot's place is of another term: nobody may take it for committed, or vote
+ * with it. */
+START_TEST(empties_a_log_behind_its_snapshot)
+{
+    struct node n;
+    node_init(&n);
+    node_start(&n);
+    for (unsigned i = 0; i < 8; i++)
+        put(&n, 0, 's', STR("k"), STR("v"), STR("v"));
+    node_stop(&n);
+    pretend_snapshot(&n, 5, 77);
+    node_start(&n);
+    struct kv_replica *r = container_of(n.kv->loop[0].replicas.next, struct kv_replica, link);
+    ck_assert_uint_eq(r->raft.log.base, 5);
+    ck_assert_uint_eq(r->raft.log.base_term, 77);
+    ck_assert_uint_eq(r->raft.log.last, 5);
+    put(&n, 0, 's', STR("k"), STR("w"), STR("w"));
+    node_stop(&n);
+    node_start(&n); /* and so it is on the disk */
+    get(&n, 0, KV_READ_LINEAR, STR("gk"), STR("w"));
+    node_stop(&n);
+    node_deinit(&n);
+}
+END_TEST
+
 Suite *suite_node(void)
 {
     Suite *s = suite_create("node");
@@ -417,6 +481,7 @@ Suite *suite_node(void)
     tcase_add_test(t, refuses_rows_of_others);
     tcase_add_test(t, lives_with_unreadable_rows);
     tcase_add_test(t, ends_once);
+    tcase_add_test(t, empties_a_log_behind_its_snapshot);
     suite_add_tcase(s, t);
     return s;
 }
