@@ -47,7 +47,9 @@ static bool is_open(const struct cluster_seat *s, const struct uuid *node)
 {
     const struct cluster_member *m = cluster_member_find(s, node);
     return m && m->state == CLUSTER_ST_ALIVE && (m->flags & CLUSTER_FLAG_READY) &&
-           !(m->flags & CLUSTER_FLAG_DRAINING) && !uuid_eq(node, cluster_self(s));
+           !(m->flags & (CLUSTER_FLAG_DRAINING | CLUSTER_FLAG_DEGRADED |
+                         CLUSTER_FLAG_STORAGE_FAILED)) &&
+           !uuid_eq(node, cluster_self(s));
 }
 
 static const struct cluster_row *row_at(const struct cluster_seat *s, struct str key, size_t skip)

@@ -337,7 +337,7 @@ void cluster_member_why(const struct cluster_seat *s, const struct cluster_membe
     case CLUSTER_ST_ALIVE:
         buf_printf(out, "answers%s%s%s%s", m->flags & CLUSTER_FLAG_READY ? "" : ", does not serve",
                    m->flags & CLUSTER_FLAG_DRAINING ? ", is about to leave" : "",
-                   m->flags & CLUSTER_FLAG_DEGRADED ? ", a loop of it stalls" : "",
+                   m->flags & CLUSTER_FLAG_DEGRADED ? ", is slow: a loop of it stalls or others answer it late" : "",
                    m->flags & CLUSTER_FLAG_STORAGE_FAILED ? ", cannot write to its disk" : "");
         return;
     case CLUSTER_ST_SUSPECT:

@@ -51,7 +51,7 @@ static bool is_live(const struct kv_loop *l, const struct uuid *node)
 static bool is_draining(const struct kv_loop *l, const struct uuid *node)
 {
     const struct cluster_member *m = cluster_member_find(l->seat, node);
-    return m && (m->flags & CLUSTER_FLAG_DRAINING);
+    return m && (m->flags & (CLUSTER_FLAG_DRAINING | CLUSTER_FLAG_STORAGE_FAILED));
 }
 
 /* A voter that has most, on a live node; one that drains only when there is no other. */

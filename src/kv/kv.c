@@ -308,6 +308,17 @@ bool kv_is_ready(const struct kv *kv)
     return kv->is_started;
 }
 
+enum kv_disk kv_disk_get(const struct kv *kv)
+{
+    int log = engine_log_admit(kv->log);
+    bool is_busy = log != 0;
+    if (log == ENGINE_LOG_E_FULL)
+        return KV_DISK_FULL;
+    for (unsigned i = 0; i < kv->store_count; i++)
+        is_busy |= kv->store[i]->state && engine_state_stall(kv->store[i]->state) >= 100;
+    return is_busy ? KV_DISK_BUSY : KV_DISK_GOOD;
+}
+
 void kv_stats_get(const struct kv *kv, struct kv_stats *out)
 {
     *out = (struct kv_stats){0};

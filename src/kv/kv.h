@@ -284,6 +284,14 @@ void kv_status(struct kv_client *c, kv_status_cb *cb, void *arg);
 /* Every store has all its ranges led, as far as this node knows.  From any loop. */
 bool kv_is_ready(const struct kv *kv);
 
+enum kv_disk {
+    KV_DISK_GOOD,
+    KV_DISK_BUSY, /* more waits to be written than may wait */
+    KV_DISK_FULL, /* no space: what is new is refused until there is some */
+};
+/* How the disk under the Raft log and the rows is (one that fails ends the process).  From any loop. */
+enum kv_disk kv_disk_get(const struct kv *kv);
+
 struct kv_stats {
     uint64_t proposal_count, proposal_bytes; /* commands entered here */
     uint64_t entry_count;                    /* log entries those became */

@@ -256,6 +256,15 @@ void node_cluster_drain(struct node *n, bool is_on)
         cluster_flags_set(n->seat[0], CLUSTER_FLAG_READY, CLUSTER_FLAG_DRAINING);
 }
 
+void node_cluster_health(struct node *n, bool is_disk_bad, bool is_slow)
+{
+    uint32_t set =
+        (is_disk_bad ? CLUSTER_FLAG_STORAGE_FAILED : 0u) | (is_slow ? CLUSTER_FLAG_DEGRADED : 0u);
+    if (n->seat != NULL)
+        cluster_flags_set(n->seat[0], set,
+                          (CLUSTER_FLAG_STORAGE_FAILED | CLUSTER_FLAG_DEGRADED) & ~set);
+}
+
 void node_cluster_leave(struct node *n, void (*done)(void *arg), void *arg)
 {
     if (n->cluster != NULL)

@@ -1,8 +1,14 @@
-/* How the node is: ready, alive, and one line about it.  SPDX-License-Identifier: Apache-2.0
+/* How the node is: ready, alive, well, and one line about it.  SPDX-License-Identifier: Apache-2.0
  *
  * 1. ready is told at most once: when nothing is in the way, or after READY_USEC_MAX with what is.
  * 2. A beat is on its way to a loop at most once; a loop that does not send it back in time is not
  *    alive.
+ *
+ * 3. The disk is bad as soon as it is full, or when more has waited for it than may wait for
+ *    DISK_BUSY_USEC_MAX; it is good again as soon as it takes what it is given.
+ * 4. The node is slow while a loop stalls, or gossip finds that its own probes come late, and for
+ *    SLOW_KEPT_USEC afterwards.
+ * 5. The others are told of 3 and 4 when they change.
  *
  * Never: decides what follows from it; whoever runs the node does. */
 #include <stdio.h>
@@ -16,6 +22,11 @@
  * a rolling upgrade waits this long for a node that does not find its cluster again. */
 #define READY_USEC_MAX (30 * USEC_SEC)
 #define STATUS_USEC (20 * USEC_SEC)
+#define DISK_BUSY_USEC_MAX (5 * USEC_SEC) /* matters: longer than a burst takes */
+#define STALL_USEC (2 * USEC_SEC) /* matters: a loop that turns so slowly is felt by its clients   \
+                                   */
+#define SLOW_KEPT_USEC (10 * USEC_SEC) /* does not matter much: that it does not flap */
+#define SCORE_SLOW 4       /* of 7 (Lifeguard's local health): some late probes in a row */
 #define SOON_USEC USEC_SEC /* while it starts or drains, and as long as something is wrong */
 
 void node_health_reasons(const struct node *n, struct buf *why)
@@ -28,6 +39,8 @@ void node_health_reasons(const struct node *n, struct buf *why)
         buf_put_str(
             why,
             STR("some ranges have no leader: persistent sessions and retained messages wait\n"));
+    if (n->is_disk_bad)
+        buf_put_str(why, STR("the disk is full or does not keep up: what is new is refused\n"));
     if (n->seat && !cluster_is_joined(n->seat[0]))
         buf_put_str(why, STR("not joined: no other node of the cluster was reached yet\n"));
     if (n->seat && cluster_is_isolated(n->seat[0]))
@@ -55,10 +68,54 @@ static void tell(struct node *n, void (*to)(void *arg, const char *text), const 
     buf_deinit(&text);
 }
 
+static void look_at_disk(struct node *n, usec_t now)
+{
+    enum kv_disk disk = n->kv ? kv_disk_get(n->kv) : KV_DISK_GOOD;
+    if (disk == KV_DISK_GOOD)
+        n->disk_good_at = now;
+    n->is_disk_bad = disk == KV_DISK_FULL || usec_until(n->disk_good_at, now) >= DISK_BUSY_USEC_MAX;
+}
+
+static void look_at_pace(struct node *n, usec_t now)
+{
+    struct cluster_stats gossip = {0};
+    for (unsigned i = 0; i < n->running_count; i++) {
+        struct net_loop_pulse p = net_loop_pulse(n->loop[i]);
+        if (p.turn_longest_usec >= STALL_USEC ||
+            (!p.is_asleep && usec_until(p.turn_began, now) >= STALL_USEC))
+            n->slow_at = now;
+    }
+    if (n->seat)
+        cluster_stats_get(n->seat[0], &gossip);
+    if (gossip.score >= SCORE_SLOW)
+        n->slow_at = now;
+    n->is_slow = n->slow_at != 0 && usec_until(n->slow_at, now) < SLOW_KEPT_USEC;
+}
+
+/* Invariants 3 to 5. */
+static void look_at_self(struct node *n, usec_t now)
+{
+    bool was_bad = n->is_disk_bad, was_slow = n->is_slow;
+    look_at_disk(n, now);
+    look_at_pace(n, now);
+    if (n->is_disk_bad != was_bad)
+        log_line(n->log, n->is_disk_bad ? LOG_LEVEL_ERROR : LOG_LEVEL_NOTICE, "node.disk", "%s",
+                 n->is_disk_bad ? "no space on the disk, or it does not keep up: what is new is "
+                                  "refused, the other nodes take over"
+                                : "the disk takes what is written again");
+    if (n->is_slow != was_slow)
+        log_line(n->log, LOG_LEVEL_NOTICE, "node.pace", "%s",
+                 n->is_slow ? "this node is slow: a loop stalled, or answers come late"
+                            : "this node is as fast as usual again");
+    if (n->is_disk_bad != was_bad || n->is_slow != was_slow)
+        node_cluster_health(n, n->is_disk_bad, n->is_slow);
+}
+
 static void on_look(void *arg, usec_t now)
 {
     struct node *n = arg;
     struct buf reasons = {0};
+    look_at_self(n, now);
     node_health_reasons(n, &reasons);
     usec_t pause = reasons.n == 0 ? STATUS_USEC : SOON_USEC;
     if (!n->is_ready && !n->is_draining && (reasons.n == 0 || n->is_marked || now >= n->ready_by)) {
@@ -88,6 +145,7 @@ void node_health_start(struct node *n)
     for (unsigned i = 0; i < n->loop_count; i++)
         atomic_store(&n->beat[i].at, now);
     n->ready_by = usec_add(now, READY_USEC_MAX);
+    n->disk_good_at = now;
     net_timer_set(n->loop[0], &n->look, now);
 }
 

@@ -46,6 +46,9 @@ struct node {
     } * listening;
     size_t listening_count, listening_cap;
     struct net_timer look;  /* health.c */
+    usec_t disk_good_at;    /* when the disk last took what it was given */
+    usec_t slow_at;         /* when a loop last stalled, or gossip found us slow; 0: never */
+    bool is_disk_bad, is_slow;
     struct node_beat *beat; /* by loop */
     usec_t ready_by, told_at;
     uint64_t memory_limit;
@@ -99,6 +102,8 @@ must_use int node_cluster_try(const struct node_conf *c, char error[NODE_ERROR_M
 must_use int node_cluster_reload(struct node *n, const struct node_conf *c, struct buf *say);
 void node_cluster_ready(struct node *n);             /* we serve */
 void node_cluster_drain(struct node *n, bool is_on); /* no new work, please */
+/* What we say of our own health (cluster_flag STORAGE_FAILED, DEGRADED). */
+void node_cluster_health(struct node *n, bool is_disk_bad, bool is_slow);
 void node_cluster_leave(struct node *n, void (*done)(void *arg), void *arg);
 /* The loops have stopped: nothing comes from other nodes any more. */
 void node_cluster_stop(struct node *n);

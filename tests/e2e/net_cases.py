@@ -1,12 +1,16 @@
 """Real nodes whose network is cut, whose process sleeps, dies and comes back.  SPDX-License-Identifier: Apache-2.0
 
 Those with a network of their own need root and network namespaces; without them they are skipped."""
+import http.client
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 from basic_cases import topic
@@ -185,3 +189,92 @@ def test_restarts_of_one_node(w):
         n.run("start", "2")
         n.until("the old identity is dead", 4, lambda: all(n.count_of(k, "is dead") > was[k] for k in (1, 3)))
         n.until_live(3, (1, 2, 3), 5)
+
+
+def asked(n, i, path, method="GET", **headers):
+    """What the admin API of node i says, over its socket."""
+    c = http.client.HTTPConnection("localhost", timeout=10)
+    c.sock = socket.socket(socket.AF_UNIX)
+    c.sock.settimeout(10)
+    c.sock.connect(os.path.join(n.home(i), "api.sock"))
+    c.request(method, path, headers=headers)
+    r = c.getresponse()
+    said = r.read().decode()
+    c.close()
+    assert r.status == 200, (path, r.status, said)
+    return json.loads(said) if method == "GET" else None
+
+
+def expect(ok):
+    assert ok
+
+
+def members_of(n, i):
+    """What node i says of each member: uuid to its facts, and its own uuid."""
+    said = asked(n, i, "/cluster")
+    return {m["id"]: m for m in said["nodes"]}, said["local"]
+
+
+def readiness(n, i):
+    try:
+        with urllib.request.urlopen("http://%s/readyz" % n.api[i], timeout=5) as r:
+            return r.status, r.read().decode()
+    except urllib.error.HTTPError as e:
+        return e.code, e.read().decode()
+
+
+def test_a_full_disk_is_told(w):
+    """The node with the full disk stays a member, says what is wrong, and leads nothing; then there is space again."""
+    with Nodes(w) as n:
+        data = os.path.join(n.home(3), "data")
+        n.until_live(3, (1, 2, 3), 10)
+        n.run("stop", "3")
+        kept = data + ".kept"
+        os.rename(data, kept)
+        os.mkdir(data)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "none", data], capture_output=True,
+                          check=False).returncode:
+            raise w.skip("may not mount")
+        try:
+            shutil.copytree(kept, data, dirs_exist_ok=True)
+            n.run("start", "3")
+            n.until_live(3, (1, 2, 3), 30)
+            _, three = members_of(n, 3)
+            n.until("n3 is well", 30, lambda: not members_of(n, 1)[0][three]["storageFailed"])
+
+            def ranges():
+                return [r for x in ("dist.worker", "inbox.store", "retain.store")
+                        for r in asked(n, 1, "/store/ranges", store_name=x)]
+
+            def leads():
+                r = ranges()[0]
+                if r.get("leader") != three:
+                    asked(n, 1, "/store/range/transfer", "PUT", store_name=r["store"], range_id=r["id"], node_id=three)
+                return r.get("leader") == three
+            again(lambda: expect(leads()))
+            filler = os.path.join(data, "filler")
+            with open(filler, "wb", buffering=0) as f:
+                try:
+                    while f.write(b"x" * 65536):
+                        pass
+                except OSError:
+                    pass
+            # the log has a spare segment: only what is written beyond it meets the full disk
+            c = n.client(1)
+            t = topic("full")
+            keeps = n.client(1, "keeps-full", clean=False)  # what is published reaches every log
+            again(lambda: keeps.subscribe((t, 1)))
+
+            def told():
+                acked(c, t, "x" * 60000)
+                return members_of(n, 1)[0][three]["storageFailed"]
+            n.until("n1 hears of the full disk", 60, told)
+            n.until("n3 is not ready", 10, lambda: readiness(n, 3)[0] == 503)
+            assert "the disk is full" in readiness(n, 3)[1], readiness(n, 3)
+            n.until("n3 leads nothing", 60, lambda: three not in [r.get("leader") for r in ranges()])
+            assert members_of(n, 1)[0][three]["state"] in ("alive", "suspect"), members_of(n, 1)
+            os.unlink(filler)
+            n.until("n3 is well again", 30, lambda: not members_of(n, 1)[0][three]["storageFailed"])
+        finally:
+            n.run("kill", "3")
+            subprocess.run(["umount", data], capture_output=True, check=False)

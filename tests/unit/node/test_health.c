@@ -32,7 +32,7 @@ static void on_ready(void *arg, const char *status)
     b->ready_count++;
 }
 
-/* Alive; then held, until that is noticed; then let go, until that is noticed. */
+/* Alive; then held, until that is noticed and the node calls itself slow; then let go, until that is noticed. */
 static void on_step(void *arg, usec_t now)
 {
     struct bench *b = arg;
@@ -40,7 +40,7 @@ static void on_step(void *arg, usec_t now)
     if (b->stage == 0 && is_alive && b->ready_count) {
         net_loop_post(b->node->loop[0], b->node->loop[1], &b->mail, hold);
         b->stage = 1;
-    } else if (b->stage == 1 && !is_alive) {
+    } else if (b->stage == 1 && !is_alive && b->node->is_slow) {
         atomic_store(&b->is_held, false);
         b->stage = 2;
     } else if (b->stage == 2 && is_alive) {
