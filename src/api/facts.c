@@ -51,6 +51,10 @@ static void put_kv(const struct kv *kv, struct buf *b)
     api_put_number(b, "pending", s.pending_count);
     api_put_number(b, "pendingBytes", s.pending_bytes);
     api_put_number(b, "elections", s.elected_count);
+    api_put_number(b, "snapshotsReceived", s.snapshot_in);
+    api_put_number(b, "snapshotBytesReceived", s.snapshot_bytes_in);
+    api_put_number(b, "snapshotsSent", s.snapshot_out);
+    api_put_number(b, "snapshotBytesSent", s.snapshot_bytes_out);
     buf_put_u8(b, '}');
 }
 
@@ -111,6 +115,14 @@ static void put_kv_metrics(const struct kv *kv, struct buf *b)
     put_gauge(b, "bilrost_store_applied_total", "commands applied here", "counter",
               (double)s.apply_count);
     put_gauge(b, "bilrost_store_pending", "proposals under way", "gauge", (double)s.pending_count);
+    put_gauge(b, "bilrost_store_snapshots_received_total", "snapshots of ranges installed here",
+              "counter", (double)s.snapshot_in);
+    put_gauge(b, "bilrost_store_snapshot_received_bytes_total", "bytes of snapshots received",
+              "counter", (double)s.snapshot_bytes_in);
+    put_gauge(b, "bilrost_store_snapshots_sent_total", "snapshots of ranges begun to be sent",
+              "counter", (double)s.snapshot_out);
+    put_gauge(b, "bilrost_store_snapshot_sent_bytes_total", "bytes of snapshots sent", "counter",
+              (double)s.snapshot_bytes_out);
     put_gauge(b, "bilrost_store_elections_total", "times a replica here began to lead", "counter",
               (double)s.elected_count);
 }

@@ -336,6 +336,8 @@ void kv_stats_get(const struct kv *kv, struct kv_stats *out)
         ADD(elected_count);
         ADD(snapshot_in);
         ADD(snapshot_out);
+        ADD(snapshot_bytes_in);
+        ADD(snapshot_bytes_out);
         ADD(pending_bytes);
         ADD(pending_count);
         ADD(replica_count);

@@ -300,7 +300,8 @@ struct kv_stats {
     uint64_t retry_count;
     uint64_t query_count, scan_count;
     uint64_t elected_count; /* times a local replica began to lead */
-    uint64_t snapshot_in, snapshot_out;
+    uint64_t snapshot_in, snapshot_out; /* installed; begun to be sent */
+    uint64_t snapshot_bytes_in, snapshot_bytes_out;
     uint64_t pending_bytes, pending_count;
     uint32_t replica_count, leader_count;
 };

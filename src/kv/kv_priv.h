@@ -57,6 +57,7 @@ struct kv_counters { /* written by their loop, read by anybody */
     _Atomic uint64_t proposal_count, proposal_bytes, entry_count, apply_count, forward_count,
         retry_count;
     _Atomic uint64_t query_count, scan_count, elected_count, snapshot_in, snapshot_out;
+    _Atomic uint64_t snapshot_bytes_in, snapshot_bytes_out;
     _Atomic uint64_t pending_bytes, pending_count;
     _Atomic uint32_t replica_count, leader_count;
 };
@@ -92,6 +93,7 @@ struct kv {
     bool is_started;
     _Atomic bool is_stopping;
     struct kv_counters gone; /* of loops freed */
+    _Atomic usec_t ship_free_at; /* snapshots: what was sent is paid for until then, at their rate */
     struct kv_drain *drain;  /* under way; of loop 0 */
 };
 
@@ -572,6 +574,8 @@ void kv_ship_out(struct kv_replica *r, uint64_t peer);
 void kv_ship_head(struct kv_replica *r, const struct raft_message *m);
 void kv_ship_stop(struct kv_replica *r);
 void kv_ship_serve(struct kv_loop *l);
+/* Takes n bytes out of the node's rate: when they may leave, in the order of asking. */
+usec_t kv_ship_pace(_Atomic usec_t *free_at, usec_t now, size_t n, size_t bytes_per_sec);
 
 /* landscape.c */
 void kv_landscape_init(struct kv_loop *l);

@@ -10,10 +10,12 @@
  *    raft hears of it.
  * 3. Nothing is switched unless count and checksum agree.
  * 4. A broken stream leaves a space that is dropped, and raft knows.
+ * 5. All streams of a node together send no more than ship_bytes_per_sec.
  * Never more than the stream's window in memory on either side. */
 #include "kv/kv_priv.h"
 
 #define PART_BYTES (128u << 10)
+#define PACE_USEC (20 * USEC_MSEC) /* sent ahead of the rate, all streams together */
 #define ROW_BYTES_MAX (64u << 20)
 
 struct kv_ship {
@@ -32,6 +34,8 @@ struct kv_ship {
     size_t sent;     /* of part */
     uint64_t rows;
     uint32_t crc;
+    struct net_timer pace; /* when it is its turn again */
+    size_t granted;        /* bytes it may send, taken out of the node's rate */
     bool is_reading, is_end, is_dead;
     int result;
     /* receiving */
@@ -40,8 +44,8 @@ struct kv_ship {
     bool has_range;
     struct engine_batch *batch;
     struct kv_state_job done;
-    size_t unused,
-        writing; /* bytes not given back to the window; of those, in the batch that is being written */
+    size_t unused, writing; /* bytes not given back to the window; of those, in the batch that is
+                               being written */
     bool is_writing, is_switching, is_over, is_ended;
 };
 
@@ -74,6 +78,7 @@ static void out_end(struct kv_ship *s, bool ok)
     struct kv_replica *r = s->replica;
     uint64_t peer = s->peer;
     s->stream = NULL;
+    net_timer_del(r->loop->loop, &s->pace);
     list_del(&s->link);
     if (!r->is_closed)
         kv_replica_step(
@@ -126,16 +131,47 @@ static void read_done(struct net_worker_job *job)
     pump(s);
 }
 
+usec_t kv_ship_pace(_Atomic usec_t *free_at, usec_t now, size_t n, size_t bytes_per_sec)
+{
+    usec_t at = atomic_load_explicit(free_at, memory_order_relaxed), from;
+    do
+        from = at > now ? at : now;
+    while (!atomic_compare_exchange_weak_explicit(free_at, &at,
+                                                  from + (usec_t)n * USEC_SEC / bytes_per_sec,
+                                                  memory_order_relaxed, memory_order_relaxed));
+    return from > now + PACE_USEC ? from - PACE_USEC : now;
+}
+
+/* May n bytes leave now?  Else the timer calls when their turn has come. */
+static bool may_send(struct kv_ship *s, size_t n)
+{
+    struct kv_loop *l = s->replica->loop;
+    usec_t now = kv_loop_now(l);
+    if (s->granted >= n)
+        return true;
+    usec_t at = kv_ship_pace(&l->kv->ship_free_at, now, n - s->granted,
+                             l->kv->conf.limits.ship_bytes_per_sec);
+    s->granted = n;
+    if (at > now)
+        net_timer_set(l->loop, &s->pace, at);
+    return at <= now;
+}
+
 static void pump(struct kv_ship *s)
 {
+    if (net_timer_is_set(&s->pace))
+        return;
     while (s->sent < s->part.n) {
         size_t n = s->part.n - s->sent, credit = cluster_stream_credit(s->stream);
         if (credit == 0)
             return;
         n = n < credit ? n : credit;
-        if (cluster_stream_write(s->stream, str_view(s->part.p + s->sent, n)) != 0)
+        if (!may_send(s, n) ||
+            cluster_stream_write(s->stream, str_view(s->part.p + s->sent, n)) != 0)
             return;
         s->sent += n;
+        s->granted -= n;
+        kv_count(&s->replica->loop->count.snapshot_bytes_out, n);
     }
     if (s->is_reading)
         return;
@@ -151,6 +187,14 @@ static void pump(struct kv_ship *s)
         cluster_stream_abort(s->stream);
         out_end(s, false);
     }
+}
+
+static void on_pace(void *arg, usec_t now)
+{
+    struct kv_ship *s = arg;
+    (void)now;
+    if (!s->is_reading && s->stream)
+        pump(s);
 }
 
 static void out_writable(void *arg, struct cluster_stream *stream)
@@ -239,6 +283,7 @@ void kv_ship_out(struct kv_replica *r, uint64_t peer)
     s->view.asked = out_asked;
     s->view.fn = out_view;
     s->view.drop = out_drop;
+    net_timer_init(&s->pace, on_pace, s);
     r->pins++;
     list_push_back(&r->ships, &s->link);
     kv_load_view_soon(r, &s->view);
@@ -383,6 +428,7 @@ static void in_data(void *arg, struct cluster_stream *stream, struct str piece)
     struct kv_ship *s = arg;
     bool is_bad = false;
     (void)stream;
+    kv_count(&s->replica->loop->count.snapshot_bytes_in, piece.n);
     buf_put_str(&s->part, piece);
     s->unused += piece.n;
     struct codec_cursor c = codec_cursor_of(buf_str(&s->part));
@@ -537,6 +583,7 @@ void kv_ship_stop(struct kv_replica *r)
         }
         cluster_stream_abort(s->stream);
         s->stream = NULL;
+        net_timer_del(r->loop->loop, &s->pace);
         out_free(s);
     }
     if (r->ship_in && r->is_closed && !r->ship_in->is_switching)
