@@ -226,6 +226,7 @@ struct cluster {
         int result;
     } keep[3]; /* shared rows, peers, keyring */
     struct net_timer keep_timer;
+    usec_t keep_next; /* peers are not written before */
     uint32_t flags;
     void (*left)(void *arg);
     void *left_arg;

@@ -2,10 +2,10 @@
  * Apache-2.0
  *
  * shared.rows: "BLNKROW1", then per row u32 length and a record, then the CRC-32C of all before it.
- * peers: a line "address:port" per member that was not dead.
+ * peers: a line "address:port" per member that had not left; when all have left, those of before.
  * Written whole, by the worker, at most one write of each at a time; shared rows on every change,
- * peers at most every 10 s. Never: refuses to start over a damaged file: it says so and goes on
- * without. */
+ * peers a second after a change and at most every 10 s, and at the end. Never: refuses to start
+ * over a damaged file: it says so and goes on without. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -18,6 +18,7 @@
 #define PEERS 1
 #define KEYRING 2
 #define PEERS_EVERY (10 * USEC_SEC)
+#define PEERS_SOON USEC_SEC /* who has no seeds and ran for moments must find back, too */
 #define FILE_MAX ((size_t)64 << 20)
 #define MAGIC "BLNKROW1"
 #define PEERS_MAX 256
@@ -125,6 +126,8 @@ static void begin(struct keep *k)
         fill_peers(c, &k->content);
     else
         cluster_keyring_fill(c, &k->content);
+    if (k == &c->keep[PEERS] && k->content.n == 0)
+        return; /* those who left last are whom to ask after a restart */
     if (c->worker != NULL) {
         k->is_busy = net_worker_push(c->worker, c->home, &k->job, work, done) == 0;
         k->is_dirty = !k->is_busy; /* a full pool: with the next timer */
@@ -140,7 +143,8 @@ static void on_timer(void *arg, usec_t now)
     for (unsigned i = 0; i < countof(c->keep); i++)
         if (c->keep[i].is_dirty)
             begin(&c->keep[i]);
-    net_timer_set(c->home, &c->keep_timer, now + PEERS_EVERY);
+    c->keep_next = now + PEERS_EVERY;
+    net_timer_set(c->home, &c->keep_timer, c->keep_next);
 }
 
 void cluster_keep_shared(struct cluster *c)
@@ -151,6 +155,9 @@ void cluster_keep_shared(struct cluster *c)
 
 void cluster_keep_peers(struct cluster *c)
 {
+    usec_t at = net_loop_now(c->home) + PEERS_SOON;
+    if (!c->keep[PEERS].is_dirty && c->data_path != NULL)
+        net_timer_set(c->home, &c->keep_timer, at > c->keep_next ? at : c->keep_next);
     c->keep[PEERS].is_dirty = true; /* written by the timer */
 }
 
@@ -226,6 +233,9 @@ void cluster_keep_load(struct cluster *c)
 void cluster_keep_deinit(struct cluster *c)
 {
     net_timer_del(c->home, &c->keep_timer);
+    c->worker = NULL; /* nobody waits for a worker any more */
+    if (c->keep[PEERS].is_dirty)
+        begin(&c->keep[PEERS]);
     for (unsigned i = 0; i < countof(c->keep); i++)
         buf_deinit(&c->keep[i].content);
 }

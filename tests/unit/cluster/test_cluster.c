@@ -125,6 +125,27 @@ START_TEST(test_shared_rows_survive)
 }
 END_TEST
 
+/* It ran for a moment only, has no seeds, and nobody else knows where it will be. */
+START_TEST(test_without_seeds_it_finds_back)
+{
+    char cmd[128];
+    snprintf(node[0].dir, sizeof node[0].dir, "/tmp/bilrost-unit-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(node[0].dir));
+    nodes_start(&node[0], "test", NULL);
+    nodes_seed(&node[1], &node[0]);
+    nodes_start(&node[1], "test", NULL);
+    ck_assert(nodes_until(nodes_agree, 20));
+    cluster_leave(node[0].c, nodes_on_left, &node[0]);
+    nodes_run(0.2);
+    nodes_stop(&node[0]);
+    nodes_start(&node[0], "test", NULL); /* on another port */
+    ck_assert(nodes_until(nodes_agree, 20));
+    nodes_stop(&node[0]);
+    snprintf(cmd, sizeof cmd, "rm -r %s", node[0].dir);
+    ck_assert_int_eq(system(cmd), 0);
+}
+END_TEST
+
 START_TEST(test_what_is_refused_at_start)
 {
     struct net_loop_conf lc = {.seed = 1};
@@ -156,6 +177,7 @@ Suite *suite_cluster(void)
     tcase_add_test(t, test_a_death_is_noticed);
     tcase_add_test(t, test_foreign_nodes_stay_outside);
     tcase_add_test(t, test_shared_rows_survive);
+    tcase_add_test(t, test_without_seeds_it_finds_back);
     tcase_add_test(t, test_what_is_refused_at_start);
     suite_add_tcase(s, t);
     return s;
