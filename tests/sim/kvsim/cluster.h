@@ -57,7 +57,8 @@ static struct uuid world_uuid(unsigned node);
 static usec_t world_arrival(struct world *w, unsigned from, unsigned to, bool is_ordered);
 static bool world_is_doubled(struct world *w);
 /* 0: it arrives now; else try again then, USEC_NEVER: it is lost. */
-static usec_t world_hold(struct world *w, unsigned from, unsigned to, usec_t sent);
+static usec_t world_hold(struct world *w, unsigned from, unsigned to, usec_t sent, uint64_t place);
+static uint64_t world_place(struct world *w, unsigned from, unsigned to);
 static void world_row_put(struct world *w, unsigned node, uint8_t space, struct str key,
                           const struct str *value);
 
@@ -234,6 +235,7 @@ struct sim_packet {
     struct buf payload;
     int outcome;
     usec_t sent;
+    uint64_t place; /* among all between these two */
 };
 
 struct cluster_request {
@@ -291,7 +293,7 @@ static void reply_arrives(struct world_event *ev)
     struct sim_packet *p = ev->a;
     struct world *w = ev->b;
     struct cluster_link *l = world_link(w, p->to, p->loop);
-    usec_t later = world_hold(w, p->from, p->to, p->sent);
+    usec_t later = world_hold(w, p->from, p->to, p->sent, p->place);
     if (later != 0 && later != USEC_NEVER) {
         world_at(w, later, reply_arrives, p, w);
         return;
@@ -307,7 +309,7 @@ static void packet_arrives(struct world_event *ev)
     struct sim_packet *p = ev->a;
     struct world *w = ev->b;
     struct cluster_link *l = world_link(w, p->to, p->shard);
-    usec_t later = world_hold(w, p->from, p->to, p->sent);
+    usec_t later = world_hold(w, p->from, p->to, p->sent, p->place);
     if (later != 0 && later != USEC_NEVER) {
         world_at(w, later, packet_arrives, p, w);
         return;
@@ -339,7 +341,8 @@ static void request_end(struct cluster_request *rq, int outcome, struct str payl
                                  .loop = rq->loop,
                                  .outcome = outcome,
                                  .from = rq->from,
-                                 .sent = world_now(rq->world)};
+                                 .sent = world_now(rq->world),
+                                 .place = world_place(rq->world, rq->from, rq->to)};
         buf_put_str(&p->payload, payload);
         world_at(rq->world, at, reply_arrives, p, rq->world);
     }
@@ -371,7 +374,8 @@ static void send_packet(struct cluster_link *l, const struct cluster_call *c, ui
                                  .call = call,
                                  .life = l->life,
                                  .loop = l->index,
-                                 .sent = world_now(l->world)};
+                                 .sent = world_now(l->world),
+                                 .place = world_place(l->world, l->node, to)};
         buf_put_str(&p->payload, c->payload);
         world_at(l->world, at, packet_arrives, p, l->world);
         at += rng_below(world_rng(l->world), 5000);

@@ -59,6 +59,8 @@ struct world {
     bool cut[SIM_NODE_MAX][SIM_NODE_MAX];
     usec_t cut_since[SIM_NODE_MAX][SIM_NODE_MAX]; /* unreachable since */
     usec_t last[SIM_NODE_MAX][SIM_NODE_MAX];
+    usec_t broke[SIM_NODE_MAX][SIM_NODE_MAX];  /* what was sent until then is lost */
+    uint64_t sent_count[SIM_NODE_MAX][SIM_NODE_MAX], arrived_count[SIM_NODE_MAX][SIM_NODE_MAX];
     usec_t lag[SIM_NODE_MAX][SIM_NODE_MAX];    /* a slow link */
     usec_t rumour[SIM_NODE_MAX][SIM_NODE_MAX]; /* until then the first takes the second for dead */
     bool client_cut[SIM_NODE_MAX][2]; /* between clients and this node: 0 to it, 1 from it */
@@ -140,16 +142,25 @@ static usec_t world_arrival(struct world *w, unsigned from, unsigned to, bool is
     return at;
 }
 
-/* What is on its way over a cut: TCP keeps trying for a while, then the connection breaks. */
-static usec_t world_hold(struct world *w, unsigned from, unsigned to, usec_t sent)
+static uint64_t world_place(struct world *w, unsigned from, unsigned to)
 {
-    if (!w->is_fifo || !w->cut[from][to])
+    return w->sent_count[from][to]++;
+}
+
+/* What is on its way over a cut: TCP keeps trying for a while, then the connection breaks, and all that was under
+ * way on it is lost.  What was held back does not change places. */
+static usec_t world_hold(struct world *w, unsigned from, unsigned to, usec_t sent, uint64_t place)
+{
+    if (!w->is_fifo || w->is_over)
         return 0;
-    if (w->now > sent + 3 * USEC_SEC)
-        return USEC_NEVER;
-    usec_t at = w->now + 50 * USEC_MSEC;
-    w->last[from][to] = at > w->last[from][to] ? at : w->last[from][to];
-    return at;
+    if (w->cut[from][to] && w->now > sent + 3 * USEC_SEC)
+        w->broke[from][to] = w->broke[to][from] = w->now;
+    if (w->cut[from][to] && sent > w->broke[from][to])
+        return w->now + 50 * USEC_MSEC;
+    if (place != w->arrived_count[from][to])
+        return w->now + USEC_MSEC;
+    w->arrived_count[from][to]++;
+    return sent <= w->broke[from][to] ? USEC_NEVER : 0;
 }
 
 static bool world_is_doubled(struct world *w)
