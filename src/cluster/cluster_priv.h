@@ -133,6 +133,7 @@ struct seed {
     char *text;
     struct str host;
     uint16_t port;
+    bool is_srv; /* host is the name of SRV records */
     struct net_resolve *query;
     struct gossip_addr addr[8];
     unsigned addr_count;

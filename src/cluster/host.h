@@ -27,7 +27,9 @@ struct cluster_host_conf {
     uint16_t port;    /* 0: any */
     const char *advertise_host; /* numeric, when others reach us at another address; NULL: host */
     uint16_t advertise_port;    /* 0: port */
-    const char *domain_name;    /* its A and AAAA are seeds, with our port; may be NULL */
+    /* Its A and AAAA are seeds, with our port; or, when it begins with '_', the targets of its SRV
+     * records (that needs worker), with theirs.  May be NULL. */
+    const char *domain_name;
     const char *const *seed;    /* "host:port" */
     size_t seed_count;
     const char *rpc_host;                    /* numeric; NULL: host */

@@ -53,7 +53,11 @@ static void on_answer(void *arg, int status, const struct net_address *address, 
 
 static void ask(struct cluster *c, struct seed *s)
 {
-    if (s->query == NULL)
+    if (s->query != NULL)
+        return;
+    if (s->is_srv && c->worker != NULL)
+        s->query = net_resolve_srv(c->home, c->worker, s->host, NULL, on_answer, s);
+    else
         s->query = net_resolve_host(c->home, s->host, s->port, 0, on_answer, s);
 }
 
@@ -98,6 +102,7 @@ static void add(struct cluster *c, const char *text, uint16_t default_port, bool
     s->text = mem_dup(text, strlen(text));
     s->host = str_of(s->text);
     s->port = default_port;
+    s->is_srv = is_domain && text[0] == '_'; /* RFC 2782: _service._proto.name */
     if (!is_domain && net_address_split(str_of(s->text), &s->host, &s->port) != 0) {
         s->host = str_of(s->text);
         s->port = default_port;

@@ -1,15 +1,19 @@
-/* Name lookups through libevent's resolver.  SPDX-License-Identifier: Apache-2.0
+/* Name lookups through libevent's resolver, which knows no SRV: those through the system's.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * 1. A query is answered once, from the loop's top level, or cancelled; then it is freed.
- * 2. `pending` counts the lookups of libevent that still hold the query; a cancelled query lives
- * until it is 0.
+ * 2. `pending` counts the lookups of libevent, and of the worker, that still hold the query; a
+ * cancelled query lives until it is 0.
  *
  * Never: calls back before the asking function has returned. */
 #include "net/resolve_priv.h"
 
 #include <errno.h>
+#include <arpa/nameser.h>
 #include <event2/dns.h>
 #include <event2/util.h>
+#include <netdb.h>
+#include <resolv.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,6 +21,11 @@
 #include "net/loop_priv.h"
 
 #define TIMEOUT_USEC (5 * USEC_SEC)
+#define SRV_TIMEOUT_USEC (10 * USEC_SEC) /* matters: longer than the worker waits for a server */
+#define SRV_WAIT_SEC 2                   /* matters: with SRV_TRIES, how long it holds a thread */
+#define SRV_TRIES 2
+#define SRV_ANSWER_MAX 8192 /* bytes; matters little: room for far more than TARGETS_MAX records   \
+                             */
 #define TARGETS_MAX 16
 
 struct net_resolve {
@@ -148,6 +157,100 @@ struct net_resolve *net_resolve_host(struct net_loop *l, struct str host, uint16
     }
     str_copy(z, sizeof z, host);
     ask_host(r, z, port);
+    return r;
+}
+
+/* SRV. */
+
+struct srv {
+    struct net_worker_job job;
+    struct net_resolve *query;
+    char name[NS_MAXDNAME];
+    bool has_server;
+    struct sockaddr_in server;
+    int status;
+    size_t count;
+    struct {
+        char host[NS_MAXDNAME];
+        uint16_t port;
+    } target[TARGETS_MAX];
+};
+
+/* What is no record, or too short for one, is passed over. */
+static void srv_read(struct srv *s, const unsigned char *answer, int len)
+{
+    ns_msg m;
+    ns_rr rr;
+    if (ns_initparse(answer, len, &m) != 0)
+        return;
+    for (int i = 0; i < ns_msg_count(m, ns_s_an) && s->count < TARGETS_MAX; i++) {
+        if (ns_parserr(&m, ns_s_an, i, &rr) != 0)
+            return;
+        if (ns_rr_type(rr) != ns_t_srv || ns_rr_rdlen(rr) < 7)
+            continue;
+        const unsigned char *data = ns_rr_rdata(rr); /* priority, weight, port, target */
+        char *host = s->target[s->count].host;
+        if (ns_name_uncompress(ns_msg_base(m), ns_msg_end(m), data + 6, host, NS_MAXDNAME) < 0 ||
+            host[0] == 0 || strcmp(host, ".") == 0)
+            continue;
+        s->target[s->count++].port = (uint16_t)(data[4] << 8 | data[5]);
+    }
+}
+
+static void srv_work(struct net_worker_job *job)
+{
+    struct srv *s = container_of(job, struct srv, job);
+    struct __res_state state;
+    unsigned char answer[SRV_ANSWER_MAX];
+    memset(&state, 0, sizeof state);
+    if (res_ninit(&state) != 0)
+        return;
+    state.retrans = SRV_WAIT_SEC;
+    state.retry = SRV_TRIES;
+    if (s->has_server) {
+        state.nscount = 1;
+        state.nsaddr_list[0] = s->server;
+    }
+    int n = res_nquery(&state, s->name, ns_c_in, ns_t_srv, answer, sizeof answer);
+    if (n > 0 && n <= (int)sizeof answer)
+        srv_read(s, answer, n);
+    if (s->count > 0 || state.res_h_errno == HOST_NOT_FOUND || state.res_h_errno == NO_DATA)
+        s->status = -ENOENT;
+    res_nclose(&state);
+}
+
+static void srv_done(struct net_worker_job *job)
+{
+    struct srv *s = container_of(job, struct srv, job);
+    struct net_resolve *r = s->query;
+    r->status = s->status;
+    for (size_t i = 0; i < s->count && !r->is_over; i++)
+        ask_host(r, s->target[i].host, s->target[i].port);
+    if (--r->pending == 0)
+        finish(r);
+    mem_free(s);
+}
+
+struct net_resolve *net_resolve_srv(struct net_loop *l, struct net_worker *worker, struct str name,
+                                    const struct net_address *server, net_resolve_fn *fn, void *arg)
+{
+    struct net_resolve *r = query_new(l, SRV_TIMEOUT_USEC, fn, arg);
+    struct srv *s = mem_new(sizeof *s);
+    s->query = r;
+    s->status = -EAGAIN;
+    s->has_server = server != NULL;
+    if (server != NULL)
+        s->server = server->v4;
+    bool fits = name.n > 0 && name.n < sizeof s->name;
+    if (fits)
+        str_copy(s->name, sizeof s->name, name);
+    if (!fits || net_worker_push(worker, l, &s->job, srv_work, srv_done) != 0) {
+        r->status = fits ? -EAGAIN : -ENOENT;
+        mem_free(s);
+        finish(r);
+        return r;
+    }
+    r->pending++;
     return r;
 }
 

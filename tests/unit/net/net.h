@@ -12,6 +12,7 @@ Suite *address_suite(void);
 Suite *wrap_suite(void);
 Suite *http_suite(void);
 Suite *scram_suite(void);
+Suite *resolve_suite(void);
 
 static inline struct net_loop *loop_new(unsigned index, struct net_grace *grace)
 {

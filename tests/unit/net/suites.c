@@ -18,6 +18,8 @@ Suite *unit_suites(int i)
         return http_suite();
     case 6:
         return scram_suite();
+    case 7:
+        return resolve_suite();
     default:
         return NULL;
     }
