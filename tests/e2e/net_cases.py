@@ -10,7 +10,6 @@ import socket
 import subprocess
 import tempfile
 import time
-import urllib.error
 import urllib.request
 
 from basic_cases import topic
@@ -120,6 +119,8 @@ def test_a_node_that_is_cut_off_dies_and_comes_back(w):
         assert there.message() == (t + "/far", "before")
         n.run("cut", "3")
         n.until_live(2, (1, 2), 12)
+        n.until("n3 says that it is cut off", 20, lambda: readiness(n, 3)[0] == 503)
+        assert re.search("isolated|no leader", readiness(n, 3)[1]), readiness(n, 3)
         for k in range(20):
             acked(p, t, "during %d" % k)
             assert s.message() == (t, "during %d" % k)
@@ -191,8 +192,8 @@ def test_restarts_of_one_node(w):
         n.until_live(3, (1, 2, 3), 5)
 
 
-def asked(n, i, path, method="GET", **headers):
-    """What the admin API of node i says, over its socket."""
+def said_by(n, i, path, method="GET", **headers):
+    """Status and text of what the admin API of node i says, over its socket, which no cut of its network reaches."""
     c = http.client.HTTPConnection("localhost", timeout=10)
     c.sock = socket.socket(socket.AF_UNIX)
     c.sock.settimeout(10)
@@ -201,7 +202,12 @@ def asked(n, i, path, method="GET", **headers):
     r = c.getresponse()
     said = r.read().decode()
     c.close()
-    assert r.status == 200, (path, r.status, said)
+    return r.status, said
+
+
+def asked(n, i, path, method="GET", **headers):
+    status, said = said_by(n, i, path, method, **headers)
+    assert status == 200, (path, status, said)
     return json.loads(said) if method == "GET" else None
 
 
@@ -216,11 +222,7 @@ def members_of(n, i):
 
 
 def readiness(n, i):
-    try:
-        with urllib.request.urlopen("http://%s/readyz" % n.api[i], timeout=5) as r:
-            return r.status, r.read().decode()
-    except urllib.error.HTTPError as e:
-        return e.code, e.read().decode()
+    return said_by(n, i, "/readyz")
 
 
 def test_a_full_disk_is_told(w):
