@@ -536,6 +536,12 @@ void bench_load_play(struct bench_load *l, const struct bench_conf *conf, struct
     net_timer_del(loop, &l->timer);
 }
 
+void bench_load_end(struct bench_load *l)
+{
+    if (l->phase == BENCH_PHASE_RUN)
+        l->run_ends = 0;
+}
+
 void bench_load_deinit(struct bench_load *l)
 {
     bench_failover_deinit(l);

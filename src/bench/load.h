@@ -66,6 +66,10 @@ struct bench_load {
 /* Plays it to its end on loop, calling progress about once a second; fills load->result. */
 void bench_load_play(struct bench_load *l, const struct bench_conf *conf, struct net_loop *loop,
                      struct net_tls *tls, void (*progress)(const struct bench_load *l));
+
+/* Ends the run before its time: what is under way is still waited for.  Before or after: nothing.
+ */
+void bench_load_end(struct bench_load *l);
 void bench_load_deinit(struct bench_load *l);
 
 /* Publisher p sends its message number seq (again). */

@@ -1,9 +1,11 @@
 /* bilrost-bench.  SPDX-License-Identifier: Apache-2.0
  *
+ * SIGINT and SIGTERM end the run, and the report comes; the second one ends it at once.
  * Exit codes: 0 the run went through and nothing was lost that may not be (QoS 1 and 2) or doubled
  * (QoS 2); 1 it did not; 64 usage; 69 no connection. */
 #include <signal.h>
 #include <stdio.h>
+#include <sys/signalfd.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -32,13 +34,43 @@ static bool is_broken(const struct bench_load *l)
            (qos == 2 && r->duplicate > 0);
 }
 
+struct ears { /* for signals */
+    struct bench_load *load;
+    int fd;
+    bool was_told;
+};
+
+static void on_signal(void *arg, unsigned events)
+{
+    struct ears *e = arg;
+    struct signalfd_siginfo info;
+    (void)events;
+    if (read(e->fd, &info, sizeof info) != (ssize_t)sizeof info)
+        return;
+    if (e->was_told)
+        _exit(1);
+    e->was_told = true;
+    bench_load_end(e->load);
+}
+
+static int signals_open(void)
+{
+    sigset_t set;
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
 int main(int argc, char **argv)
 {
     struct bench_conf conf;
     int exit_code = bench_conf_parse(argc, argv, &conf);
     if (exit_code >= 0)
         return exit_code;
-    signal(SIGPIPE, SIG_IGN);
+    struct ears ears = {.fd = signals_open()};
     struct net_tls *tls;
     exit_code = tls_open(&conf, &tls);
     if (exit_code != 0)
@@ -51,6 +83,8 @@ int main(int argc, char **argv)
     }
     bool is_terminal = isatty(STDERR_FILENO) == 1 && !conf.is_quiet && !conf.is_json;
     struct bench_load *load = mem_new(sizeof *load);
+    ears.load = load;
+    struct net_watch *watch = net_watch_new(loop, ears.fd, NET_WATCH_READ, on_signal, &ears);
     bench_load_play(load, &conf, loop, tls, is_terminal ? bench_report_progress : NULL);
     if (is_terminal)
         fprintf(stderr, "\r\x1b[K");
@@ -61,6 +95,8 @@ int main(int argc, char **argv)
     exit_code = !is_broken(load)                                      ? 0
                 : load->result.received + load->result.published == 0 ? EX_UNAVAILABLE
                                                                       : 1;
+    net_watch_free(watch);
+    close(ears.fd);
     bench_load_deinit(load);
     mem_free(load);
     for (int i = 0; i < 3; i++)
