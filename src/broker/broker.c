@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "broker/conn_priv.h"
 #include "broker/drain_priv.h"
+#include "broker/durability_priv.h"
 #include "broker/inflow_priv.h"
 #include "broker/peer_priv.h"
 #include "broker/publish_priv.h"
@@ -321,6 +322,10 @@ void broker_tenant_set(struct broker *b, struct str name, struct broker_settings
         b->tenant[n] = t;
         atomic_store_explicit(&b->tenant_count, n + 1, memory_order_release);
     }
+    int level = (int)broker_durability_of(b, &settings->value);
+    if (atomic_exchange_explicit(&t->durability, level, memory_order_relaxed) != level ||
+        !b->stores)
+        broker_durability_tell(b, name, &settings->value);
     if (!limits)
         return;
     t->limits = *limits;
@@ -450,6 +455,9 @@ void broker_metrics_format(struct broker *b, struct buf *out)
         name[i] = b->tenant[i]->name;
         for (unsigned j = 0; j < b->loop_count; j++)
             broker_metrics_add(&sum[i], &b->tenant[i]->loop[j].metrics);
+        broker_metric_add(
+            &sum[i], BROKER_M_DURABILITY,
+            (uint64_t)atomic_load_explicit(&b->tenant[i]->durability, memory_order_relaxed));
         broker_metric_add(&sum[i], BROKER_M_SESSION_MEM, budget_used(&b->tenant[i]->memory));
     }
     for (int id = 0; id < BROKER_METRIC_COUNT; id++)

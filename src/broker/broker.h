@@ -24,6 +24,13 @@ struct cluster_seat;
 struct stores;
 struct stores_host;
 
+/* What an acknowledgement of a message for persistent sessions waits for, strongest first. */
+enum broker_durability {
+    BROKER_DURABILITY_QUORUM_FSYNC, /* a quorum has it on its disks */
+    BROKER_DURABILITY_QUORUM,       /* a quorum has it in memory or page cache */
+    BROKER_DURABILITY_MEMORY,       /* the node that took it has it in memory */
+};
+
 struct broker_conf {
     struct uuid node;
     uint64_t epoch;                   /* of this process */
@@ -41,6 +48,7 @@ struct broker_conf {
     struct broker_auth_files *auth_files; /* a reference is taken */
     const char *sys_interval_tenant;      /* tenant that sees $SYS topics; NULL: "default" */
     usec_t sys_interval_usec;             /* 0: no $SYS topics */
+    enum broker_durability durability;    /* what the stores wait for */
 };
 
 /* Yours: broker_free. */

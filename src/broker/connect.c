@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "broker/drain_priv.h"
+#include "broker/durability_priv.h"
 #include "broker/inflow_priv.h"
 #include "broker/share_priv.h"
 #include "net/random.h"
@@ -55,7 +56,11 @@ static void accepted(struct broker_conn *c)
     ev.authenticated.settings = &c->settings->value;
     ev.authenticated.assigned_client_id = str_of(ask->assigned_id);
     ev.authenticated.auth_data = buf_str(&ask->auth.out_data);
+    struct buf user = {0};
+    broker_durability_user_put(c->loop->broker, &c->settings->value, &user);
+    ev.authenticated.ack_user = buf_str(&user);
     broker_conn_step(c, &ev);
+    buf_deinit(&user);
 }
 
 /* Authenticated again on an open connection: it must be who it was. */

@@ -73,6 +73,7 @@ struct broker_loop {
     uint64_t *seen;     /* [BROKER_SEEN_MAX]: QoS 2 exchanges delivered to live sessions here */
     uint64_t slow_from; /* the last publisher of another loop told to wait, and when */
     usec_t slow_at;
+    uint64_t early_bytes; /* acknowledged before they were stored (BROKER_DURABILITY_MEMORY) */
     struct list held; /* publishes that wait for the index (publish.c) */
     struct list restore; /* routes of live sessions that are put again (restore.c) */
     struct net_timer held_timer;

@@ -21,6 +21,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "broker/deliver_priv.h"
+#include "broker/durability_priv.h"
 #include "broker/peer_priv.h"
 #include "broker/share_priv.h"
 
@@ -30,6 +31,8 @@
 #define OFFERS_MAX                                                                                 \
     8 /* matters little: members asked whether they are connected before one is taken              \
          whatever it is */
+#define EARLY_BYTES_MAX                                                                            \
+    (8 * 1024 * 1024)             /* lost at most with this loop, where a tenant accepts that */
 #define LOOK_USEC (5 * USEC_MSEC) /* how soon a held publish sees that the index has caught up */
 
 /* Legs that have not ended. */
@@ -127,6 +130,47 @@ static void publish_retain(struct publish *p)
     const struct broker_tenant_limits *max = &p->tenant->limits;
     stores_retain_put(p->loop->stores, p->tenant->name, p->msg, max->retained_max,
                       max->retained_bytes_max, retain_done, publish_leg_begin(p));
+}
+
+/* Acknowledged already, on its way to the inboxes. */
+struct early {
+    struct broker_loop *loop;
+    struct broker_tenant *tenant;
+    uint64_t bytes, count;
+};
+
+static void early_done(void *arg, const struct stores_inserted *r)
+{
+    struct early *e = arg;
+    struct broker_metrics *m = broker_loop_metrics(e->loop, e->tenant);
+    if (r->outcome != STORES_OK)
+        broker_metric_add(m, BROKER_M_DROP_MEMORY, e->count);
+    else if (r->dropped + r->displaced)
+        broker_metric_add(m, BROKER_M_DROP_OVERFLOW, r->dropped + r->displaced);
+    e->loop->early_bytes -= e->bytes;
+    mem_free(e);
+}
+
+/* May this one be acknowledged before it is stored?  Beyond EARLY_BYTES_MAX publishers wait as all
+ * others do. */
+static bool is_early(const struct publish *p)
+{
+    const struct session_settings *s =
+        p->conn ? &p->conn->settings->value : &p->tenant->loop[p->loop->index].settings->value;
+    return broker_durability_of(p->loop->broker, s) == BROKER_DURABILITY_MEMORY &&
+           p->loop->early_bytes < EARLY_BYTES_MAX;
+}
+
+static void insert_early(struct publish *p, const struct stores_receiver *r, size_t count)
+{
+    struct early *e = mem_new(sizeof(*e));
+    *e =
+        (struct early){p->loop, p->tenant, sizeof(*e) + p->msg->topic.n + p->msg->payload.n, count};
+    p->loop->early_bytes += e->bytes;
+    broker_metric_add(broker_loop_metrics(p->loop, p->tenant), BROKER_M_MEMORY_ACKED, 1);
+    /* no lane: that its publisher left ends nothing */
+    stores_insert(p->loop->stores, p->tenant->name, p->msg,
+                  &(struct stores_origin){.floor = p->floor}, r, count, early_done, e);
 }
 
 static void inserted(struct join *j, const struct stores_inserted *r)
@@ -242,6 +286,8 @@ static void fan_inboxes(struct publish *p, const struct dist_receiver *const *in
     if (offer_of)
         stores_insert(p->loop->stores, p->tenant->name, p->msg, &from, r, kept, offered,
                       offer_new(p, offer_of, in[0]));
+    else if (is_early(p))
+        insert_early(p, r, kept);
     else
         stores_insert(p->loop->stores, p->tenant->name, p->msg, &from, r, kept, insert_done,
                       publish_leg_begin(p));

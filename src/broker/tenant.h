@@ -50,6 +50,7 @@ struct broker_tenant {
     struct str name;
     uint32_t index; /* dense, in this node only */
     struct broker_tenant_limits limits;
+    _Atomic int durability; /* enum broker_durability in force, as last told */
     _Atomic uint64_t connection_count;
     struct broker_rate connects, bytes;
     struct budget memory; /* parent: the process */

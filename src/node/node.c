@@ -63,6 +63,14 @@ static uint64_t memory_max(const struct node *n)
     return share;
 }
 
+/* Without fsync on any node what is acknowledged has reached a quorum's memory, with rows on disk
+ * or not. */
+static enum broker_durability node_durability(const struct node_conf *c)
+{
+    return strcmp(c->durability, "quorum_fsync") == 0 ? BROKER_DURABILITY_QUORUM_FSYNC
+                                                      : BROKER_DURABILITY_QUORUM;
+}
+
 static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
 {
     const struct node_conf *c = n->conf;
@@ -80,6 +88,7 @@ static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
         .connection_max = (uint64_t)c->connection_max,
         .auth_files = n->auth,
         .sys_interval_tenant = c->sys_tenant,
+        .durability = node_durability(c),
         .sys_interval_usec = (usec_t)c->sys_interval_seconds * USEC_SEC,
     };
     n->broker = broker_new(&conf);

@@ -155,14 +155,14 @@ static void ack_put(struct session *s, struct session_out *out, const struct ses
                     const struct session_published *more)
 {
     unsigned type = p->qos == 1 ? CODEC_MQTT_PUBACK : CODEC_MQTT_PUBREC;
-    if (likely(p->reason == 0 || s->version != CODEC_MQTT_V5) && (more == NULL || more->user.n == 0)) {
+    struct str user = more != NULL && more->user.n > 0 ? more->user : s->ack_user;
+    if (likely(s->version != CODEC_MQTT_V5 || (p->reason == 0 && user.n == 0))) {
         codec_mqtt_ack_put(out->bytes, type, p->packet_id);
         return;
     }
     struct codec_mqtt_peer peer = session_peer(s);
     struct codec_mqtt_ack a = {.packet_id = p->packet_id, .reason = p->reason};
-    if (more != NULL)
-        session_problem(s, &a.props, more->reason_string, more->user);
+    session_problem(s, &a.props, more != NULL ? more->reason_string : str_view("", 0), user);
     if (codec_mqtt_ack_encode(out->bytes, &peer, type, &a) != 0)
         session_note(out, SESSION_NOTE_OVERSIZE_PACKET_DROPPED, str_of(codec_mqtt_type_name(type)));
 }

@@ -92,6 +92,7 @@ struct session *session_free(struct session *s)
     session_pending_free(s);
     codec_msg_unref(s->will);
     mem_free((void *)(uintptr_t)s->client_id.p);
+    mem_free((void *)(uintptr_t)s->ack_user.p);
     if (s->auth_method.n > 0)
         mem_free((void *)(uintptr_t)s->auth_method.p);
     session_uncharge(s, s->charged);

@@ -201,6 +201,7 @@ struct session_authenticated {
     struct str response_info;      /* sent if the client asked for it; empty: none */
     struct str auth_data;          /* last step of enhanced authentication */
     struct str user;               /* encoded User Properties for CONNACK or AUTH */
+    struct str ack_user;           /* the same for every PUBACK and PUBREC that has none of its own */
     bool is_transient;             /* this client may not have a persistent session */
 };
 

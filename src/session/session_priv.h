@@ -145,6 +145,7 @@ struct session {
     uint8_t state;
     bool is_assigned_id;
     bool is_clean;
+    struct str ack_user;       /* ours; User Properties of every PUBACK and PUBREC */
     bool is_problem_info;      /* Request Problem Information */
     bool is_utf8_strict;
     bool wants_auth;           /* the client owes an AUTH */

@@ -161,6 +161,38 @@ def test_nothing_acknowledged_is_lost_when_a_node_is_killed(w):
     del victim
 
 
+def test_memory_is_what_a_tenant_accepts_and_nobody_else(w):
+    """Without a quorum: a tenant with Durability 2 is acknowledged from memory, another is not; with it the message arrives."""
+    ports = []
+
+    def prepare(n):
+        with open(n.conf, "a") as f:
+            f.write('tenants : { quick : { Durability = 2; DurabilityInPubAck = true; }; };\n')
+        ports.append(n.listen_also("tcp", 'tenant = "quick";'))
+    nodes = w.cluster(3, prepare=prepare)
+    t, cid = topic("dura"), "du-%d" % random.getrandbits(30)
+
+    def quick(port, cid="", **kw):
+        def once():
+            c = Client(port, 5)
+            c.connect(cid, **kw)
+            return c
+        return again(once)
+    again(lambda: quick(ports[0], cid, clean=False, p=[(0x11, 600)]).subscribe((t, 1)))
+    subscribed(nodes[0], t, 1, cid, clean=False, p=[(0x11, 600)]).disconnect()
+    p, safe = quick(ports[0]), connected(nodes[0])
+    again(lambda: p.publish(t, "before", 1) == 0)
+    acked(safe, t, "before")
+    three_voters(nodes[0])
+    for n in nodes[1:]:
+        n.kill()
+    p.publish(t, "meanwhile", 1, wait=False)
+    safe.publish(t, "meanwhile", 1, wait=False)
+    ack = p.expect(PUBACK, PATIENCE)
+    assert (ack.reason, ack.prop(0x26)) == (0, ("durability", "memory"))
+    assert safe.expect(PUBACK, PATIENCE).reason >= 0x80
+
+
 def test_without_a_quorum_nothing_is_acknowledged_that_may_vanish(w):
     nodes = w.cluster(3)
     t, cid = topic("quorum"), "q-%d" % random.getrandbits(30)

@@ -10,7 +10,7 @@ import time
 
 from api_cases import READ, ask, free_port
 from basic_cases import topic
-from mqtt import CONNACK, PUBLISH, SUBACK, SUBSCRIBE, Client, Closed, props, text
+from mqtt import CONNACK, PUBACK, PUBLISH, PUBREC, SUBACK, SUBSCRIBE, Client, Closed, props, text
 from protocol_cases import connected
 from stored_cases import name
 
@@ -383,6 +383,29 @@ def retain_match(port, other):
             got += 1
             s.inbox = s.inbox[1:]
         assert got == want
+
+
+def of_tenant(tenant, metric):
+    _, body = ask(METRICS["port"], "GET", "/metrics", READ)
+    return int(re.search(r'^%s\{tenantId="%s"\} (\d+)' % (metric, tenant), body, re.M).group(1))
+
+
+@case(Durability="2", DurabilityInPubAck="true")
+def durability(port, other):
+    """The level in force is in the acknowledgement, in the metrics and in the log; what was acknowledged from memory arrives."""
+    for q, level in ((port, "memory"), (other, None)):
+        t = topic("du")
+        s = keeper(q, t)
+        for version in (5, 4):
+            p = connected(q, version)
+            for qos, kind in ((1, PUBACK), (2, PUBREC)):
+                p.publish(t, "x", qos, wait=False)
+                ack = p.expect(kind)
+                assert (ack.reason, ack.prop(0x26)) == (0, ("durability", level) if level and version == 5 else None)
+                assert s.message() == (t, "x")
+    assert (of_tenant("t-Durability", "mqtt_durability_gauge"), of_tenant("plain", "mqtt_durability_gauge")) == (2, 0)
+    assert of_tenant("t-Durability", "mqtt_durability_memory_count_total") >= 2
+    assert of_tenant("plain", "mqtt_durability_memory_count_total") == 0
 
 
 @case(Limits="", maxRetained="2", maxRetainedBytes="1000")
