@@ -108,7 +108,7 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 FORCE:
 
 
-.PHONY: bench-log bench-idle torture lab install install-daemon install-tools install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
+.PHONY: bench-log bench-idle bench-idle-cluster torture lab install install-daemon install-tools install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -142,6 +142,8 @@ bench-log: $(B)/bench/log ## the Raft log: proposals per fdatasync, latency, ope
 	$<
 bench-idle: all ## memory and processor time of 20000 idle connections
 	@scripts/bench-idle
+bench-idle-cluster: all ## processor time and memory of three nodes that nobody uses
+	@scripts/bench-idle-cluster
 bench-tables: $(B)/bench/dist $(B)/bench/retain $(B)/bench/inbox ## figures of the three tables: memory, time
 	@for b in $^; do $$b || exit 1; done
 fmt: ## format every source

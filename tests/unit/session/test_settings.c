@@ -7,7 +7,7 @@ START_TEST(defaults_fit)
     struct session_settings s;
     size_t n;
     const struct session_setting *row = session_settings_table(&n);
-    ck_assert_uint_eq(n, 38);
+    ck_assert_uint_eq(n, 40);
     session_settings_init(&s);
     session_settings_check(&s);
     for (size_t i = 0; i < n; i++) {
