@@ -41,10 +41,9 @@ struct broker_conf {
     uint64_t seed;                    /* from a random source */
     const struct log *log;
     const char
-        *reference_host;      /* where clients of other nodes are sent to us; outlives the broker */
-    bool is_reference_forced; /* also for listeners that have an address of their own */
-    uint64_t memory_max;      /* bytes of queued messages and buffers in all; 0: no limit */
-    uint64_t connection_max;  /* of the process; 0: no limit */
+        *reference_host;     /* where clients of other nodes are sent to us; outlives the broker */
+    uint64_t memory_max;     /* bytes of queued messages and buffers in all; 0: no limit */
+    uint64_t connection_max; /* of the process; 0: no limit */
     struct broker_auth_files *auth_files; /* a reference is taken */
     const char *sys_interval_tenant;      /* tenant that sees $SYS topics; NULL: "default" */
     usec_t sys_interval_usec;             /* 0: no $SYS topics */
