@@ -39,8 +39,7 @@ static const struct {
     {"unreachableSeconds", BALANCE_UNREACHABLE, UNREACHABLE_SEC, 1, 86400},
     {"maxBytesPerRange", BALANCE_SPLIT, SPLIT_BYTES, 0, INT64_MAX},
     {"maxCommandsPerSecond", BALANCE_SPLIT, SPLIT_RATE, 0, UINT32_MAX},
-    /* Only 0, off: ranges cannot be merged yet, whatever the balancer thinks of it. */
-    {"minBytesPerRange", BALANCE_MERGE, MERGE_BYTES, 0, 0},
+    {"minBytesPerRange", BALANCE_MERGE, MERGE_BYTES, 0, INT64_MAX},
     {"minCommandsPerSecond", BALANCE_MERGE, MERGE_RATE, 0, UINT32_MAX},
 };
 

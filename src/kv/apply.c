@@ -58,10 +58,11 @@ static void put_rows(struct kv_replica *r, const struct range_out *out)
     for (size_t i = 0; i < out->row_count; i++) {
         struct range_write w = range_out_row(out, i);
         r->written_bytes += w.key.n + (w.is_del ? 0 : w.value.n);
+        uint64_t space = kv_parts_at(&r->parts, w.key);
         if (w.is_del)
-            engine_batch_del(rows, r->space, w.key);
+            engine_batch_del(rows, space, w.key);
         else
-            engine_batch_put(rows, r->space, w.key, w.value);
+            engine_batch_put(rows, space, w.key, w.value);
     }
 }
 
@@ -144,12 +145,19 @@ static void apply_data(struct kv_replica *r, const struct raft_entry *entry, str
         answer_own(r, own, verdict == RANGE_E_VERSION ? KV_WIRE_VERSION : KV_WIRE_CONFLICT);
         return;
     }
+    if (c.kind == RANGE_CMD_MERGE_COMMIT)
+        kv_merge_apply(r);
     if (c.kind == RANGE_CMD_SPLIT) {
         r->is_meta_dirty = r->is_routed_dirty = true;
         kv_split_begin(r, &right);
         range_deinit(&right);
-    } else
+    } else if (c.kind == RANGE_CMD_WRITE)
         apply_commands(r, entry, &c, own);
+    else {
+        r->is_meta_dirty = r->is_routed_dirty = true;
+        if (r->range.frozen != 0)
+            kv_fresh_end(r);
+    }
     answer_own(r, own, KV_WIRE_OK);
 }
 
@@ -196,7 +204,7 @@ static void keep(struct kv_replica *r, const struct raft_entry *entry)
 void kv_apply(struct kv_replica *r, const struct raft_out *out)
 {
     for (size_t i = 0; i < out->apply_count; i++)
-        if (r->is_paused)
+        if (r->is_paused || kv_merge_awaits(r, &out->apply[i]))
             keep(r, &out->apply[i]);
         else
             apply_entry(r, &out->apply[i]);
@@ -221,7 +229,7 @@ void kv_apply_end(struct kv_replica *r)
 void kv_apply_resume(struct kv_replica *r)
 {
     size_t done = 0;
-    while (done < r->kept_count && !r->is_paused) {
+    while (done < r->kept_count && !r->is_paused && !kv_merge_awaits(r, &r->kept[done])) {
         if (r->kept[done].index > r->applied) /* a snapshot may have come meanwhile */
             apply_entry(r, &r->kept[done]);
         mem_free((void *)(uintptr_t)r->kept[done].payload.p);
@@ -255,11 +263,10 @@ static void want_rows(struct kv_replica *r, struct kv_ask *a, const struct range
     struct str to = scan->to;
     if (!b->is_open && (to.n == 0 || str_cmp(b->end, to) < 0))
         to = b->end;
-    buf_put_str(&a->from, later(scan->from, b->start));
-    buf_put_str(&a->to, to);
-    a->space = r->space;
-    a->row_max = scan->row_max;
-    a->byte_max = scan->byte_max;
+    kv_spans_free(&a->spans);
+    a->spans = kv_spans_of(&r->parts, later(scan->from, b->start), to);
+    a->row_max = scan->row_max > 0 ? scan->row_max : UINT32_MAX;
+    a->byte_max = scan->byte_max > 0 ? scan->byte_max : UINT32_MAX;
     list_del(&a->link);
     list_push_back(&c->scans, &a->link);
     if (list_empty(&c->scan_link))
@@ -274,6 +281,10 @@ static void serve(struct kv_replica *r, struct kv_ask *a)
     const struct range_bounds *b = &r->range.bounds;
     uint64_t hlc = kv_loop_hlc(r->loop);
 
+    if (r->range.frozen != 0 && a->read != KV_READ_STALE) {
+        kv_ask_done(r->loop, a, KV_WIRE_FULL); /* the merger may have written since */
+        return;
+    }
     if (!range_bounds_has(b, buf_str(&a->key))) {
         kv_ask_done(r->loop, a, KV_WIRE_VERSION);
         return;
@@ -397,26 +408,41 @@ static bool scan_row(void *arg, struct str key, struct str value)
     buf_put_str(&a->reply, key);
     buf_put_varint(&a->reply, value.n);
     buf_put_str(&a->reply, value);
+    size_t n = key.n + value.n;
+    a->row_max -= a->row_max > 0;
+    a->byte_max = n < a->byte_max ? a->byte_max - (uint32_t)n : 0;
     return true;
 }
 
-static void scan_work(struct net_worker_job *job)
+/* Span after span, until a limit is met. */
+static void scan_ask(struct scan_job *j, struct kv_ask *a)
 {
-    struct scan_job *j = container_of(job, struct scan_job, job);
-    list_each(&j->asks, x)
-    {
-        struct kv_ask *a = container_of(x, struct kv_ask, link);
+    for (size_t i = 0; i < a->spans.count; i++) {
+        const struct kv_span *s = &a->spans.at[i];
+        bool is_first = i == 0;
+        if (!is_first && (a->row_max == 0 || a->byte_max == 0)) {
+            a->result = ENGINE_STATE_E_MORE;
+            return;
+        }
         struct engine_scan scan = {
-            .space = a->space,
-            .from = buf_str(&a->from),
-            .to = buf_str(&a->to),
+            .space = s->space,
+            .from = buf_str(&s->from),
+            .to = buf_str(&s->to),
             .row_max = a->row_max,
             .byte_max = a->byte_max,
             .row = scan_row,
             .arg = a,
         };
         a->result = engine_state_scan(j->client->store->state, j->view.view, &scan);
+        if (a->result != 0)
+            return;
     }
+}
+
+static void scan_work(struct net_worker_job *job)
+{
+    struct scan_job *j = container_of(job, struct scan_job, job);
+    list_each(&j->asks, x) scan_ask(j, container_of(x, struct kv_ask, link));
 }
 
 static void scan_done(struct net_worker_job *job)

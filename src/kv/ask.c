@@ -27,8 +27,7 @@ void kv_ask_free(struct kv_ask *a)
     buf_deinit(&a->request);
     buf_deinit(&a->reply);
     buf_deinit(&a->end);
-    buf_deinit(&a->from);
-    buf_deinit(&a->to);
+    kv_spans_free(&a->spans);
     mem_free(a);
 }
 
@@ -165,7 +164,7 @@ static void ask_send(struct kv_client *c, struct kv_ask *a)
     }
     a->tag = r->tag;
     a->shard = r->shard;
-    a->reply.n = a->end.n = a->from.n = a->to.n = 0;
+    a->reply.n = a->end.n = 0;
     if (!is_local && !uuid_eq(&r->leader, &kv->conf.node)) {
         ask_remote(c, a, &r->leader);
         return;

@@ -116,6 +116,7 @@ static void run(struct kv_loop *l, struct kv_store *s, const struct balance_step
         [BALANCE_DO_CONFIG] = KV_CMD_CONFIG,
         [BALANCE_DO_TRANSFER] = KV_CMD_TRANSFER,
         [BALANCE_DO_SPLIT] = KV_CMD_SPLIT,
+        [BALANCE_DO_MERGE] = KV_CMD_MERGE,
     };
     char id[RANGE_ID_TEXT];
     struct kv_command cmd = {

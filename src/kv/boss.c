@@ -182,6 +182,8 @@ static void on_boss(void *arg, usec_t now)
         r->rate = (uint32_t)(r->apply_count - r->rate_mark);
         r->rate_mark = r->apply_count;
         kv_weigh_soon(r, now);
+        kv_merge_push(r);
+        kv_merge_sweep(r);
         kv_landscape_tell(r, false);
     }
     bool is_ready = is_replayed(l) && is_all_led(l);

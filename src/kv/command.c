@@ -68,6 +68,12 @@ static void run_config(struct kv_replica *r, const struct kv_wire_command *cmd, 
         refuse(r, a, KV_WIRE_INVALID);
         return;
     }
+    /* who has just begun to lead does not know yet what its log holds */
+    if (r->range.frozen != 0 || r->range.merge.state == RANGE_MERGE_BEGUN ||
+        (!is_recover && !r->is_leader_told)) {
+        refuse(r, a, KV_WIRE_CONFLICT);
+        return;
+    }
     kv_replica_step(r, &ev);
     if (r->outcome_command != RAFT_OK) {
         refuse(r, a, status_of(r->outcome_command));
@@ -135,12 +141,11 @@ static void run_settle(struct kv_replica *r, const struct kv_wire_command *cmd, 
     kv_command_settle(r);
 }
 
-/* The id of the new right half: nobody else's.  Leaders of two ranges may split them at the very
- * same time; that of this range makes one id per time. */
+/* The id of the new right half.  The time alone would not do: leaders of two ranges may split them
+ * at one moment. */
 static struct range_id new_id(struct kv_replica *r)
 {
-    uint64_t id = hash_u64(hash_u64(r->range_id.id) + kv_loop_hlc(r->loop));
-    return (struct range_id){r->range_id.epoch, id ? id : 1};
+    return (struct range_id){r->range_id.epoch, kv_serial(r)};
 }
 
 static void run_split(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a)
@@ -150,7 +155,8 @@ static void run_split(struct kv_replica *r, const struct kv_wire_command *cmd, s
     if (ops->split_key)
         ops->split_key(r->machine, cmd->key.n > 0 ? cmd->key : buf_str(&r->middle), &key);
     if (key.n == 0 || !range_bounds_can_split(&r->range.bounds, buf_str(&key)) ||
-        raft_config_get(&r->raft)->is_joint)
+        raft_config_get(&r->raft)->is_joint || r->range.frozen != 0 ||
+        r->range.merge.state != RANGE_MERGE_NONE)
         refuse(r, a, KV_WIRE_CONFLICT);
     else {
         struct range_command c = {.version = r->range.version,
@@ -167,6 +173,17 @@ static void run_split(struct kv_replica *r, const struct kv_wire_command *cmd, s
     buf_deinit(&payload);
 }
 
+static void run_merge(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a)
+{
+    bool is_begun = cmd->kind == KV_CMD_MERGE ? kv_merge_run(r, a) : kv_merge_freeze(r, cmd, a);
+    if (!is_begun) {
+        refuse(r, a, KV_WIRE_CONFLICT);
+        return;
+    }
+    await(r, a);
+    kv_command_settle(r);
+}
+
 void kv_command_run(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a)
 {
     if (r->is_closed || !r->is_ready)
@@ -175,7 +192,9 @@ void kv_command_run(struct kv_replica *r, const struct kv_wire_command *cmd, str
         refuse(r, a, KV_WIRE_NOT_LEADER);
     else if (cmd->version != 0 && cmd->version != range_version_pack(r->range.version))
         refuse(r, a, KV_WIRE_VERSION);
-    else if (r->command)
+    else if (cmd->kind == KV_CMD_THAW)
+        kv_merge_thaw(r, cmd, a);
+    else if (r->command || r->command_entry)
         refuse(r, a, KV_WIRE_CONFLICT);
     else if (cmd->kind == KV_CMD_CONFIG || cmd->kind == KV_CMD_RECOVER)
         run_config(r, cmd, a, cmd->kind == KV_CMD_RECOVER);
@@ -185,14 +204,20 @@ void kv_command_run(struct kv_replica *r, const struct kv_wire_command *cmd, str
         run_split(r, cmd, a);
     else if (cmd->kind == KV_CMD_SETTLE)
         run_settle(r, cmd, a);
+    else if (cmd->kind == KV_CMD_MERGE || cmd->kind == KV_CMD_FREEZE)
+        run_merge(r, cmd, a);
     else
         refuse(r, a, KV_WIRE_INVALID);
 }
 
-static bool is_over(const struct kv_replica *r, enum kv_wire_status *out)
+static bool is_over(struct kv_replica *r, enum kv_wire_status *out)
 {
     struct raft_status st = raft_status_get(&r->raft);
-    const struct kv_ask *a = r->command;
+    struct kv_ask *a = r->command;
+    if (a->command.kind == KV_CMD_FREEZE)
+        return kv_merge_is_frozen(r, a, out);
+    if (a->command.kind == KV_CMD_MERGE && kv_merge_is_over(r, out))
+        return true;
     *out = KV_WIRE_OK;
     if (a->command.kind == KV_CMD_TRANSFER) {
         *out = st.role == RAFT_LEADER ? KV_WIRE_CONFLICT : KV_WIRE_OK;
@@ -211,8 +236,8 @@ static bool is_over(const struct kv_replica *r, enum kv_wire_status *out)
         *out = KV_WIRE_CONFLICT; /* another command came first */
         return true;
     }
-    if (a->command.kind != KV_CMD_SPLIT && r->applied >= r->command_index &&
-        !raft_config_get(&r->raft)->is_joint)
+    if (a->command.kind != KV_CMD_SPLIT && a->command.kind != KV_CMD_MERGE &&
+        r->applied >= r->command_index && !raft_config_get(&r->raft)->is_joint)
         return true;
     *out = KV_WIRE_UNKNOWN; /* another leader may finish it, or not */
     return st.role != RAFT_LEADER && a->command.kind != KV_CMD_RECOVER;

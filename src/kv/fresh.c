@@ -40,7 +40,7 @@ static void client_put(struct kv_client *c)
 static void replica_ask(struct kv_replica *r)
 {
     usec_t now = kv_loop_now(r->loop);
-    if (r->is_closed || !r->is_ready ||
+    if (r->is_closed || !r->is_ready || r->range.frozen != 0 ||
         (r->fresh_ctx != 0 && now < usec_add(r->fresh_asked, AGAIN_USEC)))
         return;
     r->fresh_ctx = ++r->read_ctx;
@@ -63,7 +63,8 @@ void kv_fresh_read(struct kv_replica *r, const struct raft_read_done *read)
 
 void kv_fresh_applied(struct kv_replica *r)
 {
-    if (r->fresh_ctx == 0 || r->fresh_index == 0 || r->applied < r->fresh_index || !r->is_ready)
+    if (r->fresh_ctx == 0 || r->fresh_index == 0 || r->applied < r->fresh_index || !r->is_ready ||
+        r->range.frozen != 0)
         return;
     r->fresh_ctx = 0;
     r->fresh_at = r->fresh_asked;

@@ -316,6 +316,9 @@ enum kv_command_kind {
     KV_CMD_SPLIT,    /* at key, or near the middle when key is empty */
     KV_CMD_RECOVER, /* a lost majority: this node's replica goes on with those that remain.  May lose what was acked */
     KV_CMD_SETTLE, /* answered when what is committed now is on a quorum without node[0] */
+    KV_CMD_MERGE,  /* with its right neighbour; both must have the same members, all of them up to date */
+    KV_CMD_FREEZE, /* these two: kv's own, between the leaders of two that merge */
+    KV_CMD_THAW,
 };
 
 struct kv_command {

@@ -49,6 +49,7 @@ struct kv_ask;
 struct kv_bundle;
 struct kv_client;
 struct kv_entry;
+struct kv_handoff;
 struct kv_peer;
 struct kv_replica;
 struct kv_ship;
@@ -157,9 +158,43 @@ struct kv_loop {
     struct net_timer balance_timer;
     usec_t known_at; /* since when we know the cluster */
     bool is_balancing;
-    bool is_weighing; /* a range: one at a time */
+    bool is_weighing;           /* a range: one at a time */
     _Atomic bool is_seen_ready; /* every store known here has all its ranges led */
 };
+
+/* ---- where rows lie (span.c) ----------------------------------------------------------------- */
+
+struct kv_part {
+    uint64_t space;
+    struct buf from;
+};
+struct kv_parts {
+    uint64_t space;       /* from the start of the bounds */
+    struct kv_part *more; /* and from these keys on, in order; mostly none */
+    size_t count;
+};
+struct kv_span { /* [from, to) of one space; to empty: no end */
+    uint64_t space;
+    struct buf from, to;
+};
+struct kv_spans {
+    struct kv_span *at;
+    size_t count; /* at least one */
+};
+void kv_parts_free(struct kv_parts *p);
+struct kv_parts kv_parts_dup(const struct kv_parts *p);
+uint64_t kv_parts_at(const struct kv_parts *p, struct str key);
+/* What lies from key on is returned, the rest stays. */
+struct kv_parts kv_parts_cut(struct kv_parts *p, struct str key);
+/* Right begins at key, where p ends. */
+void kv_parts_join(struct kv_parts *p, struct str key, const struct kv_parts *right);
+void kv_parts_encode(const struct kv_parts *p, struct buf *out); /* all but the first space */
+struct kv_parts kv_parts_decode(uint64_t space, struct str s);
+struct kv_spans kv_spans_of(const struct kv_parts *p, struct str from, struct str to);
+struct kv_spans kv_spans_all(const struct kv_parts *p, const struct range_bounds *b);
+void kv_spans_drop(const struct kv_parts *p, const struct range_bounds *b,
+                   struct engine_batch *out);
+void kv_spans_free(struct kv_spans *s);
 
 /* ---- calls ---------------------------------------------------------------------------------- */
 
@@ -170,7 +205,7 @@ struct kv_call {
     bool is_repeatable; /* also when it may have been carried out */
     bool is_unsure;     /* an earlier attempt may have been carried out */
     uint64_t lane;
-    kv_reply_cb *cb;    /* NULL: answered */
+    kv_reply_cb *cb; /* NULL: answered */
     void *arg;
 };
 
@@ -186,10 +221,10 @@ struct kv_bundle {
     uint32_t boundary; /* the range's version as the router knew it */
     uint32_t shard;
     struct kv_convoy convoy;
-    uint64_t order;   /* of its first call among all of the client: what waits goes out in this order */
+    uint64_t order; /* of its first call among all of the client: what waits goes out in this order */
     bool is_final;    /* the answer stands, whatever it is */
     bool is_recalled; /* its repeatable calls go another way; nobody waits for it */
-    struct buf data; /* the commands as fields of a write batch (range_command_add) */
+    struct buf data;  /* the commands as fields of a write batch (range_command_add) */
     uint32_t count;
     uint32_t first; /* place of the first in the log entry */
     struct buf keys;
@@ -232,9 +267,8 @@ struct kv_ask {
     struct buf reply;
     struct buf end; /* of the range that answered */
     bool is_last;
-    struct buf from, to; /* scan */
-    uint64_t space;
-    uint32_t row_max, byte_max;
+    struct kv_spans spans;      /* scan */
+    uint32_t row_max, byte_max; /* left */
     int result;
 };
 
@@ -252,8 +286,10 @@ struct kv_route {
     bool is_ready;      /* and its machine may be read */
     void *machine;
     uint32_t shard;
-    struct kv_bundle *open; /* gathered in this turn */
-    size_t waiting_count;   /* bundles of client.waiting that were for this range */
+    struct kv_bundle *open;           /* gathered in this turn */
+    size_t waiting_count;             /* bundles of client.waiting that were for this range */
+    uint32_t local_boundary;          /* of the replica here, as it is now, and its bounds */
+    struct range_bounds local_bounds; /* owned */
     bool is_broken; /* one under way failed: nothing follows until the others have their answers */
     struct kv_convoy convoy; /* of the next bundle */
     struct list link;       /* of client.open_routes */
@@ -307,7 +343,8 @@ struct kv_replica {
     struct kv_client *home;
     struct kv_loop *loop;
     struct list link;
-    uint64_t tag, group, id, space;
+    uint64_t tag, group, id;
+    struct kv_parts parts;
     struct range_id range_id;
     struct range range; /* when has_range */
     bool has_range;
@@ -360,9 +397,18 @@ struct kv_replica {
     uint64_t persisted;    /* raft seq durable, to be stepped */
     struct list persisted_link;
 
-    struct kv_ask *command; /* an operator's, under way */
-    uint64_t command_index; /* CONFIG: of the entry; SPLIT: boundary version to leave */
+    struct kv_ask *command;         /* an operator's, under way */
+    uint64_t command_index;         /* CONFIG: of the entry; SPLIT: boundary version to leave */
     struct kv_entry *command_entry; /* SPLIT: until it was applied, refused or lost */
+
+    /* merging (merge.c) */
+    struct kv_handoff *handoff;  /* mergee: to be handed over to the merger's replica beside us */
+    struct kv_handoff *absorbed; /* merger: handed over, COMMIT is about to be applied */
+    uint64_t merge_serial;       /* begun by us and the mergee not asked yet */
+    usec_t orphan_at;            /* since when another range has had our keys; 0: none */
+    bool is_merge_asking;
+    bool is_absorbed; /* mergee, closed: the rows belong to the merger */
+    bool is_merged;   /* no replica of this range will ever be needed again */
 
     struct kv_ship *ship_in;
     struct list ships; /* going out */
@@ -375,7 +421,7 @@ struct kv_replica {
     uint64_t bytes;         /* of rows, about: when last weighed (weigh.c) */
     uint64_t written_bytes; /* since then */
     usec_t weighed_at;
-    struct buf middle;            /* half of the rows' bytes lie before it */
+    struct buf middle;           /* half of the rows' bytes lie before it */
     bool is_weighed, has_middle; /* has_middle: the machine can be split there */
     const char *reason;
 };
@@ -430,7 +476,8 @@ void kv_convoy_forget(struct kv_replica *r);
 
 /* replica.c */
 struct kv_birth {
-    uint64_t group, id, space;
+    uint64_t group, id;
+    struct kv_parts parts; /* the caller's */
     struct range_id range_id;
     const struct range *range;        /* NULL: nothing yet, a snapshot will bring it */
     const struct raft_config *config; /* at applied; NULL: none */
@@ -484,7 +531,28 @@ void kv_balance_deinit(struct kv_loop *l);
 /* split.c */
 void kv_split_begin(struct kv_replica *r, const struct range *right);
 
+/* merge.c */
+/* Commands of the merger's leader and of the mergee's; false: not now (a is the caller's), else
+ * r->command awaits. */
+bool kv_merge_run(struct kv_replica *r, struct kv_ask *a);
+bool kv_merge_is_over(const struct kv_replica *r, enum kv_wire_status *out);
+bool kv_merge_freeze(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a);
+bool kv_merge_is_frozen(struct kv_replica *r, struct kv_ask *a, enum kv_wire_status *out);
+void kv_merge_thaw(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a);
+void kv_merge_push(struct kv_replica *r); /* the next step of one under way, if we lead it */
+/* A COMMIT that is about to be applied: true when it has to wait for the mergee's rows. */
+bool kv_merge_awaits(struct kv_replica *r, const struct raft_entry *entry);
+void kv_merge_apply(struct kv_replica *r);
+void kv_merge_hand(struct kv_replica *r);  /* if it is wanted and has applied enough */
+void kv_merge_ended(struct kv_replica *r); /* without having been handed over */
+void kv_merge_released(void *machine, void *arg);
+void kv_merge_sweep(struct kv_replica *r);
+void kv_handoff_free(struct kv_handoff *h);
+
 /* meta.c */
+/* No replica of the range comes back; with the rows of one group's meta gone. */
+void kv_meta_bury_all(struct kv_client *c, uint64_t tag);
+void kv_meta_bury(struct kv_client *c, uint64_t tag, uint64_t group, struct engine_batch *b);
 void kv_meta_put(struct kv_replica *r, struct engine_batch *b);
 void kv_meta_put_applied(struct kv_replica *r, struct engine_batch *b);
 void kv_meta_del(struct kv_replica *r, struct engine_batch *b);
@@ -494,8 +562,11 @@ void kv_meta_found(struct kv_client *c, uint64_t epoch);
 struct kv_replica *kv_meta_ensure(struct kv_client *c, struct range_id id, uint64_t replica_id);
 /* This replica was here and is destroyed for good. */
 bool kv_meta_is_tombstone(const struct kv_client *c, uint64_t tag, uint64_t replica_id);
-void kv_meta_put_born(struct kv_replica *left, const struct range *right, uint64_t group);
-void kv_meta_drop_born(const struct kv_replica *r, uint64_t group, uint64_t space,
+void kv_meta_put_born(struct kv_replica *left, const struct range *right,
+                      const struct kv_parts *parts, uint64_t group);
+void kv_meta_drop_born(const struct kv_replica *r, uint64_t group, const struct kv_parts *parts,
+                       const struct range_bounds *b);
+void kv_meta_wipe_born(struct kv_client *c, uint64_t group, const struct kv_parts *parts,
                        const struct range_bounds *b);
 struct kv_replica *kv_meta_born(struct kv_client *c, struct kv_birth *b);
 uint64_t kv_meta_group_next(struct kv *kv);
@@ -604,5 +675,10 @@ void kv_fresh_end(struct kv_replica *r); /* its machine is not complete from now
 void kv_drain_deinit(struct kv *kv);
 
 /* command.c */
+/* A number that no other range and no other moment gives; not 0. */
+static inline uint64_t kv_serial(struct kv_replica *r)
+{
+    return hash_u64(kv_loop_hlc(r->loop) + hash_u64(r->tag + r->id)) | 1;
+}
 void kv_command_run(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a);
 void kv_command_settle(struct kv_replica *r);

@@ -16,9 +16,9 @@ struct load_job {
     struct kv_replica *replica;
     void (*fn)(struct kv_replica *r);
     struct buf part; /* varint length, key, varint length, value, ... */
-    struct buf from;
-    struct buf to;
-    bool is_first, is_end;
+    struct kv_spans spans;
+    size_t at; /* of them */
+    bool is_end;
     int result;
 };
 
@@ -28,8 +28,7 @@ static void load_end(struct load_job *j)
     if (j->view.view)
         engine_view_free(r->home->store->state, j->view.view);
     buf_deinit(&j->part);
-    buf_deinit(&j->from);
-    buf_deinit(&j->to);
+    kv_spans_free(&j->spans);
     mem_free(j);
     r->pins--;
     if (r->is_closed)
@@ -43,8 +42,10 @@ static bool part_row(void *arg, struct str key, struct str value)
     buf_put_str(&j->part, key);
     buf_put_varint(&j->part, value.n);
     buf_put_str(&j->part, value);
-    j->from.n = 0;
-    buf_put_str(&j->from, key);
+    struct buf *from = &j->spans.at[j->at].from;
+    from->n = 0;
+    buf_put_str(from, key);
+    buf_put_u8(from, 0); /* right after this one */
     return true;
 }
 
@@ -52,13 +53,12 @@ static void part_work(struct net_worker_job *job)
 {
     struct load_job *j = container_of(job, struct load_job, job);
     struct buf from = {0};
-    buf_put_str(&from, buf_str(&j->from));
-    if (!j->is_first)
-        buf_put_u8(&from, 0); /* right after the last one */
+    struct kv_span *span = &j->spans.at[j->at];
+    buf_put_str(&from, buf_str(&span->from));
     struct engine_scan scan = {
-        .space = j->replica->space,
+        .space = span->space,
         .from = buf_str(&from),
-        .to = buf_str(&j->to),
+        .to = buf_str(&span->to),
         .row_max = PART_ROWS,
         .byte_max = PART_BYTES,
         .row = part_row,
@@ -66,7 +66,7 @@ static void part_work(struct net_worker_job *job)
     };
     j->part.n = 0;
     j->result = engine_state_scan(j->replica->home->store->state, j->view.view, &scan);
-    j->is_end = j->result == 0;
+    j->is_end = j->result == 0 && ++j->at == j->spans.count;
     buf_deinit(&from);
 }
 
@@ -117,7 +117,6 @@ static void part_done(struct net_worker_job *job)
         must(!c.bad);
         r->home->store->conf.ops->load(r->machine, key, value);
     }
-    j->is_first = false;
     if (j->is_end)
         loaded(j);
     else
@@ -156,10 +155,7 @@ void kv_load_begin(struct kv_replica *r, void (*fn)(struct kv_replica *r))
     r->home->store->conf.ops->reset(r->machine, b);
     j->replica = r;
     j->fn = fn;
-    j->is_first = true;
-    buf_put_str(&j->from, b->start);
-    if (!b->is_open)
-        buf_put_str(&j->to, b->end);
+    j->spans = kv_spans_all(&r->parts, b);
     j->view.loop = r->loop;
     j->view.fn = on_view;
     j->view.drop = load_drop;

@@ -40,18 +40,19 @@ static void describe(const struct kv_replica *r, struct kv_wire_replica *out)
         .store = str_of(r->home->store->name),
         .id = r->range_id,
         .replica = r->id,
-        .space = r->space,
+        .space = r->parts.space,
         .snapshot_index = r->snapshot_index,
         .is_split_born = r->is_split_born,
         .config = STR(""),
         .range = STR(""),
+        .parts = STR(""),
     };
 }
 
 void kv_meta_put(struct kv_replica *r, struct engine_batch *b)
 {
     struct kv_wire_replica w;
-    struct buf config = {0}, range = {0}, row = {0};
+    struct buf config = {0}, range = {0}, row = {0}, parts = {0};
     char key[9];
     describe(r, &w);
     if (r->config)
@@ -59,11 +60,14 @@ void kv_meta_put(struct kv_replica *r, struct engine_batch *b)
     range_encode(&r->range, &range);
     w.config = buf_str(&config);
     w.range = buf_str(&range);
+    kv_parts_encode(&r->parts, &parts);
+    w.parts = buf_str(&parts);
     kv_wire_replica_encode(&w, &row);
     key_of('r', r->group, key);
     engine_batch_put_meta(b, str_view(key, sizeof key), buf_str(&row));
     buf_deinit(&config);
     buf_deinit(&range);
+    buf_deinit(&parts);
     buf_deinit(&row);
     r->is_meta_dirty = false;
 }
@@ -112,13 +116,32 @@ void kv_meta_del(struct kv_replica *r, struct engine_batch *b)
     key_of('a', r->group, key);
     engine_batch_del_meta(b, str_view(key, sizeof key));
     key_of('t', r->tag, key);
-    bury(r->home, r->tag, r->id);
-    buf_put_u64(&id, r->id);
+    bury(r->home, r->tag, r->is_merged ? UINT64_MAX : r->id);
+    buf_put_u64(&id, r->is_merged ? UINT64_MAX : r->id);
     engine_batch_put_meta(b, str_view(key, sizeof key), buf_str(&id));
     buf_deinit(&id);
     if (r->has_range)
-        engine_batch_drop(b, r->space, r->range.bounds.start,
-                          r->range.bounds.is_open ? STR("") : r->range.bounds.end);
+        kv_spans_drop(&r->parts, &r->range.bounds, b);
+}
+
+void kv_meta_bury_all(struct kv_client *c, uint64_t tag)
+{
+    bury(c, tag, UINT64_MAX);
+}
+
+void kv_meta_bury(struct kv_client *c, uint64_t tag, uint64_t group, struct engine_batch *b)
+{
+    char key[9];
+    struct buf id = {0};
+    bury(c, tag, UINT64_MAX);
+    buf_put_u64(&id, UINT64_MAX);
+    key_of('r', group, key);
+    engine_batch_del_meta(b, str_view(key, sizeof key));
+    key_of('a', group, key);
+    engine_batch_del_meta(b, str_view(key, sizeof key));
+    key_of('t', tag, key);
+    engine_batch_put_meta(b, str_view(key, sizeof key), buf_str(&id));
+    buf_deinit(&id);
 }
 
 /* Durable before whatever comes after it. */
@@ -175,7 +198,7 @@ void kv_meta_found(struct kv_client *c, uint64_t epoch)
                          .range = &range};
 
     range_init(&range, b.range_id);
-    b.space = engine_state_space(c->store->state);
+    b.parts.space = engine_state_space(c->store->state);
     struct kv_replica *r = begin_at_one(c, &b);
     range_deinit(&range);
     mem_free(config);
@@ -201,7 +224,8 @@ struct kv_replica *kv_meta_ensure(struct kv_client *c, struct range_id id, uint6
 }
 
 /* The right half of a split: its rows, in the batch of the left one, which makes it exist. */
-void kv_meta_put_born(struct kv_replica *left, const struct range *right, uint64_t group)
+void kv_meta_put_born(struct kv_replica *left, const struct range *right,
+                      const struct kv_parts *parts, uint64_t group)
 {
     struct kv_replica r = {.home = left->home,
                            .loop = left->loop,
@@ -209,7 +233,7 @@ void kv_meta_put_born(struct kv_replica *left, const struct range *right, uint64
                            .range = *right,
                            .group = group,
                            .id = left->id,
-                           .space = left->space,
+                           .parts = *parts,
                            .config = left->config,
                            .applied = 1,
                            .applied_term = 1,
@@ -219,7 +243,7 @@ void kv_meta_put_born(struct kv_replica *left, const struct range *right, uint64
 }
 
 /* The right half is here already, made by its leader's word: what the split left for it goes. */
-void kv_meta_drop_born(const struct kv_replica *r, uint64_t group, uint64_t space,
+void kv_meta_drop_born(const struct kv_replica *r, uint64_t group, const struct kv_parts *parts,
                        const struct range_bounds *b)
 {
     struct kv_client *c = r->home;
@@ -229,8 +253,17 @@ void kv_meta_drop_born(const struct kv_replica *r, uint64_t group, uint64_t spac
     engine_batch_del_meta(rows, str_view(key, sizeof key));
     key_of('a', group, key);
     engine_batch_del_meta(rows, str_view(key, sizeof key));
-    if (r->space != space)
-        engine_batch_drop(rows, space, b->start, b->is_open ? STR("") : b->end);
+    if (r->parts.space != parts->space)
+        kv_spans_drop(parts, b, rows);
+}
+
+/* The same, of one that must not be here again. */
+void kv_meta_wipe_born(struct kv_client *c, uint64_t group, const struct kv_parts *parts,
+                       const struct range_bounds *b)
+{
+    struct kv_replica none = {.home = c};
+    must(parts->space != 0);
+    kv_meta_drop_born(&none, group, parts, b);
 }
 
 struct kv_replica *kv_meta_born(struct kv_client *c, struct kv_birth *b)
@@ -313,14 +346,18 @@ static bool load_row(void *arg, struct str key, struct str value)
 static bool load_now(struct kv_replica *r, int *out_error)
 {
     const struct range_machine_ops *ops = r->home->store->conf.ops;
-    const struct range_bounds *b = &r->range.bounds;
-    struct engine_scan scan = {.space = r->space,
-                               .from = b->start,
-                               .to = b->is_open ? STR("") : b->end,
-                               .row = load_row,
-                               .arg = r};
-    ops->reset(r->machine, b);
-    int e = engine_state_scan(r->home->store->state, NULL, &scan);
+    struct kv_spans s = kv_spans_all(&r->parts, &r->range.bounds);
+    int e = 0;
+    ops->reset(r->machine, &r->range.bounds);
+    for (size_t i = 0; i < s.count && e == 0; i++) {
+        struct engine_scan scan = {.space = s.at[i].space,
+                                   .from = buf_str(&s.at[i].from),
+                                   .to = buf_str(&s.at[i].to),
+                                   .row = load_row,
+                                   .arg = r};
+        e = engine_state_scan(r->home->store->state, NULL, &scan);
+    }
+    kv_spans_free(&s);
     if (e < 0) {
         *out_error = e;
         return false;
@@ -432,7 +469,7 @@ static void destroy_rest(struct kv_client *c, const struct kv_birth *b, bool has
                            .tag = kv_tag(c->store, b->range_id),
                            .group = b->group,
                            .id = b->id,
-                           .space = b->space,
+                           .parts = b->parts,
                            .has_range = b->range != NULL};
     if (b->range)
         r.range = *b->range;
@@ -499,6 +536,13 @@ static bool has_entry(const struct kv *kv, const struct engine_log_group *g,
     return term == b->applied_term;
 }
 
+static void forget_group(struct kv *kv, uint64_t group)
+{
+    struct engine_log_batch *b = engine_log_batch_new();
+    engine_log_put_destroy(b, group);
+    engine_log_submit(kv->log, b, true, NULL, 0);
+}
+
 static int open_group(struct kv_store *s, struct engine_log_group *g,
                       const struct kv_wire_replica *meta, struct found_row *row)
 {
@@ -519,13 +563,13 @@ static int open_group(struct kv_store *s, struct engine_log_group *g,
         range.hlc = row->applied.hlc;
         b.applied = row->applied.index;
         b.applied_term = row->applied.term;
-        b.space = w.space;
+        b.parts = kv_parts_decode(w.space, w.parts);
         b.snapshot_index = w.snapshot_index;
         b.is_split_born = w.is_split_born;
     } else if (meta->is_founded && g->floor_index == 1) {
         range_init(&range, meta->id);
         b.applied = b.applied_term = 1;
-        b.space = engine_state_space(s->state);
+        b.parts.space = engine_state_space(s->state);
         has_row = true;
     } else if (g->floor_index > 0)
         why = "its rows are missing";
@@ -546,12 +590,15 @@ static int open_group(struct kv_store *s, struct engine_log_group *g,
         g->floor_term = g->last_term = b.applied_term;
     } else if (b.applied > g->last_index)
         why = "its log has lost its end";
-    if (why)
+    if (!has_row && kv_meta_is_tombstone(c, kv_tag(s, meta->id), meta->replica))
+        forget_group(s->kv, g->group); /* its end was cut short: the rows are gone for good */
+    else if (why)
         e = give_up(c, &b, true, why);
     else
         e = open_replica(c, &b, g);
     if (has_row)
         range_deinit(&range);
+    kv_parts_free(&b.parts);
     mem_free(config);
     return e;
 }
@@ -569,14 +616,14 @@ static int open_row(struct kv_store *s, struct found_row *row)
                          .id = w.replica,
                          .range_id = w.id,
                          .range = &range,
-                         .space = w.space,
+                         .parts = kv_parts_decode(w.space, w.parts),
                          .is_split_born = true};
     int e = 0;
     struct raft_config *config = raft_config_decode(w.config);
     b.config = config;
     struct kv_replica *is_here = kv_replica_find(c->loop, kv_tag(s, w.id));
     if (is_here)
-        kv_meta_drop_born(is_here, row->group, w.space, &range.bounds);
+        kv_meta_drop_born(is_here, row->group, &b.parts, &range.bounds);
     else if (w.is_split_born && row->applied.index == 1 && config &&
              !kv_meta_is_tombstone(c, kv_tag(s, w.id), w.replica)) {
         struct kv_replica *r = begin_at_one(c, &b);
@@ -594,6 +641,7 @@ static int open_row(struct kv_store *s, struct found_row *row)
         e = give_up(c, &b, has_group, has_group ? "its log is damaged" : "its log is missing");
     }
     range_deinit(&range);
+    kv_parts_free(&b.parts);
     mem_free(config);
     return e;
 }

@@ -321,6 +321,8 @@ void kv_replica_step(struct kv_replica *r, struct raft_event *ev)
     }
     kv_apply_asks_ready(r);
     kv_fresh_applied(r);
+    kv_merge_push(r);
+    kv_merge_hand(r);
 }
 
 static void on_timer(void *arg, usec_t now)
@@ -364,6 +366,8 @@ void kv_replica_take(struct kv_replica *r, struct kv_bundle *b)
         bad = KV_WIRE_NOT_LEADER;
     else if (b->boundary != r->range.version.boundary)
         bad = KV_WIRE_VERSION;
+    else if (r->range.frozen != 0)
+        bad = KV_WIRE_FULL; /* until it is thawed, or its neighbour has its keys */
     else if (r->gather_bytes > r->loop->kv->conf.limits.pending_bytes_max ||
              engine_log_admit(r->loop->kv->log) != 0)
         bad = KV_WIRE_FULL;
@@ -496,7 +500,7 @@ static void on_machine_tick(void *arg, usec_t now)
     const struct range_machine_ops *ops = r->home->store->conf.ops;
     struct buf *command = &r->loop->scratch;
 
-    if (!r->is_leader_told || r->is_closed || !ops->tick || r->tick_entry)
+    if (!r->is_leader_told || r->is_closed || !ops->tick || r->tick_entry || r->range.frozen != 0)
         return; /* while one is under way the machine is asked again when it has been applied */
     uint64_t hlc = kv_loop_hlc(r->loop);
     command->n = 0;
@@ -545,7 +549,7 @@ struct kv_replica *kv_replica_new(struct kv_client *home, const struct kv_birth 
     r->tag = kv_tag(home->store, b->range_id);
     r->group = b->group;
     r->id = b->id;
-    r->space = b->space;
+    r->parts = kv_parts_dup(&b->parts);
     r->applied = r->durable = b->applied;
     r->applied_term = b->applied_term;
     r->snapshot_index = b->snapshot_index;
@@ -641,8 +645,30 @@ static void replica_wipe(struct kv_replica *r)
     kv_landscape_untell(r);
 }
 
+static void replica_tell_end(struct kv_replica *r)
+{
+    void *ops = (void *)(uintptr_t)r->home->store->conf.ops;
+    if (r->loop->kv->is_stopping) {
+        free_machine(r->machine, ops);
+        r->handoff = r->handoff ? (kv_handoff_free(r->handoff), NULL) : NULL;
+    } else if (r->is_absorbed) {
+        struct kv_handoff *h = r->handoff;
+        r->handoff = NULL;
+        kv_landscape_untell(r);
+        kv_router_tell(r, true, kv_merge_released, h);
+    } else {
+        kv_merge_ended(r);
+        kv_router_tell(r, true, free_machine, ops);
+    }
+    kv_handoff_free(r->absorbed);
+    r->absorbed = NULL;
+}
+
 static void replica_end(struct kv_replica *r)
 {
+    if (r->is_absorbed)
+        kv_client_rows_flush(
+            r->home); /* what it applied comes before what the merger makes of it */
     gather_fail(r, KV_WIRE_NO_RANGE);
     kv_apply_lost(r, UINT64_MAX, KV_WIRE_UNKNOWN);
     kv_apply_asks_fail(r, KV_WIRE_NO_RANGE);
@@ -657,10 +683,7 @@ static void replica_end(struct kv_replica *r)
     atomic_fetch_sub_explicit(&r->home->store->replica_count, 1, memory_order_relaxed);
     if (r->is_wiped)
         replica_wipe(r);
-    if (r->loop->kv->is_stopping)
-        free_machine(r->machine, (void *)(uintptr_t)r->home->store->conf.ops);
-    else
-        kv_router_tell(r, true, free_machine, (void *)(uintptr_t)r->home->store->conf.ops);
+    replica_tell_end(r);
 }
 
 void kv_replica_reap(struct kv_replica *r)
@@ -681,6 +704,7 @@ void kv_replica_reap(struct kv_replica *r)
     mem_free(r->config);
     buf_deinit(&r->middle);
     kv_convoy_forget(r);
+    kv_parts_free(&r->parts);
     if (r->has_range)
         range_deinit(&r->range);
     mem_free(r);

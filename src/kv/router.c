@@ -110,6 +110,7 @@ void kv_router_learn(struct kv_client *c, const struct kv_route_news *n)
         r->shard = kv_shard(c->store, n->id);
         kv_client_convoy(c, r);
         r->bounds = range_bounds_dup(&n->bounds);
+        r->local_bounds = range_bounds_dup(&n->bounds);
         c->route = mem_grow(c->route, &c->route_cap, c->route_count + 1, sizeof *c->route);
         c->route[c->route_count++] = r;
     }
@@ -124,6 +125,9 @@ void kv_router_learn(struct kv_client *c, const struct kv_route_news *n)
         r->is_local = !n->is_gone;
         r->is_ready = n->is_ready && !n->is_gone;
         r->machine = r->is_ready ? n->machine : NULL;
+        r->local_boundary = n->version.boundary;
+        range_bounds_free(&r->local_bounds);
+        r->local_bounds = range_bounds_dup(&n->bounds);
     }
     if (is_moved)
         rebuild(c);
@@ -169,6 +173,7 @@ static void route_free(struct kv_route *r)
 {
     must(!r->open);
     range_bounds_free(&r->bounds);
+    range_bounds_free(&r->local_bounds);
     mem_free(r);
 }
 

@@ -25,6 +25,8 @@ struct kv_ship {
     /* sending */
     uint64_t peer;
     struct kv_state_job view;
+    struct kv_spans spans;
+    size_t at; /* of them */
     struct engine_iter *iter;
     struct net_worker_job job;
     struct buf head, message, range;
@@ -60,6 +62,7 @@ static void out_free(struct kv_ship *s)
     }
     list_del(&s->link);
     s->iter = engine_iter_free(s->iter);
+    kv_spans_free(&s->spans);
     if (s->view.view)
         engine_view_free(r->home->store->state, s->view.view);
     buf_deinit(&s->head);
@@ -86,6 +89,14 @@ static void out_end(struct kv_ship *s, bool ok)
     out_free(s);
 }
 
+static void read_span(struct kv_ship *s)
+{
+    const struct kv_span *n = &s->spans.at[s->at++];
+    s->iter = engine_iter_free(s->iter);
+    s->iter = engine_iter_new(s->replica->home->store->state, s->view.view, n->space,
+                              buf_str(&n->from), buf_str(&n->to));
+}
+
 static void read_work(struct net_worker_job *job)
 {
     struct kv_ship *s = container_of(job, struct kv_ship, job);
@@ -101,6 +112,10 @@ static void read_work(struct net_worker_job *job)
             buf_put_str(&s->part, value);
             s->crc = crc_update(s->crc, s->part.p + from, s->part.n - from);
             s->rows++;
+            continue;
+        }
+        if (s->result == ENGINE_STATE_E_NONE && s->at < s->spans.count) {
+            read_span(s);
             continue;
         }
         s->is_end = true;
@@ -223,13 +238,13 @@ static void out_asked(struct kv_state_job *view)
     s->term = r->applied_term;
     s->config = raft_config_dup(r->config);
     range_encode(&r->range, &s->range);
+    s->spans = kv_spans_all(&r->parts, &r->range.bounds);
 }
 
 static void out_view(struct kv_state_job *view)
 {
     struct kv_ship *s = container_of(view, struct kv_ship, view);
     struct kv_replica *r = s->replica;
-    const struct range_bounds *b = &r->range.bounds;
     const struct raft_member *to = raft_config_find(raft_config_get(&r->raft), s->peer);
     int outcome = 0;
 
@@ -260,8 +275,7 @@ static void out_view(struct kv_state_job *view)
                                 .message = buf_str(&s->message)};
     kv_wire_ship_encode(&head, &s->head);
     call.payload = buf_str(&s->head);
-    s->iter = engine_iter_new(r->home->store->state, s->view.view, r->space, b->start,
-                              b->is_open ? STR("") : b->end);
+    read_span(s);
     s->stream = cluster_stream_open(r->loop->link, &call, &out_ops, s, &outcome);
     kv_count(&r->loop->count.snapshot_out, 1);
     if (!s->stream)
@@ -471,9 +485,8 @@ static void in_switch(struct kv_ship *s)
     kv_client_rows_flush(r->home);
     kv_apply_lost(r, s->index, KV_WIRE_UNKNOWN);
     if (r->has_range) {
-        const struct range_bounds *old = &r->range.bounds;
         kv_replica_ready(r, false);
-        engine_batch_drop(b, r->space, old->start, old->is_open ? STR("") : old->end);
+        kv_spans_drop(&r->parts, &r->range.bounds, b);
         range_deinit(&r->range);
     } else
         r->machine = r->home->store->conf.ops->new (r->home->store->conf.machine_conf);
@@ -481,7 +494,9 @@ static void in_switch(struct kv_ship *s)
     r->range = s->got_range;
     s->has_range = false;
     r->has_range = true;
-    r->space = s->space;
+    kv_parts_free(&r->parts);
+    r->parts.space = s->space;
+    kv_apply_drop(r); /* older than the snapshot */
     mem_free(r->config);
     r->config = raft_config_dup(s->config);
     r->applied = r->snapshot_index = s->index;

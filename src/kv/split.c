@@ -4,7 +4,7 @@
  *    batch of rows.
  *    The right half says nothing to anybody before that batch is on the disk for good: what it then
  *    promises must not be forgotten by a crash that takes the split back.
- * 2. No row moves: both halves keep the space, each reads its own part.
+ * 2. No row moves: both halves keep their spaces, each reads its own part.
  * 3. Until both machines are loaded anew neither is ready; what the left one's log brings meanwhile
  *    is kept. */
 #include "kv/kv_priv.h"
@@ -26,23 +26,32 @@ static void right_loaded(struct kv_replica *r)
         kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_CAMPAIGN});
 }
 
+static void born_free(struct born *b)
+{
+    kv_parts_free(&b->birth.parts);
+    range_deinit(&b->range);
+    mem_free(b->config);
+    mem_free(b);
+}
+
 static void on_born(struct net_loop *here, struct net_mail *mail)
 {
     struct born *b = container_of(mail, struct born, mail);
     (void)here;
     struct kv_replica *is_here =
         kv_replica_find(b->client->loop, kv_tag(b->client->store, b->range.id));
-    if (is_here)
-        kv_meta_drop_born(is_here, b->birth.group, b->birth.space, &b->range.bounds);
+    if (!is_here &&
+        kv_meta_is_tombstone(b->client, kv_tag(b->client->store, b->range.id), b->birth.id))
+        kv_meta_wipe_born(b->client, b->birth.group, &b->birth.parts, &b->range.bounds);
+    else if (is_here)
+        kv_meta_drop_born(is_here, b->birth.group, &b->birth.parts, &b->range.bounds);
     else {
         struct kv_replica *r = kv_meta_born(b->client, &b->birth);
         r->is_eager = b->is_leader;
         r->born_at = kv_loop_now(r->loop);
         kv_load_begin(r, right_loaded);
     }
-    range_deinit(&b->range);
-    mem_free(b->config);
-    mem_free(b);
+    born_free(b);
 }
 
 static void on_durable(struct kv_state_job *job)
@@ -53,10 +62,7 @@ static void on_durable(struct kv_state_job *job)
 
 static void on_drop(struct kv_state_job *job)
 {
-    struct born *b = container_of(job, struct born, durable);
-    range_deinit(&b->range);
-    mem_free(b->config);
-    mem_free(b);
+    born_free(container_of(job, struct born, durable));
 }
 
 void kv_split_begin(struct kv_replica *r, const struct range *right)
@@ -65,7 +71,8 @@ void kv_split_begin(struct kv_replica *r, const struct range *right)
     struct kv_store *s = r->home->store;
     struct born *b = mem_new(sizeof *b);
     uint64_t group = kv_meta_group_next(kv);
-    kv_meta_put_born(r, right, group);
+    struct kv_parts parts = kv_parts_cut(&r->parts, right->bounds.start);
+    kv_meta_put_born(r, right, &parts, group);
     b->client = &s->client[kv_shard(s, right->id) % kv->loop_count];
     b->range = *right;
     b->range.bounds = range_bounds_dup(&right->bounds);
@@ -76,7 +83,7 @@ void kv_split_begin(struct kv_replica *r, const struct range *right)
                                  .range_id = right->id,
                                  .range = &b->range,
                                  .config = b->config,
-                                 .space = r->space};
+                                 .parts = parts};
     kv_load_begin(r, NULL);
     b->from = r->loop;
     b->durable.loop = r->loop;

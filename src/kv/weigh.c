@@ -23,9 +23,9 @@ struct sample {
 struct weigh {
     struct net_worker_job job;
     struct kv_replica *replica;
-    uint64_t space;
     uint32_t boundary;
-    struct buf from, to;
+    struct kv_spans spans;
+    size_t at; /* of them */
     bool is_end;
     int result;
     uint64_t bytes, stride, next;
@@ -58,9 +58,10 @@ static bool weigh_row(void *arg, struct str key, struct str value)
         w->next = w->bytes + w->stride;
     }
     w->bytes += key.n + value.n;
-    w->from.n = 0;
-    buf_put_str(&w->from, key);
-    buf_put_u8(&w->from, 0); /* the next part begins right after it */
+    struct buf *from = &w->spans.at[w->at].from;
+    from->n = 0;
+    buf_put_str(from, key);
+    buf_put_u8(from, 0); /* the next part begins right after it */
     return true;
 }
 
@@ -68,18 +69,19 @@ static void weigh_work(struct net_worker_job *job)
 {
     struct weigh *w = container_of(job, struct weigh, job);
     struct buf from = {0};
-    buf_put_str(&from, buf_str(&w->from));
+    struct kv_span *span = &w->spans.at[w->at];
+    buf_put_str(&from, buf_str(&span->from));
     struct engine_scan scan = {
-        .space = w->space,
+        .space = span->space,
         .from = buf_str(&from),
-        .to = buf_str(&w->to),
+        .to = buf_str(&span->to),
         .row_max = PART_ROWS,
         .byte_max = PART_BYTES,
         .row = weigh_row,
         .arg = w,
     };
     w->result = engine_state_scan(w->replica->home->store->state, NULL, &scan);
-    w->is_end = w->result == 0;
+    w->is_end = w->result == 0 && ++w->at == w->spans.count;
     buf_deinit(&from);
 }
 
@@ -89,8 +91,7 @@ static void weigh_free(struct weigh *w)
     r->loop->is_weighing = false;
     for (unsigned i = 0; i < SAMPLE_MAX; i++)
         buf_deinit(&w->sample[i].key);
-    buf_deinit(&w->from);
-    buf_deinit(&w->to);
+    kv_spans_free(&w->spans);
     mem_free(w);
     r->pins--;
     if (r->is_closed)
@@ -126,7 +127,7 @@ static void weigh_done(struct net_worker_job *job)
 {
     struct weigh *w = container_of(job, struct weigh, job);
     struct kv_replica *r = w->replica;
-    bool is_same = !r->is_closed && r->is_ready && r->space == w->space &&
+    bool is_same = !r->is_closed && r->is_ready && r->parts.space == w->spans.at[0].space &&
                    r->range.version.boundary == w->boundary;
     if (!is_same || job->is_cancelled || w->result < 0)
         weigh_free(w);
@@ -159,12 +160,9 @@ void kv_weigh_soon(struct kv_replica *r, usec_t now)
         return;
     struct weigh *w = mem_new(sizeof *w);
     w->replica = r;
-    w->space = r->space;
     w->boundary = r->range.version.boundary;
     w->stride = w->next = STRIDE_BYTES;
-    buf_put_str(&w->from, b->start);
-    if (!b->is_open)
-        buf_put_str(&w->to, b->end);
+    w->spans = kv_spans_all(&r->parts, b);
     r->pins++;
     r->weighed_at = now;
     r->written_bytes = 0;

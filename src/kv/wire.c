@@ -345,6 +345,8 @@ void kv_wire_replica_encode(const struct kv_wire_replica *r, struct buf *out)
         codec_record_bytes(out, 8, r->config);
     if (r->range.n > 0)
         codec_record_bytes(out, 9, r->range);
+    if (r->parts.n > 0)
+        codec_record_bytes(out, 10, r->parts);
 }
 
 int kv_wire_replica_decode(struct str s, struct kv_wire_replica *out)
@@ -353,7 +355,8 @@ int kv_wire_replica_decode(struct str s, struct kv_wire_replica *out)
     struct codec_field f;
     if (!open_record(s, KIND_REPLICA, &c))
         return KV_WIRE_E_BAD;
-    *out = (struct kv_wire_replica){.store = STR(""), .config = STR(""), .range = STR("")};
+    *out = (struct kv_wire_replica){
+        .store = STR(""), .config = STR(""), .range = STR(""), .parts = STR("")};
     while (codec_record_next(&c, &f))
         switch (f.tag) {
         case 1:
@@ -383,6 +386,9 @@ int kv_wire_replica_decode(struct str s, struct kv_wire_replica *out)
             break;
         case 9:
             out->range = f.bytes;
+            break;
+        case 10:
+            out->parts = f.bytes;
             break;
         default:
             break;

@@ -132,6 +132,7 @@ struct kv_wire_replica {
     bool is_split_born;
     struct str config; /* raft_config_encode */
     struct str range;  /* range_encode */
+    struct str parts;  /* kv_parts_encode: the other spaces */
 };
 void kv_wire_replica_encode(const struct kv_wire_replica *r, struct buf *out);
 must_use int kv_wire_replica_decode(struct str s, struct kv_wire_replica *out);

@@ -289,6 +289,13 @@ static void unreachable(struct raft *r, uint64_t id)
         raft_peer_probe(p, p->match + 1);
 }
 
+/* The log has it as committed: same index and term, same entries up to there. */
+static void committed(struct raft *r, struct raft_out *out, const struct raft_snapshot *s)
+{
+    if (s->index <= r->log.last && raft_log_term(&r->log, s->index) == s->term)
+        raft_commit_set(r, out, s->index);
+}
+
 void raft_step(struct raft *r, const struct raft_event *ev, struct raft_out *out)
 {
     if (ev->now > r->now)
@@ -350,6 +357,9 @@ void raft_step(struct raft *r, const struct raft_event *ev, struct raft_out *out
         break;
     case RAFT_EV_RECOVER:
         raft_recover(r, out, &ev->conf);
+        break;
+    case RAFT_EV_COMMITTED:
+        committed(r, out, &ev->snapshot);
         break;
     }
     if (r->role == RAFT_LEADER)

@@ -138,6 +138,8 @@ enum raft_event_kind {
     RAFT_EV_CAMPAIGN,           /* stand for election without waiting (the new half of a split) */
     /* conf: the operator states that only these voters survive (majority lost for good) */
     RAFT_EV_RECOVER,
+    /* snapshot.index, .term: it is known from elsewhere that this entry is committed */
+    RAFT_EV_COMMITTED,
 };
 
 struct raft_propose {

@@ -7,7 +7,7 @@
 
 struct range_id {
     uint64_t epoch; /* generation of the key space: the hlc of its founding */
-    uint64_t id;    /* 0: the first range; else made of its left neighbour's and the hlc of the split */
+    uint64_t id;    /* 0: the first range; else given by the split that made it, to no other */
 };
 
 /* boundary moves with split and merge, config with every change of members.  Writes name the boundary they were routed

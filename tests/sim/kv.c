@@ -40,9 +40,10 @@ struct kv_game {
     struct op **op;
     size_t op_count, op_cap;
     uint64_t next_id;
-    unsigned acked, unknown, refused, commands, ranges;
+    unsigned acked, unknown, refused, commands, merges, ranges;
     unsigned full_count;  /* disks that are full now */
     uint64_t split_bytes; /* 0: nothing is split because of its size */
+    usec_t pace;          /* of commands, at most */
 };
 
 static struct kv_game *game_of(struct world *w)
@@ -151,18 +152,26 @@ static void on_command(void *arg, const struct kv_reply *r)
     game_of(w)->commands += r->outcome == KV_OK;
 }
 
+static void on_merge(void *arg, const struct kv_reply *r)
+{
+    struct world *w = arg;
+    game_of(w)->merges += r->outcome == KV_OK;
+}
+
 /* A transfer or a split of a random range, asked for at a random node. */
 static void command(struct world *w)
 {
     struct sim_node *n = &w->node[rng_below(&w->rng, w->node_count)];
     struct kv_client *c = n->is_up ? kv_client_get(n->game, 0) : NULL;
+    static const enum kv_command_kind kind[] = {KV_CMD_TRANSFER, KV_CMD_TRANSFER, KV_CMD_SPLIT,
+                                                KV_CMD_SPLIT,    KV_CMD_MERGE,    KV_CMD_MERGE};
     char key[8];
     if (!c || c->chain_count == 0)
         return;
     n->loop->now = w->now;
     struct kv_route *r = c->chain[rng_below(&w->rng, c->chain_count)];
     struct kv_command cmd = {
-        .kind = rng_chance(&w->rng, 600000) ? KV_CMD_TRANSFER : KV_CMD_SPLIT,
+        .kind = kind[rng_below(&w->rng, countof(kind))],
         .id = {r->id.epoch, r->id.id},
         .node = {world_uuid((unsigned)rng_below(&w->rng, w->node_count))},
         .node_count = 1,
@@ -170,7 +179,7 @@ static void command(struct world *w)
     };
     snprintf(key, sizeof key, "key%u", (unsigned)rng_below(&w->rng, KEYS));
     cmd.key = str_of(key);
-    kv_run(c, &cmd, on_command, w);
+    kv_run(c, &cmd, cmd.kind == KV_CMD_MERGE ? on_merge : on_command, w);
 }
 
 static void steer(struct world_event *ev)
@@ -179,7 +188,7 @@ static void steer(struct world_event *ev)
     if (!w->is_chaos)
         return;
     command(w);
-    world_at(w, w->now + rng_below(&w->rng, 3 * USEC_SEC), steer, NULL, w);
+    world_at(w, w->now + rng_below(&w->rng, game_of(w)->pace), steer, NULL, w);
 }
 
 /* A disk is full for a while, under a running node or one that starts on it. */
@@ -271,11 +280,13 @@ static void print_replica(unsigned node, const struct kv_replica *r)
     struct raft_status st = raft_status_get(&r->raft);
     printf("  node %u range %016llx [%.*s, %.*s) version %u replica %llu role %d term %llu commit "
            "%llu applied %llu last %llu "
-           "ready %d paused %d config",
+           "ready %d paused %d frozen %d merging %d command %d entry %d config",
            node, (unsigned long long)r->range_id.id, STR_ARG(r->range.bounds.start),
            STR_ARG(r->range.bounds.end), r->range.version.boundary, (unsigned long long)r->id,
            (int)st.role, (unsigned long long)st.term, (unsigned long long)st.commit,
-           (unsigned long long)r->applied, (unsigned long long)st.last, r->is_ready, r->is_paused);
+           (unsigned long long)r->applied, (unsigned long long)st.last, r->is_ready, r->is_paused,
+           r->range.frozen != 0, (int)r->range.merge.state, r->command ? (int)r->command->command.kind : -1,
+           r->command_entry != NULL);
     for (size_t i = 0; i < c->count; i++)
         printf(" %llu@%u/%d", (unsigned long long)c->member[i].id, c->member[i].store.b[1] - 1u,
                c->member[i].role);
@@ -332,6 +343,7 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
     w->doubling = (uint32_t)rng_below(&w->rng, 30000);
     w->slow = (uint32_t)rng_below(&w->rng, 20000);
     g->split_bytes = rng_chance(&w->rng, 300000) ? SPLIT_BYTES : 0;
+    g->pace = rng_chance(&w->rng, 500000) ? 400 * USEC_MSEC : 3 * USEC_SEC;
     for (unsigned i = 0; i < w->node_count; i++) {
         w->node[i].fs = engine_fs_mem_new(rng_u64(&w->rng));
         node_up(w, i);
@@ -350,11 +362,12 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
         check_history(w);
     w->is_over = true;
     if (is_verbose)
-        printf("seed %llu: %u acked, %u unknown, %u refused, %u crashes, %u commands, %u ranges, "
+        printf("seed %llu: %u acked, %u unknown, %u refused, %u crashes, %u commands, %u merges, "
+               "%u ranges, "
                "trace %016llx\n",
                (unsigned long long)seed, game_of(w)->acked, game_of(w)->unknown,
-               game_of(w)->refused, w->crashes, game_of(w)->commands, game_of(w)->ranges,
-               (unsigned long long)w->trace);
+               game_of(w)->refused, w->crashes, game_of(w)->commands, game_of(w)->merges,
+               game_of(w)->ranges, (unsigned long long)w->trace);
     if (!w->failed && game_of(w)->acked < 100)
         fail(w, "hardly anything was acknowledged");
     *out_trace = w->trace;

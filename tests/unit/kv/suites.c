@@ -3,6 +3,6 @@
 
 Suite *unit_suites(int i)
 {
-    static Suite *(*const suite[])(void) = {suite_wire, suite_node, suite_three};
+    static Suite *(*const suite[])(void) = {suite_wire, suite_span, suite_node, suite_three};
     return i < (int)countof(suite) ? suite[i]() : NULL;
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "unit/unit.h"
 
+Suite *suite_span(void);
 Suite *suite_wire(void);
 Suite *suite_node(void);
 Suite *suite_three(void);

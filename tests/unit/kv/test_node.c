@@ -18,7 +18,7 @@
 struct node {
     char dir[64];
     char log_path[96], state_path[96];
-    struct net_loop *loop[2];
+    struct net_loop *loop[3];
     unsigned loop_count;
     struct net_worker *worker;
     struct kv *kv;
@@ -204,6 +204,74 @@ START_TEST(keeps_what_it_acked)
     ck_assert_uint_eq(st.replica_count, 1);
     ck_assert_uint_eq(st.leader_count, 1);
     ck_assert_uint_eq(st.pending_count, 0);
+    node_stop(&n);
+    node_deinit(&n);
+}
+END_TEST
+
+static void command(struct node *n, enum kv_command_kind kind, struct str key)
+{
+    struct kv_client *c = kv_client_get(n->store, 0);
+    usec_t until = net_clock_now() + DEADLINE;
+    enum kv_outcome outcome = KV_E_CONFLICT; /* as long as a range has just begun to lead */
+    while (outcome == KV_E_CONFLICT && net_clock_now() < until) {
+        struct got g = {0};
+        struct kv_command cmd = {.kind = kind,
+                                 .id = {c->chain[0]->id.epoch, c->chain[0]->id.id},
+                                 .key = key,
+                                 .deadline = net_loop_now(n->loop[0]) + DEADLINE};
+        kv_run(c, &cmd, on_reply, &g);
+        await(n, &g);
+        outcome = g.outcome;
+        buf_deinit(&g.bytes);
+    }
+    ck_assert_str_eq(kv_outcome_name(outcome), "ok");
+}
+
+static void await_groups(struct node *n, size_t want)
+{
+    usec_t until = net_clock_now() + DEADLINE;
+    size_t count = 0;
+    while (net_clock_now() < until) {
+        mem_free(engine_log_groups(n->kv->log, &count));
+        if (count == want)
+            return;
+        turn(n);
+    }
+    ck_assert_uint_eq(count, want);
+}
+
+START_TEST(splits_and_merges)
+{
+    struct node n;
+    node_init(&n);
+    n.loop_count = (unsigned)_i + 1;
+    node_start(&n);
+    put(&n, 0, 's', STR("a"), STR("1"), STR("1"));
+    put(&n, 0, 's', STR("x"), STR("2"), STR("2"));
+    for (unsigned round = 0; round < 3; round++) {
+        command(&n, KV_CMD_SPLIT, STR("m"));
+        put(&n, 0, 's', STR("a"), STR("3"), STR("3"));
+        put(&n, n.loop_count - 1, 'a', STR("l"), STR("x"), STR("x"));
+        put(&n, 0, 'a', STR("y"), STR("y"), STR("y"));
+        await_groups(&n, 2);
+        command(&n, KV_CMD_MERGE, STR(""));
+        put(&n, n.loop_count - 1, 'a', STR("y"), STR("z"), STR("yz"));
+        get(&n, 0, KV_READ_LINEAR, STR("gl"), STR("x"));
+        await_groups(&n, 1);
+        if (round == 1) {
+            node_stop(&n);
+            node_start(&n);
+        }
+        get(&n, n.loop_count - 1, KV_READ_LINEAR, STR("r\0z"),
+            STR("\1a\0013\1l\1x\1x\0012\1y\2yz"));
+        put(&n, 0, 's', STR("l"), STR(""), STR(""));
+        put(&n, 0, 's', STR("y"), STR(""), STR(""));
+    }
+    struct kv_stats st;
+    kv_stats_get(n.kv, &st);
+    ck_assert_uint_eq(st.replica_count, 1);
+    ck_assert_uint_eq(st.leader_count, 1);
     node_stop(&n);
     node_deinit(&n);
 }
@@ -498,6 +566,7 @@ Suite *suite_node(void)
     TCase *t = tcase_create("one node");
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, keeps_what_it_acked, 0, 2);
+    tcase_add_loop_test(t, splits_and_merges, 0, 3);
     tcase_add_test(t, writers_share_syncs);
     tcase_add_test(t, works_in_memory);
     tcase_add_test(t, refuses_what_is_too_much);

@@ -111,6 +111,184 @@ START_TEST(split_gives_two_halves)
 }
 END_TEST
 
+/* ---- merging --------------------------------------------------------------------------------- */
+
+struct pair { /* two neighbours at boundary version 2, and one entry */
+    struct range left, right;
+    struct buf entry;
+};
+
+static void pair_init(struct pair *p)
+{
+    struct range_command c = {.version = {1, 0}, .hlc = 7, .key = STR("m"), .new_id = {5, 77}}, got;
+    *p = (struct pair){0};
+    range_init(&p->left, (struct range_id){5, 0});
+    range_command_split(&p->entry, &c);
+    ck_assert_int_eq(apply(&p->left, &p->entry, &p->right, &got), RANGE_OK);
+}
+
+static void pair_deinit(struct pair *p)
+{
+    range_deinit(&p->left);
+    range_deinit(&p->right);
+    buf_deinit(&p->entry);
+}
+
+/* Encoded, decoded, applied; then the range itself is encoded and decoded. */
+static int merge(struct pair *p, struct range *r, struct range_command c)
+{
+    struct range_command got;
+    struct range none = {0}, back;
+    struct buf rec = {0};
+    p->entry.n = 0;
+    range_command_merge(&p->entry, &c);
+    int v = apply(r, &p->entry, &none, &got);
+    range_encode(r, &rec);
+    ck_assert_int_eq(range_decode(buf_str(&rec), &back), 0);
+    ck_assert(range_bounds_eq(&back.bounds, &r->bounds) && back.frozen == r->frozen &&
+              back.merge.state == r->merge.state && back.merge.serial == r->merge.serial &&
+              range_id_eq(back.merge.mergee, r->merge.mergee));
+    range_deinit(&back);
+    buf_deinit(&rec);
+    return v;
+}
+
+static int begin(struct pair *p, uint64_t serial)
+{
+    return merge(p, &p->left,
+                 (struct range_command){.kind = RANGE_CMD_MERGE_BEGIN,
+                                        .version = p->left.version,
+                                        .serial = serial,
+                                        .other = p->right.id,
+                                        .other_version = p->right.version});
+}
+
+static int freeze(struct pair *p, uint64_t serial, struct range_version at)
+{
+    return merge(
+        p, &p->right,
+        (struct range_command){
+            .kind = RANGE_CMD_MERGE_FREEZE, .version = at, .serial = serial, .other = p->left.id});
+}
+
+static int commit(struct pair *p, uint64_t serial)
+{
+    return merge(p, &p->left,
+                 (struct range_command){.kind = RANGE_CMD_MERGE_COMMIT,
+                                        .version = p->left.version,
+                                        .serial = serial,
+                                        .other = p->right.id,
+                                        .other_version = p->right.version,
+                                        .other_index = 9,
+                                        .other_term = 2,
+                                        .other_hlc = 1000,
+                                        .bounds = p->right.bounds});
+}
+
+static int say(struct pair *p, struct range *r, enum range_command_kind kind, uint64_t serial,
+               struct range_version other)
+{
+    return merge(p, r,
+                 (struct range_command){.kind = kind, .serial = serial, .other_version = other});
+}
+
+static int write_to(struct pair *p, struct range *r)
+{
+    struct range none;
+    struct range_command c;
+    p->entry.n = 0;
+    range_command_begin(&p->entry, r->version.boundary, 8);
+    range_command_add(&p->entry, STR("x"));
+    return apply(r, &p->entry, &none, &c);
+}
+
+START_TEST(neighbours_merge)
+{
+    struct pair p;
+    pair_init(&p);
+    p.right.version.boundary = 9; /* it was split more often */
+    ck_assert_int_eq(begin(&p, 0x51), RANGE_OK);
+    ck_assert_int_eq(begin(&p, 0x52), RANGE_E_BUSY);
+    ck_assert_int_eq(write_to(&p, &p.left), RANGE_OK); /* the merger goes on */
+    ck_assert_int_eq(freeze(&p, 0x51, p.right.version), RANGE_OK);
+    ck_assert_int_eq(freeze(&p, 0x51, p.right.version), RANGE_OK); /* asked twice */
+    ck_assert_int_eq(freeze(&p, 0x53, p.right.version), RANGE_E_BUSY);
+    ck_assert_int_eq(write_to(&p, &p.right), RANGE_E_VERSION);
+    ck_assert_int_eq(commit(&p, 0x52), RANGE_E_BUSY);
+    ck_assert_int_eq(commit(&p, 0x51), RANGE_OK);
+    ck_assert(p.left.bounds.is_open && p.left.bounds.start.n == 0);
+    ck_assert_uint_eq(p.left.version.boundary, 10); /* above both */
+    ck_assert_uint_eq(p.left.hlc, 1000);
+    ck_assert_int_eq(say(&p, &p.left, RANGE_CMD_MERGE_CANCEL, 0x51, (struct range_version){0}),
+                     RANGE_E_BUSY); /* the first decision counts */
+    ck_assert_int_eq(commit(&p, 0x51), RANGE_E_BUSY);
+    pair_deinit(&p);
+}
+END_TEST
+
+START_TEST(a_cancelled_merge_lets_go)
+{
+    struct pair p;
+    struct range_command split = {.hlc = 9, .key = STR("c"), .new_id = {5, 99}}, got;
+    struct range none = {0};
+    pair_init(&p);
+    struct range_version at = p.right.version;
+    ck_assert_int_eq(begin(&p, 0x51), RANGE_OK);
+    ck_assert_int_eq(freeze(&p, 0x51, at), RANGE_OK);
+    ck_assert_int_eq(say(&p, &p.left, RANGE_CMD_MERGE_CANCEL, 0x51, at), RANGE_OK);
+    ck_assert_int_eq(commit(&p, 0x51), RANGE_E_BUSY); /* late */
+    split.version = p.left.version;
+    p.entry.n = 0;
+    range_command_split(&p.entry, &split); /* not while somebody may be frozen for us */
+    ck_assert_int_eq(apply(&p.left, &p.entry, &none, &got), RANGE_E_BUSY);
+    ck_assert_int_eq(say(&p, &p.right, RANGE_CMD_MERGE_THAW, 0x51, at), RANGE_OK);
+    ck_assert_int_eq(write_to(&p, &p.right), RANGE_OK);
+    ck_assert_int_eq(freeze(&p, 0x51, at), RANGE_E_VERSION); /* later still */
+    struct range_version thawed = p.right.version;
+    ck_assert_int_eq(say(&p, &p.right, RANGE_CMD_MERGE_THAW, 0x51, at), RANGE_OK);
+    ck_assert_uint_eq(p.right.version.config, thawed.config);
+    ck_assert_int_eq(say(&p, &p.left, RANGE_CMD_MERGE_END, 0x51, at), RANGE_OK);
+    ck_assert_int_eq(begin(&p, 0x52), RANGE_OK); /* another time */
+    pair_deinit(&p);
+}
+END_TEST
+
+/* A THAW that overtakes its FREEZE must leave nothing for it to freeze. */
+START_TEST(a_thaw_before_its_freeze)
+{
+    struct pair p;
+    pair_init(&p);
+    struct range_version at = p.right.version;
+    ck_assert_int_eq(say(&p, &p.right, RANGE_CMD_MERGE_THAW, 0x51, at), RANGE_OK);
+    ck_assert_int_eq(freeze(&p, 0x51, at), RANGE_E_VERSION);
+    ck_assert_uint_eq(p.right.frozen, 0);
+    pair_deinit(&p);
+}
+END_TEST
+
+START_TEST(members_that_change_end_a_merge)
+{
+    struct pair p;
+    pair_init(&p);
+    ck_assert_int_eq(begin(&p, 0x51), RANGE_OK);
+    struct range_version was = p.left.version;
+    range_config_changed(&p.left);
+    struct range_version now = p.left.version;
+    p.left.version = was;
+    struct range_command c = {.kind = RANGE_CMD_MERGE_COMMIT,
+                              .version = was,
+                              .serial = 0x51,
+                              .other_index = 3,
+                              .bounds = p.right.bounds};
+    p.left.version = now;
+    ck_assert_int_eq(merge(&p, &p.left, c), RANGE_E_BUSY);
+    c.version = now;
+    c.bounds.start = STR("n"); /* not our neighbour */
+    ck_assert_int_eq(merge(&p, &p.left, c), RANGE_E_BUSY);
+    pair_deinit(&p);
+}
+END_TEST
+
 START_TEST(bad_entries_are_refused)
 {
     struct range_command c;
@@ -171,6 +349,10 @@ Suite *suite_range(void)
     tcase_add_test(t, bounds);
     tcase_add_test(t, writes_are_fenced_by_the_boundary);
     tcase_add_test(t, split_gives_two_halves);
+    tcase_add_test(t, neighbours_merge);
+    tcase_add_test(t, a_cancelled_merge_lets_go);
+    tcase_add_test(t, a_thaw_before_its_freeze);
+    tcase_add_test(t, members_that_change_end_a_merge);
     tcase_add_test(t, bad_entries_are_refused);
     tcase_add_test(t, descriptors);
     suite_add_tcase(s, t);
