@@ -1,6 +1,7 @@
 /* Server references: who takes our clients.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. Only a live node that serves, does not drain and has a listener of the same name is named. */
+ * 1. Only a live node that serves, does not drain and has a listener of the same name is named.
+ * 2. A slow one is named when there is no other: it is better than nowhere. */
 #include "broker/refer_priv.h"
 
 #include <stdio.h>
@@ -43,21 +44,20 @@ void broker_refer_tell(struct broker *b, const struct broker_listener *n)
     must(cluster_row_put(b->conf.seat[0], CLUSTER_SPACE_NODE, str_of(key), str_of(value)));
 }
 
-static bool is_open(const struct cluster_seat *s, const struct uuid *node)
+static bool is_open(const struct cluster_seat *s, const struct uuid *node, uint32_t unwanted)
 {
     const struct cluster_member *m = cluster_member_find(s, node);
     return m && m->state == CLUSTER_ST_ALIVE && (m->flags & CLUSTER_FLAG_READY) &&
-           !(m->flags & (CLUSTER_FLAG_DRAINING | CLUSTER_FLAG_DEGRADED |
-                         CLUSTER_FLAG_STORAGE_FAILED)) &&
-           !uuid_eq(node, cluster_self(s));
+           !(m->flags & unwanted) && !uuid_eq(node, cluster_self(s));
 }
 
-static const struct cluster_row *row_at(const struct cluster_seat *s, struct str key, size_t skip)
+static const struct cluster_row *row_at(const struct cluster_seat *s, struct str key,
+                                        uint32_t unwanted, size_t skip)
 {
     const struct cluster_row *row;
     size_t at = 0;
     while ((row = cluster_row_next(s, CLUSTER_SPACE_NODE, key, &at)))
-        if (str_eq(row->key, key) && is_open(s, &row->owner) && skip-- == 0)
+        if (str_eq(row->key, key) && is_open(s, &row->owner, unwanted) && skip-- == 0)
             return row;
     return NULL;
 }
@@ -69,10 +69,14 @@ bool broker_refer_find(struct broker_loop *l, const struct broker_listener *n,
     if (!l->broker->conf.seat || !key_of(n, key))
         return false;
     const struct cluster_seat *s = l->broker->conf.seat[l->index];
-    const struct cluster_row *row = row_at(s, str_of(key), l->refer_turn++);
+    uint32_t never = CLUSTER_FLAG_DRAINING | CLUSTER_FLAG_STORAGE_FAILED;
+    uint32_t unwanted = never | CLUSTER_FLAG_DEGRADED;
+    if (!row_at(s, str_of(key), unwanted, 0))
+        unwanted = never; /* 2 */
+    const struct cluster_row *row = row_at(s, str_of(key), unwanted, l->refer_turn++);
     if (!row) { /* all have had their turn */
         l->refer_turn = 1;
-        row = row_at(s, str_of(key), 0);
+        row = row_at(s, str_of(key), unwanted, 0);
     }
     if (!row || row->value.n >= BROKER_REFERENCE_MAX)
         return false;

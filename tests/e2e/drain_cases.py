@@ -156,7 +156,8 @@ def test_rules_of_balancers_hold_everywhere_and_are_kept(w):
 
 def test_an_operator_takes_a_node_out_and_puts_it_back(w):
     nodes = operated(w, 3)
-    until(lambda: asked(nodes[0], "GET", "/readyz")[0] == 200)
+    # clients are sent to nodes that are known to be ready only
+    until(lambda: [m["ready"] for m in json.loads(asked(nodes[0], "GET", "/cluster")[1])["nodes"]] == [True] * 3)
     uuid = json.loads(asked(nodes[0], "GET", "/cluster")[1])["local"]
     c = connected(nodes[0], "moves", clean=False, p=[(0x11, 300)])
     assert asked(nodes[1], "PUT", "/drain", node_id="00000000-0000-0000-0000-000000000001")[0] == 404
