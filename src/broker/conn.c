@@ -54,7 +54,7 @@ uint8_t broker_conn_reason_of(enum stores_outcome outcome)
 void broker_conn_report(const struct broker_conn *c, enum broker_event_id id, const char *detail)
 {
     char address[NET_ADDRESS_TEXT] = "";
-    if (c->stream)
+    if (c->stream && broker_event_is_heard(&c->loop->broker->events, id))
         (void)net_address_format(net_stream_peer(c->stream), address);
     struct broker_event_who who = {c->tenant->name, c->user, session_client_id(c->session),
                                    str_of(address)};
@@ -168,7 +168,10 @@ static void conn_end(struct broker_conn *c, const struct session_end *end)
 #undef X
     };
     struct broker_loop *l = c->loop;
-    broker_conn_report(c, event[end->cause], end->why);
+    bool is_early = end->cause == SESSION_END_CLIENT_CHANNEL_ERROR && !end->was_open;
+    broker_conn_report(c, is_early ? BROKER_EV_CHANNEL_ERROR : event[end->cause], end->why);
+    if (c->is_open && end->expiry_sec == 0)
+        broker_conn_report(c, BROKER_EV_MQTT_SESSION_STOP, "");
     broker_subscribe_drop(c);
     if (c->pending > 0)
         stores_cancel(l->stores, c->cookie);
@@ -180,6 +183,7 @@ static void conn_end(struct broker_conn *c, const struct session_end *end)
         broker_metric_sub(m, BROKER_M_CONNECTIONS, 1);
         if (session_is_persistent(c->session)) {
             broker_metric_sub(m, BROKER_M_PSESSION_LIVE, 1);
+            broker_metric_sub(m, BROKER_M_PSUB_NUM, c->inflow->sub_count);
             broker_share_held(l->broker, session_client_id(c->session), c->inflow->incarnation,
                               false);
         }
@@ -374,6 +378,8 @@ static void out_end(struct broker_conn *c, struct session_out *out)
 {
     if (unlikely(out->effect_count))
         conn_carry(c, out);
+    if (out->counts.is_news)
+        broker_deliver_count(c, out);
     broker_conn_owe(c, out);
     c->loop->scratch.n = 0;
     c->loop->depth--;

@@ -22,6 +22,7 @@ struct broker_inflow {
     uint64_t head_seq; /* as last committed */
     bool is_fetching, is_fetching_qos0, is_committing;
     bool is_committing_mind; /* what is being committed came from the mind */
+    uint32_t sub_count; /* made on this connection and not undone: for the gauge */
 };
 
 /* A packet identifier on its way out of the inbox. */

@@ -365,6 +365,8 @@ void broker_connect_connected(struct broker_conn *c, bool is_session_present)
         net_stream_set_write_rate(c->stream, (uint64_t)c->settings->value.out_bound_band_width);
     broker_connect_ask_free(c);
     broker_conn_report(c, BROKER_EV_CLIENT_CONNECTED, is_session_present ? "session present" : "");
+    if (!is_session_present)
+        broker_conn_report(c, BROKER_EV_MQTT_SESSION_START, "");
     if (c->inflow)
         broker_inflow_pump(c);
 }

@@ -89,6 +89,28 @@ static void count_drops(struct broker_metrics *m, enum broker_metric_id id, uint
     n[0] = n[1] = n[2] = 0;
 }
 
+/* One by one, where the tenant asks for it. */
+static void tell(struct broker_conn *c, enum broker_event_id id, uint64_t n)
+{
+    for (; n > 0 && c->settings && c->settings->value.debug_mode_enabled; n--)
+        broker_conn_report(c, id, "");
+}
+
+static void count_news(struct broker_conn *c, struct broker_metrics *m,
+                       const struct session_counts *k)
+{
+    for (unsigned q = 1; q < 3; q++)
+        if (k->confirmed[q])
+            broker_metric_bytes(m, (enum broker_metric_id)(BROKER_M_DELIVER_QOS1 + q - 1),
+                                k->confirmed_bytes[q], k->confirmed[q]);
+    tell(c, BROKER_EV_QOS1_CONFIRMED, k->confirmed[1]);
+    tell(c, BROKER_EV_QOS2_CONFIRMED, k->confirmed[2]);
+    tell(c, BROKER_EV_QOS2_RECEIVED, k->received);
+    tell(c, BROKER_EV_PUB_ACKED, k->acked[1]);
+    tell(c, BROKER_EV_PUB_RECED, k->acked[2]);
+    tell(c, BROKER_EV_PING_REQ, k->pings);
+}
+
 void broker_deliver_count(struct broker_conn *to, struct session_out *out)
 {
     struct session_counts *k = &out->counts;
@@ -106,7 +128,8 @@ void broker_deliver_count(struct broker_conn *to, struct session_out *out)
     count_drops(m, BROKER_M_DROP_OVERSIZE, k->dropped_oversize);
     count_drops(m, BROKER_M_DROP_RESOURCE, k->dropped_budget);
     count_drops(m, BROKER_M_DROP_CLOSED, k->dropped_closed);
-    memset(k->sent, 0, sizeof(k->sent));
+    count_news(to, m, k);
+    memset(k, 0, sizeof(*k));
 }
 
 static void delivered(struct broker_conn *to, const struct session_delivery *d, int outcome,

@@ -34,14 +34,23 @@ bool broker_event_is_debug(enum broker_event_id id)
     return table[id].is_debug;
 }
 
+/* Somebody asked for the debug events of a tenant: they are written without the log's whole debug
+ * level. */
+static enum log_level level_of(enum broker_event_id id)
+{
+    return table[id].is_debug ? LOG_LEVEL_INFO : table[id].level;
+}
+
+bool broker_event_is_heard(const struct broker_events *e, enum broker_event_id id)
+{
+    return e->log && level_of(id) <= e->log->level_max;
+}
+
 void broker_event_report(struct broker_events *e, enum broker_event_id id,
                          const struct broker_event_who *who, const char *detail, ...)
 {
     atomic_fetch_add_explicit(&e->count[id], 1, memory_order_relaxed);
-    /* Somebody asked for the debug events of this tenant: they are written without the log's whole
-     * debug level. */
-    enum log_level level = table[id].is_debug ? LOG_LEVEL_INFO : table[id].level;
-    if (!e->log || level > e->log->level_max)
+    if (!broker_event_is_heard(e, id))
         return;
     char text[DETAIL_MAX];
     va_list args;
@@ -57,6 +66,6 @@ void broker_event_report(struct broker_events *e, enum broker_event_id id,
         field[n++] = (struct log_field){"user", who->user};
     if (who->address.n)
         field[n++] = (struct log_field){"address", who->address};
-    log_fields(e->log, level, table[id].name, field, n, "%s%s%s", table[id].what,
+    log_fields(e->log, level_of(id), table[id].name, field, n, "%s%s%s", table[id].what,
                text[0] ? ": " : "", text);
 }

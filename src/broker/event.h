@@ -33,6 +33,9 @@ const char *broker_event_name(enum broker_event_id id);
 const char *broker_event_what(enum broker_event_id id);
 bool broker_event_is_debug(enum broker_event_id id);
 
+/* Whether a line would be written: what it says need not be made otherwise. */
+bool broker_event_is_heard(const struct broker_events *e, enum broker_event_id id);
+
 /* Counts and logs.  detail says what is special here ("" for nothing). */
 void broker_event_report(struct broker_events *e, enum broker_event_id id,
                          const struct broker_event_who *who, const char *detail, ...)

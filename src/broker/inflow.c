@@ -39,6 +39,9 @@ static int give(struct broker_conn *c, const struct stores_delivery *in)
     if (r == 0)
         broker_conn_debug(c, (enum broker_event_id)(BROKER_EV_QOS0_PUSHED + in->qos),
                           in->msg->topic);
+    if (r == 0 && d.is_dup)
+        broker_metric_bytes(broker_loop_metrics(c->loop, c->tenant), BROKER_M_EX_RESEND,
+                            in->msg->topic.n + in->msg->payload.n, 1);
     if (r != SESSION_DELIVER_E_FULL)
         broker_metric_bytes(broker_loop_metrics(c->loop, c->tenant),
                             (enum broker_metric_id)(BROKER_M_EGRESS_QOS0 + in->qos),

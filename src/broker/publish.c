@@ -44,6 +44,7 @@ struct join {
     struct broker_publish_done done;
     uint32_t legs;
     uint8_t reason;
+    uint8_t qos;
     struct codec_msg *msg; /* while the inbox receives its packet identifier */
 };
 
@@ -65,6 +66,25 @@ struct publish {
     uint8_t reason;
 };
 
+/* What the road itself has to tell; who published is known by its client identifier only. */
+static void road_report(struct broker_loop *l, const struct broker_tenant *tenant,
+                        enum broker_event_id id)
+{
+    struct broker_event_who who = {.tenant = tenant->name};
+    broker_event_report(&l->broker->events, id, &who, "%s", "");
+}
+
+/* A store or another node did not take it; what a limit of the tenant refused is told where that
+ * was. */
+static void dist_report(struct broker_loop *l, const struct broker_tenant *tenant, uint8_t qos,
+                        uint8_t reason)
+{
+    if (likely(reason < 0x80) || reason == CODEC_MQTT_RC_QUOTA_EXCEEDED)
+        return;
+    road_report(l, tenant, (enum broker_event_id)(BROKER_EV_QOS0_DIST_ERROR + qos));
+    road_report(l, tenant, BROKER_EV_DIST_ERROR);
+}
+
 static struct join *publish_leg_begin(struct publish *p)
 {
     struct join *j = p->join;
@@ -74,6 +94,7 @@ static struct join *publish_leg_begin(struct publish *p)
         j->loop = p->loop;
         j->tenant = p->tenant;
         j->token = p->token;
+        j->qos = p->msg->qos;
         if (p->done)
             j->done = *p->done;
         j->legs = 1; /* the road itself */
@@ -90,6 +111,7 @@ static void publish_leg(struct join *j, uint8_t reason)
         j->reason = reason;
     if (--j->legs > 0)
         return;
+    dist_report(j->loop, j->tenant, j->qos, j->reason);
     codec_msg_unref(j->msg);
     if (j->conn) {
         broker_conn_published(j->conn, j->token, j->reason);
@@ -105,6 +127,7 @@ static int publish_end(struct publish *p, uint8_t *out_reason)
     if (p->receivers == 0 && p->reason == 0 && !p->is_held)
         p->reason = CODEC_MQTT_RC_NO_MATCHING_SUBSCRIBERS;
     if (!p->join) {
+        dist_report(p->loop, p->tenant, p->msg->qos, p->reason);
         *out_reason = p->reason;
         return 0;
     }
@@ -112,12 +135,26 @@ static int publish_end(struct publish *p, uint8_t *out_reason)
     return BROKER_PUBLISH_E_PENDING;
 }
 
+/* A retained message on its way to the store. */
+struct retaining {
+    struct join *join;
+    size_t len; /* of topic and payload */
+    bool is_clear;
+};
+
 static void retain_done(void *arg, enum stores_outcome outcome)
 {
-    struct join *j = arg;
-    if (outcome != STORES_OK)
-        atomic_fetch_add_explicit(&j->loop->broker->events.count[BROKER_EV_MSG_RETAINED_ERROR], 1,
-                                  memory_order_relaxed);
+    struct retaining *r = arg;
+    struct join *j = r->join;
+    road_report(j->loop, j->tenant,
+                outcome != STORES_OK ? BROKER_EV_MSG_RETAINED_ERROR
+                : r->is_clear        ? BROKER_EV_RETAIN_MSG_CLEARED
+                                     : BROKER_EV_MSG_RETAINED);
+    if (outcome == STORES_E_LIMIT)
+        road_report(j->loop, j->tenant, BROKER_EV_OUT_OF_TENANT_RESOURCE);
+    if (outcome == STORES_OK && !r->is_clear)
+        broker_metric_bytes(broker_loop_metrics(j->loop, j->tenant), BROKER_M_RETAINED, r->len, 1);
+    mem_free(r);
     publish_leg(j, broker_conn_reason_of(outcome));
 }
 
@@ -128,8 +165,11 @@ static void publish_retain(struct publish *p)
     struct broker_metrics *m = broker_loop_metrics(p->loop, p->tenant);
     broker_metric_bytes(m, BROKER_M_INGRESS_RETAIN, p->msg->topic.n + p->msg->payload.n, 1);
     const struct broker_tenant_limits *max = &p->tenant->limits;
+    struct retaining *r = mem_new(sizeof(*r));
+    *r = (struct retaining){publish_leg_begin(p), p->msg->topic.n + p->msg->payload.n,
+                            p->msg->payload.n == 0};
     stores_retain_put(p->loop->stores, p->tenant->name, p->msg, max->retained_max,
-                      max->retained_bytes_max, retain_done, publish_leg_begin(p));
+                      max->retained_bytes_max, retain_done, r);
 }
 
 /* Acknowledged already, on its way to the inboxes. */
@@ -175,9 +215,13 @@ static void insert_early(struct publish *p, const struct stores_receiver *r, siz
 
 static void inserted(struct join *j, const struct stores_inserted *r)
 {
-    if (r->outcome == STORES_OK && r->dropped + r->displaced)
+    if (r->outcome == STORES_OK && r->dropped + r->displaced) {
         broker_metric_add(broker_loop_metrics(j->loop, j->tenant), BROKER_M_DROP_OVERFLOW,
                           r->dropped + r->displaced);
+        road_report(j->loop, j->tenant, BROKER_EV_OVERFLOWED);
+    }
+    if (r->outcome != STORES_OK || r->gone)
+        road_report(j->loop, j->tenant, BROKER_EV_DELIVER_ERROR);
     publish_leg(j, broker_conn_reason_of(r->outcome));
 }
 
@@ -334,8 +378,10 @@ static void fan_member(struct publish *p, const struct dist_receiver *r)
         is_sent = to < p->loop->broker->loop_count && !broker_cross_put(p->loop, to, &send);
     if (is_sent)
         p->receivers++;
-    else
+    else {
         broker_metric_add(broker_loop_metrics(p->loop, p->tenant), BROKER_M_DROP_CLOSED, 1);
+        road_report(p->loop, p->tenant, BROKER_EV_DELIVER_ERROR);
+    }
 }
 
 /* One member of a shared subscription; returns it when it is to be stored for, whether connected or
@@ -438,6 +484,11 @@ static void fan_nodes(struct publish *p, const struct broker_targets *t)
 
 static void publish_fan(struct publish *p, const struct broker_targets *t)
 {
+    broker_metric_bytes(broker_loop_metrics(p->loop, p->tenant),
+                        (enum broker_metric_id)(BROKER_M_DIST_QOS0 + p->msg->qos),
+                        p->msg->topic.n + p->msg->payload.n, 1);
+    if (unlikely(p->conn && p->conn->settings->value.debug_mode_enabled))
+        broker_conn_debug(p->conn, BROKER_EV_DELIVERED, p->msg->topic);
     p->receivers += t->local_count;
     if (t->loops)
         fan_loops(p, t->loops);

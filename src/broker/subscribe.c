@@ -121,6 +121,8 @@ static void retained_page(void *arg, const struct stores_retained *page)
     struct broker_metrics *m = broker_loop_metrics(c->loop, c->tenant);
     if (page->outcome != STORES_OK && c->is_open)
         broker_conn_report(c, BROKER_EV_MATCH_RETAIN_ERROR, "");
+    else if (page->msg_count && r->after.n == 0 && c->is_open)
+        broker_conn_report(c, BROKER_EV_RETAIN_MSG_MATCHED, "");
     for (size_t i = 0; i < page->msg_count && c->is_open && r->left > 0; i++, r->left--) {
         retained_give(r, &page->msg[i]);
         broker_metric_bytes(m, BROKER_M_RETAIN_MATCHED,
@@ -164,8 +166,22 @@ static void subscribe_retained(struct subscription *s)
 
 /* ---- the join of one packet's filters ---- */
 
+/* One filter's fate, as events. */
+static void subscribe_tell(const struct subscription *s, const struct item *it, uint8_t code)
+{
+    static const enum broker_event_id event[2][2] = {
+        {BROKER_EV_MATCHED, BROKER_EV_MATCH_ERROR}, {BROKER_EV_UNMATCHED, BROKER_EV_UNMATCH_ERROR}};
+    bool is_failed = code == CODEC_MQTT_RC_UNSPECIFIED_ERROR ||
+                     code == CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR;
+    bool is_done = s->is_unsubscribe ? code == 0 : code <= 2 && it->is_new;
+    if (is_failed || is_done)
+        broker_conn_report(s->conn, event[s->is_unsubscribe][is_failed], "");
+}
+
 static void subscribe_answer(struct subscription *s)
 {
+    broker_conn_report(s->conn, s->is_unsubscribe ? BROKER_EV_UNSUB_ACKED : BROKER_EV_SUB_ACKED,
+                       "");
     struct session_event ev = {.type = s->is_unsubscribe ? SESSION_EV_UNSUBSCRIBED
                                                          : SESSION_EV_SUBSCRIBED};
     ev.subscribed.packet_id = s->packet_id;
@@ -178,6 +194,8 @@ static void subscribe_leg(struct subscription *s, uint32_t index, uint8_t code)
 {
     struct broker_conn *c = s->conn;
     s->code[index] = code;
+    if (index < s->count)
+        subscribe_tell(s, &s->item[index], code);
     must(s->left > 0);
     if (--s->left > 0)
         return;
@@ -417,10 +435,21 @@ static struct stores_sub stored_sub(const struct broker_conn *c, const struct se
     };
 }
 
+static void stored_count(struct broker_conn *c, bool is_more)
+{
+    struct broker_metrics *m = broker_loop_metrics(c->loop, c->tenant);
+    if (!c->is_open || (!is_more && c->inflow->sub_count == 0))
+        return;
+    c->inflow->sub_count += is_more ? 1 : UINT32_MAX;
+    broker_metric_add(m, BROKER_M_PSUB_NUM, is_more ? 1 : UINT64_MAX);
+}
+
 static void stored_subbed(void *arg, enum stores_outcome outcome)
 {
     struct item *it = arg;
     it->is_new = outcome == STORES_OK;
+    if (it->is_new)
+        stored_count(it->all->conn, true);
     uint8_t code = outcome == STORES_OK || outcome == STORES_E_EXISTS
                        ? it->qos
                        : broker_conn_reason_of(outcome);
@@ -430,6 +459,8 @@ static void stored_subbed(void *arg, enum stores_outcome outcome)
 static void stored_unsubbed(void *arg, enum stores_outcome outcome)
 {
     struct item *it = arg;
+    if (outcome == STORES_OK)
+        stored_count(it->all->conn, false);
     subscribe_leg(it->all, it->index, broker_conn_reason_of(outcome));
 }
 

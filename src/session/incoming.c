@@ -155,6 +155,7 @@ static void ack_put(struct session *s, struct session_out *out, const struct ses
                     const struct session_published *more)
 {
     unsigned type = p->qos == 1 ? CODEC_MQTT_PUBACK : CODEC_MQTT_PUBREC;
+    COUNT(&out->counts, acked[p->qos], 1);
     struct str user = more != NULL && more->user.n > 0 ? more->user : s->ack_user;
     if (likely(s->version != CODEC_MQTT_V5 || (p->reason == 0 && user.n == 0))) {
         codec_mqtt_ack_put(out->bytes, type, p->packet_id);

@@ -137,12 +137,12 @@ static int send_now(struct session *s, const struct outgoing *o, struct session_
 {
     struct session_flow *f = o->qos > 0 ? flow_get(s) : NULL;
     if (unlikely(codec_msg_is_expired(o->msg, out->wall_ms))) { /* [MQTT-3.3.2-5] */
-        out->counts.dropped_expired[o->qos]++;
+        COUNT(&out->counts, dropped_expired[o->qos], 1);
         return SESSION_DELIVER_E_DROPPED;
     }
     int r = put(s, o, out->wall_ms, f != NULL ? id_of(f->next) : 0, out->bytes);
     if (unlikely(r != 0)) { /* as if it had been delivered [MQTT-3.1.2-25] */
-        out->counts.dropped_oversize[o->qos]++;
+        COUNT(&out->counts, dropped_oversize[o->qos], 1);
         return SESSION_DELIVER_E_DROPPED;
     }
     out->counts.sent[o->qos]++;
@@ -150,6 +150,7 @@ static int send_now(struct session *s, const struct outgoing *o, struct session_
         if (f->inflight == 0)
             f->progress_at = out->now;
         phase_push(f, o->qos == 1 ? PHASE_WAIT_ACK : PHASE_WAIT_REC);
+        f->inflight_bytes += o->msg->topic.n + o->msg->payload.n;
         session_window_sent(s, f->next - 1, out->now);
     }
     return 0;
@@ -208,7 +209,7 @@ static bool queue_admit(struct session *s, struct session_queue *q, const struct
         if (o->qos > 0 || !s->settings->qos0_drop_oldest || q->count == 0)
             return false;
         queue_pop(s, q);
-        out->counts.dropped_overflow[0]++;
+        COUNT(&out->counts, dropped_overflow[0], 1);
     }
     return true;
 }
@@ -219,12 +220,12 @@ static int enqueue(struct session *s, const struct outgoing *o, struct session_o
     struct session_queue *q = &f->queue[o->qos > 0];
     size_t cost = codec_msg_cost(o->msg);
     if (!queue_admit(s, q, o, cost, out)) {
-        out->counts.dropped_overflow[o->qos]++;
+        COUNT(&out->counts, dropped_overflow[o->qos], 1);
         return SESSION_DELIVER_E_DROPPED;
     }
     bool is_shed = o->qos == 0 && out->qos0_bytes_max > 0 && f->queue_bytes >= out->qos0_bytes_max;
     if (is_shed || session_charge(s, cost) != 0) {
-        out->counts.dropped_budget[o->qos]++;
+        COUNT(&out->counts, dropped_budget[o->qos], 1);
         return SESSION_DELIVER_E_DROPPED;
     }
     struct session_queued x = {.msg = codec_msg_keep(o->msg),
@@ -283,15 +284,16 @@ static int deliver_stored(struct session *s, const struct outgoing *o, uint64_t 
         phase_push(f, f->next == seq ? PHASE_UNSENT : PHASE_DONE);
     int r = SESSION_DELIVER_E_DROPPED;
     if (codec_msg_is_expired(o->msg, out->wall_ms) && !o->is_dup)
-        out->counts.dropped_expired[o->qos]++;
+        COUNT(&out->counts, dropped_expired[o->qos], 1);
     else if (put(s, o, out->wall_ms, id_of(seq), out->bytes) != 0)
-        out->counts.dropped_oversize[o->qos]++;
+        COUNT(&out->counts, dropped_oversize[o->qos], 1);
     else
         r = 0;
     if (r == 0) {
         out->counts.sent[o->qos]++;
         if (f->inflight++ == 0)
             f->progress_at = out->now;
+        f->inflight_bytes += o->msg->topic.n + o->msg->payload.n;
         *phase_at(f, seq) = o->qos == 1 ? PHASE_WAIT_ACK : PHASE_WAIT_REC;
         session_window_sent(s, seq, out->now);
     } else {
@@ -306,7 +308,7 @@ int session_deliver(struct session *s, const struct session_delivery *d, struct 
 {
     uint8_t qos = d->qos < d->msg->qos ? d->qos : d->msg->qos;
     if (unlikely(s->state != SESSION_ST_OPEN)) {
-        out->counts.dropped_closed[qos]++;
+        COUNT(&out->counts, dropped_closed[qos], 1);
         return SESSION_DELIVER_E_DROPPED;
     }
     struct outgoing o = {.msg = d->msg,
@@ -352,9 +354,14 @@ bool session_is_stalled(const struct session *s, const struct session_out *out)
 static void done(struct session *s, uint64_t seq, struct session_out *out)
 {
     struct session_flow *f = s->flow;
+    unsigned qos = *phase_at(f, seq) == PHASE_WAIT_ACK ? 1 : 2;
+    uint64_t bytes = f->inflight_bytes / f->inflight;
     session_window_acked(s, seq, out->now);
     *phase_at(f, seq) = PHASE_DONE;
     f->inflight--;
+    f->inflight_bytes -= bytes;
+    COUNT(&out->counts, confirmed[qos], 1);
+    out->counts.confirmed_bytes[qos] += bytes;
     f->progress_at = out->now;
     f->is_stalled = false;
     advance(f);
@@ -387,6 +394,7 @@ static void pubrec(struct session *s, uint64_t seq, const struct codec_mqtt_ack 
         return;
     }
     f->progress_at = out->now;
+    COUNT(&out->counts, received, 1);
     session_window_acked(s, seq, out->now);
     if (s->incarnation == 0) {
         *phase = PHASE_WAIT_COMP;
@@ -509,7 +517,7 @@ void session_outgoing_close(struct session *s, struct session_counts *counts)
     for (unsigned i = 0; i < 2; i++) {
         struct session_queued *x;
         while ((x = queue_head(&s->flow->queue[i])) != NULL) {
-            counts->dropped_closed[x->qos]++;
+            COUNT(counts, dropped_closed[x->qos], 1);
             queue_pop(s, &s->flow->queue[i]);
         }
     }
@@ -535,6 +543,7 @@ void session_outgoing_check(const struct session *s)
     for (uint64_t q = f->head; q < f->next; q++)
         inflight += *phase_at(f, q) > PHASE_UNSENT;
     must(inflight == f->inflight && inflight <= SESSION_WINDOW_MAX + ID_COUNT);
+    must(f->inflight > 0 || f->inflight_bytes == 0);
     must(f->head == f->next || *phase_at(f, f->head) != PHASE_DONE); /* 2 */
     for (unsigned i = 0; i < 2; i++) {
         const struct session_queue *q = &f->queue[i];
@@ -559,7 +568,7 @@ size_t session_queue_shed(struct session *s, struct session_out *out)
     size_t count = q != NULL ? q->count : 0;
     for (size_t i = 0; i < count; i++)
         queue_pop(s, q);
-    out->counts.dropped_budget[0] += count;
+    COUNT(&out->counts, dropped_budget[0], count);
     return count;
 }
 

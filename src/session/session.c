@@ -132,6 +132,7 @@ static void ping(struct session *s, struct codec_mqtt_packet *p, struct session_
         session_end_bad(s, out, r, p->why);
         return;
     }
+    COUNT(&out->counts, pings, 1);
     codec_mqtt_ping_encode(out->bytes, CODEC_MQTT_PINGRESP); /* [MQTT-3.12.4-1] */
 }
 

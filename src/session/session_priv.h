@@ -9,6 +9,9 @@
 #define PACKET_HEADROOM 81920   /* bytes of a PUBLISH beside its payload: a longest topic and 16 KiB of properties */
 #define ID_COUNT 65535          /* packet identifiers there are */
 
+/* Adds to one field of struct session_counts. */
+#define COUNT(counts, field, n) ((counts)->is_news = true, (counts)->field += (n))
+
 /* ---- Towards us ------------------------------------------------------------------------------------------------- */
 
 /* One publish under way; its place in the ring is its token. */
@@ -85,6 +88,7 @@ struct session_flow {
     uint8_t *phase;          /* ring, indexed by sequence number */
     uint32_t phase_cap;      /* 0 or a power of two */
     uint32_t inflight;       /* phases from WAIT_ACK on */
+    uint64_t inflight_bytes; /* of their topics and payloads, as far as they were sent on this connection */
     struct session_queue queue[2]; /* [0] QoS 0; [1] QoS 1 and 2 of a transient session */
     uint64_t queue_bytes;
     uint64_t *rec;           /* persistent: sequence numbers with PUBREC, not yet committed */

@@ -20,12 +20,15 @@ def narrow(port):
     return c
 
 
-def metrics_node(w, config):
+def metrics_node(w, config, prepare=None):
     port = free_port()
     n = w.node(config=config)
     tokens = n.file("tokens", "read %s\n" % READ)
     n.edit('apiServerConfig : { enable = false; unixSocket = ""; };',
            'apiServerConfig: { httpPort = %d; unixSocket = ""; tokenFile = "%s"; };' % (port, tokens))
+    n.api = port
+    if prepare:
+        prepare(n)
     n.start()
 
     def metric(name):
