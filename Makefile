@@ -108,7 +108,7 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 FORCE:
 
 
-.PHONY: bench-log bench-idle bench-idle-cluster torture lab install install-daemon install-tools install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-replay fmt tidy bench install FORCE
+.PHONY: bench-log bench-idle bench-idle-cluster torture lab install install-daemon install-tools install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-million fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -121,6 +121,10 @@ fuzz: $(FUZZ:%=fuzz-%) ## fuzz each decoder for FUZZ_SECONDS (60)
 fuzz-%: build/libfuzzer/%
 	@mkdir -p build/corpus/$* tests/fuzz/corpus/$*
 	$< -max_total_time=$${FUZZ_SECONDS:-60} -timeout=10 -rss_limit_mb=2048 build/corpus/$* tests/fuzz/corpus/$*
+fuzz-million: $(FUZZ:%=million-%) ## each decoder gets a million random and mutated inputs
+million-%: build/libfuzzer/%
+	@mkdir -p build/corpus/$* tests/fuzz/corpus/$*
+	$< -runs=1000000 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 build/corpus/$* tests/fuzz/corpus/$*
 sim: $(SIMS) ## some seeds of each simulator
 	@scripts/run-sim short $^
 sim-long: $(SIMS) ## many seeds of each simulator (SEEDS=N)
