@@ -156,7 +156,7 @@ struct session_counts {
     uint64_t dropped_budget[3];
     uint64_t dropped_closed[3];   /* still queued when the session ended */
     uint64_t confirmed[3];        /* [1], [2]: deliveries that the client has acknowledged for good */
-    uint64_t confirmed_bytes[3];  /* their topics and payloads: each the average of what is in flight, the sum is right */
+    uint64_t confirmed_bytes[3];  /* of topics and payloads: each the average of what is in flight */
     uint64_t acked[3];            /* PUBACKs [1] and PUBRECs [2] written */
     uint64_t received;            /* PUBRECs that came */
     uint64_t pings;               /* PINGREQs that came */
