@@ -22,8 +22,9 @@ NO_ANSWER = {"AUTH_ERROR", "WILL_DIST_ERROR", "QOS0_DIST_ERROR", "QOS1_DIST_ERRO
              "DELIVER_ERROR", "MATCH_RETAIN_ERROR", "MATCH_ERROR", "UNMATCH_ERROR"}
 NO_CHANCE = {"mqtt.read.paused.count", "mqtt.drop.link.count", "mqtt.route.cache.evict.count", "mqtt.ex.stalled.count",
              "mqtt.drop.resource.count", "mqtt.memory.slowed.count", "mqtt.memory.shed.count", "mqtt.memory.refused.count",
-             "mqtt.session.mem.gauge", "mqtt.drop.expired.count", "mqtt.drop.closed.count"}
-# NO_CHANCE: what overload_cases is about, and what only load brings about
+             "mqtt.session.mem.gauge", "mqtt.drop.expired.count", "mqtt.drop.closed.count",
+             "mqtt.drop.memory.count"}
+# NO_CHANCE: what overload_cases is about, what only load brings about, what a fault loses
 
 
 def table(file, macro):
@@ -160,6 +161,7 @@ def test_every_event_and_metric_is_raised(w):
         seen_metrics = {m for m in metrics if re.search(r"^%s(_total|_count|)(\{[^}]*\})? (?!0$)" % m.replace(".", "_"), body, re.M)}
         excused = {e for e, what in events.items() if what.startswith("not raised: ")}
         assert not excused & seen, excused & seen
+        seen_metrics |= {m for m in metrics if m.replace(".", "_") in elsewhere}
         return (set(events) - seen - named - excused - NO_ANSWER) | (set(metrics) - seen_metrics - NO_CHANCE)
     end = time.monotonic() + 20
     while left := missing():
