@@ -44,9 +44,15 @@ def good_bye(client):
     assert False, "not closed"
 
 
+def slow_count(nodes):
+    return sum(logged(n, "this node is slow") for n in nodes)
+
+
 def test_a_node_that_stops_sends_its_clients_to_others(w):
-    nodes = w.cluster(3)
+    nodes = operated(w, 3)
     voters_are(nodes)
+    until(lambda: not any(m["degraded"] for m in json.loads(asked(nodes[0], "GET", "/cluster")[1])["nodes"]))
+    slow = slow_count(nodes)
     new = [connected(nodes[0], "away-%d" % i) for i in range(6)]
     old = Client(nodes[0].port, 4)
     old.connect("old")
@@ -56,7 +62,8 @@ def test_a_node_that_stops_sends_its_clients_to_others(w):
         p = good_bye(c)
         assert p is not None and p.reason == 0x9C, p and p.reason
         said.add(p.prop(0x1C))
-    assert said == others, said  # each in its turn
+    # each in its turn, but for one that has become slow meanwhile
+    assert said == others or (said and said < others and slow_count(nodes) > slow), said
     assert good_bye(old) is None
     # nobody is left for the last ones to be sent to
     alone = connected(nodes[1], "last")

@@ -249,7 +249,9 @@ def test_a_full_disk_is_told(w):
                         for r in asked(n, 1, "/store/ranges", store_name=x)]
 
             def leads():
-                r = ranges()[0]
+                found = ranges()
+                assert found
+                r = found[0]
                 if r.get("leader") != three:
                     asked(n, 1, "/store/range/transfer", "PUT", store_name=r["store"], range_id=r["id"], node_id=three)
                 return r.get("leader") == three
