@@ -297,8 +297,8 @@ static void run_done(void *arg, const struct kv_reply *reply)
         return;
     case KV_E_CONFLICT:
         api_text(a, 409,
-                 "refused in the present state of the range: another change is under way, or the "
-                 "node is no member");
+                 "refused in the present state of the range: another change is under way, the node "
+                 "is no member, or a majority that is to be recovered is alive");
         return;
     case KV_E_NO_RANGE:
         api_text(a, 404, "no such range");
@@ -421,5 +421,7 @@ void api_range_recover(struct api_ask *a)
     if (!command_of(a, &cmd, &c))
         return;
     cmd.kind = KV_CMD_RECOVER;
+    cmd.node[0] = a->api->conf.node;
+    cmd.node_count = cmd.voter_count = 1;
     kv_run(c, &cmd, run_done, a);
 }

@@ -57,6 +57,20 @@ static void await(struct kv_replica *r, struct kv_ask *a)
     list_del(&a->link);
 }
 
+/* With a live majority there is nothing to recover: a second history would begin beside the first.
+ */
+static bool is_majority_live(const struct kv_replica *r)
+{
+    const struct raft_config *c = raft_config_get(&r->raft);
+    unsigned voters = 0, live = 0;
+    for (size_t i = 0; i < c->count; i++)
+        if (c->member[i].role & RAFT_VOTER) {
+            voters++;
+            live += c->member[i].id == r->id || kv_node_is_live(r->loop, &c->member[i].store);
+        }
+    return live * 2 > voters;
+}
+
 static void run_config(struct kv_replica *r, const struct kv_wire_command *cmd, struct kv_ask *a,
                        bool is_recover)
 {
@@ -70,7 +84,7 @@ static void run_config(struct kv_replica *r, const struct kv_wire_command *cmd, 
     }
     /* who has just begun to lead does not know yet what its log holds */
     if (r->range.frozen != 0 || r->range.merge.state == RANGE_MERGE_BEGUN ||
-        (!is_recover && !r->is_leader_told)) {
+        (is_recover ? is_majority_live(r) : !r->is_leader_told)) {
         refuse(r, a, KV_WIRE_CONFLICT);
         return;
     }

@@ -134,7 +134,9 @@ void kv_router_learn(struct kv_client *c, const struct kv_route_news *n)
     if (!n->is_gone && (n->term > r->term || (n->term == r->term && uuid_is_zero(&r->leader)))) {
         r->avoid_until = 0;
         lead(c, r, &n->leader, n->term);
-    }
+    } else if (n->is_local && n->term == r->term && uuid_is_zero(&n->leader) &&
+               uuid_eq(&r->leader, &c->store->kv->conf.node))
+        r->leader = n->leader; /* it stepped down: nobody leads in this term again */
     kv_client_routes_changed(c);
 }
 
