@@ -109,14 +109,17 @@ def test_a_share_skips_a_persistent_member_that_is_away_from_all_nodes(w):
             if m is not None:
                 c.inbox.append(m)
                 c.send(PUBACK, 0, m.pid.to_bytes(2, "big")) if m.qos else None
-            assert what <= got()
+            missing = what - got()
+            assert not missing, missing
         again(once)
     for k, p in enumerate(pubs):  # each node knows of somebody who is there
         until({"probe-%d" % k}, lambda: acked(p, t, "probe-%d" % k))
     for i in range(60):
         acked(pubs[i % 3], t, "1-%d" % i)
         pubs[i % 3].publish(t, "0-%d" % i, 0)
-    until({"%d-%d" % (q, i) for q in (0, 1) for i in range(60)}, lambda: None)
+    until({"1-%d" % i for i in range(60)}, lambda: None)
+    # at QoS 0 a busy node may drop one; three of five would be gone if those who are away were asked
+    assert sum(x.startswith("0-") for x in got()) >= 50, sorted(got())
     assert all(len(c.inbox) >= 10 for c in here), [len(c.inbox) for c in here]
 
 
