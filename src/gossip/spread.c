@@ -116,6 +116,9 @@ void gossip_spread_take(struct gossip_spread *q, unsigned limit, size_t room,
     for (unsigned rank = 0; rank < GOSSIP_RANK_COUNT; rank++) {
         if (q->rank_count[rank] == 0 || room < ROOM_MIN)
             continue;
+        unsigned upto = limit;
+        if (rank == GOSSIP_RANK_ROW && q->rank_count[rank] <= GOSSIP_SPREAD_ROWS_FEW)
+            upto = 2 * limit;
         struct list sent; /* aside, so that none is met twice */
         list_init(&sent);
         for (unsigned t = 0; t < GOSSIP_TRANSMITS_MAX; t++)
@@ -129,7 +132,7 @@ void gossip_spread_take(struct gossip_spread *q, unsigned limit, size_t room,
                 list_del(it);
                 list_push_back(&sent, it);
             }
-        list_each(&sent, it) count_transmit(q, container_of(it, struct rumour, link), limit);
+        list_each(&sent, it) count_transmit(q, container_of(it, struct rumour, link), upto);
     }
 }
 

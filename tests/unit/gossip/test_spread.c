@@ -50,6 +50,11 @@ START_TEST(test_order_and_limit)
     ck_assert_uint_eq(gossip_spread_len(&q), 3); /* those two have had their transmits */
     gossip_spread_take(&q, 2, 1000, take, &b);
     ck_str(letters(&b), STR("ASR"));
+    for (unsigned i = 0; i < 2; i++) { /* a lone row has twice as many */
+        ck_assert_uint_eq(gossip_spread_len(&q), 1);
+        gossip_spread_take(&q, 2, 1000, take, &b);
+        ck_str(letters(&b), STR("R"));
+    }
     ck_assert_uint_eq(gossip_spread_len(&q), 0);
     gossip_spread_deinit(&q);
     buf_deinit(&b);
@@ -80,6 +85,24 @@ START_TEST(test_newer_replaces_older)
 }
 END_TEST
 
+/* Many rows have the ordinary limit, so that a flood of them is not twice as long. */
+START_TEST(test_many_rows_have_the_ordinary_limit)
+{
+    struct gossip_spread q;
+    struct buf b = {0};
+    gossip_spread_init(&q);
+    for (uint64_t i = 0; i < GOSSIP_SPREAD_ROWS_FEW + 1; i++)
+        gossip_spread_put(&q, 1 + i, GOSSIP_RANK_ROW, text('R'));
+    gossip_spread_take(&q, 2, 1000, take, &b);
+    ck_assert_uint_eq(gossip_spread_len(&q), GOSSIP_SPREAD_ROWS_FEW + 1);
+    gossip_spread_take(&q, 2, 1000, take, &b);
+    ck_assert_uint_eq(gossip_spread_len(&q), 0);
+    gossip_spread_check(&q);
+    gossip_spread_deinit(&q);
+    buf_deinit(&b);
+}
+END_TEST
+
 START_TEST(test_rows_are_bounded)
 {
     struct gossip_spread q;
@@ -104,6 +127,7 @@ Suite *suite_spread(void)
     TCase *t = tcase_create("spread");
     tcase_add_test(t, test_order_and_limit);
     tcase_add_test(t, test_newer_replaces_older);
+    tcase_add_test(t, test_many_rows_have_the_ordinary_limit);
     tcase_add_test(t, test_rows_are_bounded);
     suite_add_tcase(s, t);
     return s;
