@@ -94,6 +94,8 @@ endef
 $(foreach u,$(notdir $(UNITS:.test=)),$(eval $(call unit,$(u))))
 $(B)/golden/%.test: $(B)/t/golden/%.o $(patsubst tests/%.c,$(B)/t/%.o,$(wildcard tests/golden/lib/*.c)) $(LIBS)
 	@mkdir -p $(@D) && $(CXX) $(LDFLAGS) -o $@ $(filter %.o,$^) $(ALLLIBS)
+# stories of gossip are played on the network of its simulator
+$(B)/golden/gossip.test: $(B)/t/sim/lib/gossip_net.o $(B)/t/sim/lib/world.o
 $(B)/sim/%: $(B)/t/sim/%.o $(patsubst tests/%.c,$(B)/t/%.o,$(wildcard tests/sim/lib/*.c)) $(LIBS)
 	@mkdir -p $(@D) && $(CXX) $(LDFLAGS) -o $@ $(filter %.o,$^) $(ALLLIBS)
 $(B)/fuzz/%.replay: $(B)/t/fuzz/fuzz_%.o $(B)/t/fuzz/replay.o $(LIBS)

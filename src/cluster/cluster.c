@@ -92,6 +92,10 @@ static void on_fact(struct cluster *c, const struct gossip_effect *e)
     case GOSSIP_OUT_SKEW:
         on_skew(c, e);
         break;
+    case GOSSIP_OUT_STREAM_ONLY:
+        cluster_log_member(c, e, LOG_LEVEL_WARN, "cluster.member.datagrams",
+                           "answers over TCP and never over UDP: is the port open for both?");
+        break;
     case GOSSIP_OUT_DUPLICATE:
         on_duplicate(c, e);
         break;
@@ -137,6 +141,7 @@ static void run_effect(struct cluster *c, const struct gossip_effect *e, bool *s
     case GOSSIP_OUT_REFUTED:
     case GOSSIP_OUT_STALLED:
     case GOSSIP_OUT_SKEW:
+    case GOSSIP_OUT_STREAM_ONLY:
     case GOSSIP_OUT_DUPLICATE:
     case GOSSIP_OUT_GONE:
         on_fact(c, e);

@@ -158,7 +158,8 @@ static void tick(struct gossip *g, struct gossip_out *out)
 
 /* --- packets --- */
 
-/* A voice that we took for silent: tell it, so that it may refute; a stranger: get to know it. */
+/* A voice that we took for silent: tell it, so that it may refute; one of an older life than we
+ * know: tell it of the younger, so that it may stop; a stranger: get to know it. */
 static void hear_sender(struct gossip *g, const struct gossip_head *h,
                         const struct gossip_addr *from, struct gossip_out *out)
 {
@@ -172,8 +173,10 @@ static void hear_sender(struct gossip *g, const struct gossip_head *h,
         }
         return;
     }
-    if (p->pub.state == GOSSIP_ST_ALIVE || h->epoch != p->pub.epoch || h->inc > p->pub.inc ||
-        g->now < p->told_at + TELL_SILENT_EVERY)
+    bool is_old_life = h->epoch < p->pub.epoch; /* two processes with one identity */
+    bool is_silent =
+        p->pub.state != GOSSIP_ST_ALIVE && h->epoch == p->pub.epoch && h->inc <= p->pub.inc;
+    if ((!is_old_life && !is_silent) || g->now < p->told_at + TELL_SILENT_EVERY)
         return;
     p->told_at = g->now;
     static const uint8_t kind[] = {GOSSIP_MSG_ALIVE, GOSSIP_MSG_SUSPECT, GOSSIP_MSG_DEAD,
@@ -183,7 +186,7 @@ static void hear_sender(struct gossip *g, const struct gossip_head *h,
     m.from = g->self->pub.uuid;
     gossip_packet_begin(g);
     gossip_packet_add(g, &m);
-    gossip_packet_send(g, &p->pub.addr, &p->pub.uuid, out);
+    gossip_packet_send(g, is_old_life ? from : &p->pub.addr, &p->pub.uuid, out);
 }
 
 static void hear_clock(struct gossip *g, const struct gossip_head *h,
@@ -221,7 +224,7 @@ static void hear_msg(struct gossip *g, const struct gossip_head *h, const struct
     case GOSSIP_MSG_ACK:
         if (uuid_eq(&h->uuid, &m->uuid))
             gossip_sync_hash(g, h);
-        gossip_probe_ack(g, h, m, &ev->addr, out);
+        gossip_probe_ack(g, h, m, ev, out);
         break;
     case GOSSIP_MSG_NACK:
         gossip_probe_nack(g, m);

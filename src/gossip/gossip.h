@@ -140,8 +140,10 @@ enum gossip_effect_kind {
     GOSSIP_OUT_SKEW, /* uuid, addr: its clock is too far ahead of ours, or its versions do not fit
                       * (epoch: min << 16 | max): see flags
                       */
-    GOSSIP_OUT_DUPLICATE, /* addr: our uuid runs there with a higher epoch: stop now */
-    GOSSIP_OUT_GONE,      /* our good-bye is out: the host may stop */
+    GOSSIP_OUT_STREAM_ONLY, /* uuid, addr: answers over streams and never to packets: told once a
+                             * minute */
+    GOSSIP_OUT_DUPLICATE,   /* addr: our uuid runs there with a higher epoch: stop now */
+    GOSSIP_OUT_GONE,        /* our good-bye is out: the host may stop */
 };
 
 #define GOSSIP_SKEW_CLOCK 1 /* flags of GOSSIP_OUT_SKEW */
@@ -171,7 +173,8 @@ void gossip_out_deinit(struct gossip_out *out);
 
 struct gossip_stats {
     uint64_t packets_in, packets_out, bytes_in, bytes_out, malformed;
-    uint64_t probes, probes_failed, probes_indirect, probes_stream;
+    uint64_t probes, probes_failed, probes_indirect;
+    uint64_t probes_stream; /* answered over a stream, when packets and helpers were not */
     uint64_t suspicions, refutes, false_deaths; /* false: it came back in the same epoch */
     uint64_t syncs, rows_in, rows_sent;
     unsigned score;   /* Lifeguard's local health, 0 healthy .. 7 */

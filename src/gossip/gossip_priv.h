@@ -21,7 +21,8 @@ struct gossip_peer {          /* a member, with what only we know of it */
     struct gossip_suspicion suspicion; /* while SUSPECT */
     size_t ring_at;                    /* place in the ring; live members but ourselves */
     usec_t rtt_var;
-    usec_t heal_at, heal_wait; /* DEAD: when to knock again */
+    usec_t heal_at;            /* DEAD: when to knock again */
+    unsigned by_stream;        /* answers in a row that came over streams only */
     usec_t told_at;            /* when we last told it that we think it silent */
     usec_t sync_wait, sync_at; /* backs off while exchanges bring nothing */
 };
@@ -86,6 +87,7 @@ struct gossip {
     bool is_isolated, is_joined, is_leaving, is_gone, is_busy;
     usec_t leave_until;
     usec_t skew_at; /* not before: telling of another skewed clock */
+    usec_t only_at; /* not before: telling of another that hears no packets */
     struct gossip_stats stats;
     struct buf pkt, msg; /* scratch */
 };
@@ -139,7 +141,7 @@ void gossip_probe_ping(struct gossip *g, const struct gossip_head *h, const stru
 void gossip_probe_ask(struct gossip *g, const struct gossip_head *h, const struct gossip_msg *m,
                       struct gossip_out *out);
 void gossip_probe_ack(struct gossip *g, const struct gossip_head *h, const struct gossip_msg *m,
-                      const struct gossip_addr *from, struct gossip_out *out);
+                      const struct gossip_event *ev, struct gossip_out *out);
 void gossip_probe_nack(struct gossip *g, const struct gossip_msg *m);
 void gossip_probe_send_failed(struct gossip *g, const struct gossip_addr *addr);
 void gossip_probe_forget(struct gossip *g, const struct gossip_peer *p);

@@ -9,10 +9,10 @@
 #include "base/mem.h"
 #include "gossip/gossip_priv.h"
 
-#define HEAL_FIRST                                                                                 \
-    (10 * USEC_SEC)       /* does not matter much: the first knock at the door of a dead one */
-#define ISOLATED_PROBES 3 /* so many different ones in a row do not answer: it may be us */
-#define SKEW_TELL (60 * USEC_SEC) /* one line a minute about what does not fit */
+#define HEAL_FIRST (10 * USEC_SEC) /* does not matter much: the first knock at a dead one's door   \
+                                    */
+#define ISOLATED_PROBES 3          /* so many different ones in a row do not answer: it may be us */
+#define SKEW_TELL (60 * USEC_SEC)  /* one line a minute about what does not fit */
 
 static bool peer_eq(const void *item, const void *key)
 {
@@ -271,7 +271,6 @@ static void to_state(struct gossip *g, struct gossip_peer *p, enum gossip_state 
     if (!live && was_live) {
         ring_del(g, p);
         gossip_probe_forget(g, p);
-        p->heal_wait = HEAL_FIRST;
         p->heal_at = g->now + HEAL_FIRST;
     }
     if (live != was_live)
@@ -431,7 +430,6 @@ static void about_stranger(struct gossip *g, const struct gossip_msg *m, enum go
     struct gossip_peer *p = gossip_peer_new(g, m);
     p->pub.state = state >= GOSSIP_ST_DEAD ? state : GOSSIP_ST_DEAD;
     if (state >= GOSSIP_ST_DEAD) { /* remembered, so that it cannot come back by an older rumour */
-        p->heal_wait = HEAL_FIRST;
         p->heal_at = g->now + HEAL_FIRST;
         queue_state(g, p, &m->from);
         return;

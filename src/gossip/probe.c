@@ -11,6 +11,8 @@
 #define HELPERS 3                      /* matters: SWIM's k */
 #define INDIRECT_MIN (200 * USEC_MSEC) /* a quicker second stage would only cost packets */
 #define RTT_SHARE 8                    /* as TCP's estimator (RFC 6298) */
+#define STREAM_ONLY_MIN 3              /* answers in a row: fewer may be loss */
+#define STREAM_ONLY_EVERY (60 * USEC_SEC)
 
 static void add_ping(struct gossip *g, const struct uuid *uuid, uint64_t epoch, uint64_t seq)
 {
@@ -256,10 +258,25 @@ static void learn_rtt(struct gossip *g, struct gossip_peer *p)
     p->pub.rtt = (p->pub.rtt * (RTT_SHARE - 1) + rtt) / RTT_SHARE;
 }
 
+/* Datagrams to it, or from it, seem to be lost on the way, and streams are not: a firewall? */
+static void watch_streams(struct gossip *g, struct gossip_peer *p, bool by_stream,
+                          struct gossip_out *out)
+{
+    g->stats.probes_stream += by_stream;
+    p->by_stream = by_stream ? p->by_stream + 1 : 0;
+    if (p->by_stream < STREAM_ONLY_MIN || g->now < g->only_at)
+        return;
+    g->only_at = g->now + STREAM_ONLY_EVERY;
+    struct gossip_effect *e = gossip_out_add(out, GOSSIP_OUT_STREAM_ONLY);
+    e->uuid = p->pub.uuid;
+    e->addr = p->pub.addr;
+}
+
 /* The answer to our own probe. */
 static void own_ack(struct gossip *g, const struct gossip_head *h, const struct gossip_msg *m,
-                    const struct gossip_addr *from, struct gossip_out *out)
+                    const struct gossip_event *ev, struct gossip_out *out)
 {
+    const struct gossip_addr *from = &ev->addr;
     struct gossip_peer *p = gossip_peer_find(g, &g->probe.target);
     if (p == NULL) {
         end_probe(g, out);
@@ -270,6 +287,7 @@ static void own_ack(struct gossip *g, const struct gossip_head *h, const struct 
         if (!g->probe.is_indirect && is_direct)
             learn_rtt(g, p);
         gossip_awareness_add(&g->awareness, -1);
+        watch_streams(g, p, ev->kind == GOSSIP_EV_STREAM, out);
         end_probe(g, out);
         gossip_isolation_watch(g, true, out);
         return;
@@ -301,7 +319,7 @@ static void relayed_ack(struct gossip *g, const struct gossip_msg *m, struct gos
 }
 
 void gossip_probe_ack(struct gossip *g, const struct gossip_head *h, const struct gossip_msg *m,
-                      const struct gossip_addr *from, struct gossip_out *out)
+                      const struct gossip_event *ev, struct gossip_out *out)
 {
     struct gossip_peer *p = gossip_peer_find(g, &m->uuid);
     if (p != NULL && p != g->self && p->pub.epoch == m->epoch && m->inc > p->pub.inc &&
@@ -314,7 +332,7 @@ void gossip_probe_ack(struct gossip *g, const struct gossip_head *h, const struc
         gossip_fact(g, &alive, false, out);
     }
     if (g->probe.is_active && m->seq == g->probe.seq)
-        own_ack(g, h, m, from, out);
+        own_ack(g, h, m, ev, out);
     else
         relayed_ack(g, m, out);
 }

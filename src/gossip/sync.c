@@ -13,9 +13,10 @@
 #define DELTA_BYTES_MAX                                                                            \
     ((size_t)600 << 10) /* rows in one frame; matters: members and digests fit beside them */
 #define PUSH_MAX 512    /* a longer row is announced by a hint */
-#define HEAL_EVERY (10 * USEC_SEC)
-#define HEAL_MAX 3
-#define HEAL_WAIT_MAX (60 * USEC_SEC)
+#define HEAL_EVERY (5 * USEC_SEC)
+#define HEAL_MAX 3 /* doors in a round */
+#define HEAL_WAIT                                                                                  \
+    (10 * USEC_SEC) /* matters: with HEAL_EVERY, two halves find each other within 20 s */
 #define SEED_EVERY (30 * USEC_SEC)
 #define SEED_EVERY_ALONE (5 * USEC_SEC)
 #define SEEDS_AT_ONCE 3
@@ -447,19 +448,25 @@ static usec_t stretch(const struct gossip *g, usec_t t)
     return log > 5 ? t * (log - 4) : t; /* as memberlist above 32 */
 }
 
+/* The dead one that has waited longest for a knock at its door, or NULL. */
+static struct gossip_peer *most_overdue(struct gossip *g)
+{
+    struct gossip_peer *best = NULL;
+    size_t at = 0;
+    for (struct gossip_peer *p; (p = map_next(&g->peers, &at)) != NULL;)
+        if (p->pub.state == GOSSIP_ST_DEAD && p->heal_at <= g->now && p->pub.addr.port != 0 &&
+            !gossip_addr_eq(&p->pub.addr, &g->self->pub.addr) &&
+            (best == NULL || p->heal_at < best->heal_at))
+            best = p;
+    return best;
+}
+
 static void heal(struct gossip *g, struct gossip_out *out)
 {
-    size_t at = 0;
-    unsigned count = 0;
-    for (struct gossip_peer *p; count < HEAL_MAX && (p = map_next(&g->peers, &at)) != NULL;) {
-        if (p->pub.state != GOSSIP_ST_DEAD || p->heal_at > g->now || p->pub.addr.port == 0)
-            continue;
-        if (gossip_addr_eq(&p->pub.addr, &g->self->pub.addr))
-            continue;
-        p->heal_wait = usec_min(p->heal_wait * 2, HEAL_WAIT_MAX);
-        p->heal_at = g->now + p->heal_wait;
+    struct gossip_peer *p;
+    for (unsigned i = 0; i < HEAL_MAX && (p = most_overdue(g)) != NULL; i++) {
+        p->heal_at = g->now + HEAL_WAIT;
         gossip_sync_open(g, &p->pub.addr, &p->pub.uuid, 0, out);
-        count++;
     }
 }
 

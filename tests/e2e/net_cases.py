@@ -151,6 +151,7 @@ def test_datagrams_are_blocked_and_streams_are_not(w):
             time.sleep(0.2)
         for i in (1, 2, 3):
             assert n.count_of(i, "is dead") == 0, n.log(i)
+        n.until("an operator is told", 60, lambda: all(n.count_of(i, "answers over TCP and never over UDP") for i in (1, 2, 3)))
 
 
 def test_a_process_that_slept_comes_back_as_itself(w):

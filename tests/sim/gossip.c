@@ -194,6 +194,10 @@ static void partition(struct gossip_net *n, unsigned count, double duration, dou
 {
     n->check_every = 512;
     settle(n, count);
+    for (unsigned i = 0; i < count && count < 10; i++) { /* few find each other without seeds too */
+        struct gossip_event none = {.kind = GOSSIP_EV_SEEDS};
+        gossip_net_step(n, i, &none);
+    }
     gossip_net_put(n, 0, 1, "doomed", STR("x"));
     gossip_net_put(n, 1, 200, "shared", STR("old"));
     gossip_net_put(n, 1, 200, "shared-doomed", STR("x"));
@@ -227,6 +231,11 @@ static void play_partition_60s(struct gossip_net *n)
 static void play_partition_20min(struct gossip_net *n)
 {
     partition(n, 50, 1200, 25);
+}
+
+static void play_partition_of_4(struct gossip_net *n)
+{
+    partition(n, 4, 1200, 25);
 }
 
 static void play_three_ways(struct gossip_net *n)
@@ -634,6 +643,7 @@ static const struct scenario {
     {"partition, 20 min", play_partition_20min},
     {"join 200", play_join_200},
     {"400 nodes", play_400},
+    {"partition of 4, 20 min", play_partition_of_4},
 };
 
 static void play(struct world *w, uint64_t seed)

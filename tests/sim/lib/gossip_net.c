@@ -345,6 +345,7 @@ static void run_effects(struct gossip_net *n, unsigned i)
         case GOSSIP_OUT_REFUTED:
         case GOSSIP_OUT_STALLED:
         case GOSSIP_OUT_SKEW:
+        case GOSSIP_OUT_STREAM_ONLY:
             break;
         }
     }
@@ -364,8 +365,8 @@ void gossip_net_start(struct gossip_net *n, unsigned i, unsigned seed_from, unsi
         .epoch = x->epoch,
         .addr = x->addr,
         .meta = STR("facts about this node, as long as they usually are: loops, rpc, api"),
-        .version_min = 1,
-        .version_max = 1,
+        .version_min = x->version_min ? x->version_min : 1,
+        .version_max = x->version_max ? x->version_max : 1,
         .flags = GOSSIP_FLAG_READY,
     };
     x->g = gossip_new(&c, n->w->now, wall_of(n, i), rng_u64(&n->w->rng));

@@ -13,12 +13,13 @@ struct net_node {
     struct uuid uuid;
     struct gossip_addr addr;
     uint64_t epoch;
-    int64_t skew;          /* its wall clock against the true one, usec */
-    uint32_t loss_million; /* of packets from and to it */
-    usec_t stalled_until;  /* SIGSTOP: nothing is read, no timer fires */
-    unsigned group;        /* only nodes of one group reach each other */
-    bool is_mute, is_deaf; /* one-way loss */
-    unsigned life;         /* counts starts: what was sent to an earlier life is lost */
+    uint16_t version_min, version_max; /* 0: 1 */
+    int64_t skew;                      /* its wall clock against the true one, usec */
+    uint32_t loss_million;             /* of packets from and to it */
+    usec_t stalled_until;              /* SIGSTOP: nothing is read, no timer fires */
+    unsigned group;                    /* only nodes of one group reach each other */
+    bool is_mute, is_deaf;             /* one-way loss */
+    unsigned life;                     /* counts starts: what was sent to an earlier life is lost */
     uint64_t streams;
     unsigned alive_seen, dead_seen, left_seen, isolated_seen, duplicate_seen, gone_seen;
 };
