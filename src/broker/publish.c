@@ -29,8 +29,8 @@
     (3 * USEC_SEC) /* matters: an election is over by then; a cluster without a quorum goes on     \
                           serving clean sessions with what the index had */
 #define OFFERS_MAX                                                                                 \
-    8 /* matters little: members asked whether they are connected before one is taken              \
-         whatever it is */
+    32 /* matters little: members asked whether they are connected before one is taken             \
+          whatever it is */
 #define EARLY_BYTES_MAX                                                                            \
     (8 * 1024 * 1024)             /* lost at most with this loop, where a tenant accepts that */
 #define LOOK_USEC (5 * USEC_MSEC) /* how soon a held publish sees that the index has caught up */
@@ -60,9 +60,9 @@ struct publish {
     const struct broker_publish_done *done;
     struct join *join;
     size_t receivers;
-    size_t stored;  /* of them: persistent */
-    unsigned tries; /* members of a shared subscription that were away */
-    bool is_held;   /* the rest of the road comes later */
+    size_t stored;                    /* of them: persistent */
+    const struct broker_asked *asked; /* who of the shared subscription at hand said it is away */
+    bool is_held;                     /* the rest of the road comes later */
     uint8_t reason;
 };
 
@@ -278,8 +278,9 @@ struct offer {
     struct join *join;
     struct codec_msg *msg;
     uint64_t from_cookie, floor;
-    uint64_t group, member;
-    unsigned tries;
+    uint64_t group;
+    uint32_t asked_count;
+    uint64_t asked[]; /* in the order they were asked, this one last */
 };
 
 static void offered(void *arg, const struct stores_inserted *r);
@@ -287,14 +288,17 @@ static void offered(void *arg, const struct stores_inserted *r);
 static struct offer *offer_new(struct publish *p, const struct broker_target_group *g,
                                const struct dist_receiver *r)
 {
-    struct offer *o = mem_new(sizeof(*o));
-    *o = (struct offer){.join = publish_leg_begin(p),
-                        .msg = codec_msg_keep(p->msg),
-                        .from_cookie = p->from_cookie,
-                        .floor = p->floor,
-                        .group = broker_share_group_id(g),
-                        .member = broker_share_member_id(r),
-                        .tries = p->tries + 1};
+    uint32_t count = p->asked ? p->asked->count : 0;
+    struct offer *o = mem_new(sizeof(*o) + (count + 1) * sizeof(uint64_t));
+    o->join = publish_leg_begin(p);
+    o->msg = codec_msg_keep(p->msg);
+    o->from_cookie = p->from_cookie;
+    o->floor = p->floor;
+    o->group = broker_share_group_id(g);
+    o->asked_count = count + 1;
+    if (count)
+        memcpy(o->asked, p->asked->member, count * sizeof(uint64_t));
+    o->asked[count] = broker_share_member_id(r);
     return o;
 }
 
@@ -384,20 +388,29 @@ static void fan_member(struct publish *p, const struct dist_receiver *r)
     }
 }
 
+/* Whether this member shall get the message only if it is connected: another might take it. */
+static bool is_offered(const struct publish *p, const struct dist_group *g,
+                       const struct dist_receiver *r)
+{
+    const struct broker_asked *a = p->asked;
+    return broker_share_is_doubtful(p->loop, g, r) &&
+           (!a || (a->count < OFFERS_MAX && !broker_share_was_asked(a, r)));
+}
+
 /* One member of a shared subscription; returns it when it is to be stored for, whether connected or
  * not. */
 static const struct dist_receiver *fan_group(struct publish *p, const struct broker_target_group *g)
 {
-    const struct dist_receiver *r = broker_share_pick(p->loop, g->group, p->msg->publisher);
+    const struct dist_receiver *r =
+        broker_share_pick(p->loop, g->group, p->msg->publisher, p->asked);
     if (!r)
         return NULL;
-    if (r->kind != DIST_KIND_INBOX) {
+    if (r->kind != DIST_KIND_INBOX)
         fan_member(p, r);
-    } else if (p->tries >= OFFERS_MAX || !broker_share_is_doubtful(p->loop, g->group, r)) {
-        return r;
-    } else {
+    else if (is_offered(p, g->group, r))
         fan_inboxes(p, &r, 1, g);
-    }
+    else
+        return r;
     return NULL;
 }
 
@@ -428,7 +441,8 @@ static void offered(void *arg, const struct stores_inserted *r)
     struct offer *o = arg;
     struct join *j = o->join;
     if (r->outcome == STORES_OK && r->away) {
-        broker_share_away(j->loop, o->member);
+        struct broker_asked asked = {o->asked, o->asked_count};
+        broker_share_away(j->loop, o->asked[o->asked_count - 1]);
         struct publish p = {.loop = j->loop,
                             .tenant = j->tenant,
                             .conn = j->conn,
@@ -437,7 +451,7 @@ static void offered(void *arg, const struct stores_inserted *r)
                             .floor = o->floor,
                             .msg = o->msg,
                             .join = j,
-                            .tries = o->tries};
+                            .asked = &asked};
         const struct broker_targets *t = broker_targets_get(j->loop, j->tenant, o->msg->topic);
         size_t i = 0;
         while (i < t->group_count && broker_share_group_id(&t->group[i]) != o->group)

@@ -90,8 +90,24 @@ static const struct dist_receiver *pick_ordered(const struct dist_members *m, st
     return best;
 }
 
+bool broker_share_was_asked(const struct broker_asked *a, const struct dist_receiver *r)
+{
+    uint64_t member = broker_share_member_id(r);
+    uint32_t i = 0;
+    while (i < a->count && a->member[i] != member)
+        i++;
+    return i < a->count;
+}
+
+/* What its inbox said of this message holds for this message, however long that took. */
+static bool is_refused(const struct broker_asked *a, const struct dist_receiver *r)
+{
+    return a && r->kind == DIST_KIND_INBOX && broker_share_was_asked(a, r);
+}
+
 const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struct dist_group *g,
-                                              struct str publisher)
+                                              struct str publisher,
+                                              const struct broker_asked *asked)
 {
     const struct dist_members *m = dist_group_members(g);
     if (g->share == DIST_SHARE_ORDERED)
@@ -102,7 +118,7 @@ const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struc
         const struct dist_receiver *r = m->member[(first + i) % m->count];
         if (is_dead(r))
             continue;
-        if (!is_stalled(l, r) && !is_away(l, r))
+        if (!is_stalled(l, r) && !is_away(l, r) && !is_refused(asked, r))
             return r;
         second = second ? second : r;
     }

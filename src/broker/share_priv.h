@@ -8,11 +8,20 @@
 /* A persistent session is now connected here, or no longer. */
 void broker_share_held(struct broker *b, struct str client, uint64_t incarnation, bool is_held);
 
+/* Persistent members that said of one message that they are away, by broker_share_member_id. */
+struct broker_asked {
+    const uint64_t *member;
+    uint32_t count;
+};
+bool broker_share_was_asked(const struct broker_asked *a, const struct dist_receiver *r);
+
 /* NULL: nobody is left.  $share: members in turn, without those that do not read, or are persistent
- * and away, while another can take it.  $oshare: the same member for a publisher as long as it is
- * there (rendezvous hashing: when one leaves, only its publishers move). */
+ * and away, or were asked (asked: NULL, nobody was), while another can take it.  $oshare: the same
+ * member for a publisher as long as it is there (rendezvous hashing: when one leaves, only its
+ * publishers move). */
 const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struct dist_group *g,
-                                              struct str publisher);
+                                              struct str publisher,
+                                              const struct broker_asked *asked);
 
 /* In a cluster only its inbox knows whether a persistent member is connected somewhere.  Whether to
  * offer it the message only if it is, because another member might take it. */
