@@ -178,7 +178,9 @@ static void apply_attach(struct inbox_step *st, const struct inbox_fields *f)
         if (st->in->has_host)
             effect_taken(st, s, &old);
     }
-    bool is_over = s != NULL && inbox_session_end_ms(s) <= hlc_ms(st->in->hlc);
+    /* without expiry a session ends with its connection, also with one that is taken over here */
+    bool is_over = s != NULL && (inbox_session_end_ms(s) <= hlc_ms(st->in->hlc) ||
+                                 (s->holder != NULL && s->expiry_sec == 0));
     if (s != NULL && (is_over || (f->u[INBOX_T_FLAGS] & INBOX_FLAG_CLEAN))) {
         inbox_session_end(st, s);
         s = NULL;

@@ -375,6 +375,29 @@ START_TEST(wills)
 }
 END_TEST
 
+/* Without expiry a session ends with its connection: who takes it over finds none, and a delayed will is due. */
+START_TEST(taken_over_without_expiry)
+{
+    struct world w;
+    struct inbox_effect e;
+    world_open(&w);
+    struct inbox_attach a = attach_of("c", 1);
+    a.expiry_sec = 0;
+    a.will = STR("bye");
+    a.will_delay_sec = 10;
+    struct inbox_ref ref = attach(&w, &a);
+    ck_assert_uint_eq(insert(&w, &ref, 1, "x", 0, 0), INBOX_OK);
+    a.owner.node.b[0] = 2;
+    struct inbox_ref next = attach(&w, &a);
+    ck_assert_uint_eq(effects(&w, INBOX_EFFECT_WILL, &e), 1);
+    ck_assert_uint_eq(effects(&w, INBOX_EFFECT_GONE, &e), 1);
+    ck_assert(next.incarnation != ref.incarnation);
+    ck_assert_uint_eq(insert(&w, &ref, 1, "x", 0, 0), INBOX_E_NONE);
+    ck_assert_uint_eq(insert(&w, &next, 1, "x", 0, 0), INBOX_OK);
+    world_close(&w);
+}
+END_TEST
+
 START_TEST(expiry)
 {
     struct world w;
@@ -668,6 +691,7 @@ Suite *inbox_suite(void)
     tcase_add_test(t, inbound_qos2);
     tcase_add_test(t, duplicates);
     tcase_add_test(t, wills);
+    tcase_add_test(t, taken_over_without_expiry);
     tcase_add_test(t, expiry);
     tcase_add_test(t, dead_owner);
     tcase_add_test(t, bodies);
