@@ -110,7 +110,7 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 FORCE:
 
 
-.PHONY: bench-log bench-idle bench-idle-cluster torture lab install install-daemon install-tools install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-million fuzz-replay fmt tidy bench install FORCE
+.PHONY: bench-log bench-kv bench-idle bench-idle-cluster torture lab install install-daemon install-tools install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-million fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -145,6 +145,8 @@ check-headers: $(ROOMS:%=build/doors/%/.made) ## every header compiles alone
 	@for h in $(wildcard src/*/*.h); do r=$${h#src/}; r=$${r%%/*}; \
 	  echo "#include \"$${h#src/}\"" | $(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) -Werror -Ibuild/doors/$$r -fsyntax-only -xc - || exit 1; done
 bench-log: $(B)/bench/log ## the Raft log: proposals per fdatasync, latency, opening a log of 2 GiB
+	$<
+bench-kv: $(B)/bench/kv ## whole kv nodes: proposals per fdatasync, latency, ranges, idle, failover, split, snapshot, recovery
 	$<
 bench-idle: all ## memory and processor time of 20000 idle connections
 	@scripts/bench-idle

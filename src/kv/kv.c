@@ -53,6 +53,7 @@ static void defaults(struct kv_conf *c)
     if (c->heartbeat_usec >= c->election_usec)
         c->heartbeat_usec = c->election_usec / 5 + 1;
     c->dead_usec = c->dead_usec ? c->dead_usec : 300 * USEC_SEC;
+    c->hibernate_usec = c->hibernate_usec ? c->hibernate_usec : 5 * USEC_SEC;
 }
 
 static void raft_settings(struct kv *kv)
@@ -61,7 +62,7 @@ static void raft_settings(struct kv *kv)
     raft_conf_default(r);
     r->election_usec = kv->conf.election_usec;
     r->heartbeat_usec = kv->conf.heartbeat_usec;
-    r->hibernate_usec = 0; /* matters: nobody here watches the stores of quiet ranges */
+    r->hibernate_usec = kv->conf.hibernate_usec == USEC_NEVER ? 0 : kv->conf.hibernate_usec;
     if (r->entry_bytes_max <
         kv->conf.limits.batch_bytes_max + kv->conf.limits.command_bytes_max + 1024)
         r->entry_bytes_max =
@@ -189,6 +190,7 @@ int kv_start(struct kv *kv)
         kv_ship_serve(l);
         kv_landscape_init(l);
         kv_boss_init(l);
+        kv_pulse_init(l);
         kv_balance_init(l);
         for (unsigned k = 0; k < kv->store_count; k++)
             kv_fresh_start(&kv->store[k]->client[i]);
@@ -216,6 +218,7 @@ static void stop_loop(struct kv_loop *l)
 {
     kv_balance_deinit(l);
     kv_boss_deinit(l);
+    kv_pulse_deinit(l);
     for (unsigned k = 0; k < l->kv->store_count; k++)
         kv_fresh_stop(&l->kv->store[k]->client[l->index]);
     kv_landscape_deinit(l);

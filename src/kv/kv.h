@@ -90,6 +90,7 @@ struct kv_conf {
         election_usec; /* silence after which a follower campaigns; default 1 s, up to twice that */
     usec_t heartbeat_usec; /* default 100 ms */
     usec_t dead_usec;      /* a voter gone this long is replaced; default 5 min */
+    usec_t hibernate_usec; /* a range idle this long sleeps; default 5 s, USEC_NEVER: it never does */
     uint64_t seed;         /* of all chance in the room */
     const struct log *log;
     /* Simulators: no threads, kv_disk_step does their work; rows without state_path live in what mem gives. */

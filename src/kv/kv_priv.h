@@ -114,9 +114,22 @@ struct kv_wal_wait {
     uint64_t tag; /* the log's */
 };
 
+struct kv_peer { /* one loop of another node */
+    struct list link;
+    struct uuid node;
+    uint32_t loop; /* of the peer */
+    struct buf frame;
+    usec_t used_at; /* when anything of a range was sent to it */
+    /* pulse.c */
+    uint64_t life; /* 0: not known */
+    usec_t heard_at;
+    uint32_t quiet_count; /* replicas here that sleep and rely on it, once for each */
+};
+
 struct kv_loop {
     struct kv *kv;
     unsigned index;
+    uint64_t life; /* tells the starts of this loop apart; not 0 */
     struct net_loop *loop;
     struct cluster_seat *seat; /* NULL: alone */
     struct cluster_link *link;
@@ -153,6 +166,7 @@ struct kv_loop {
 
     struct list state_jobs; /* kv_state_job: asked, fn not yet called */
     struct list peers;
+    struct net_timer pulse_timer;
     struct net_timer boss_timer;
     usec_t joined_at;
     struct net_timer balance_timer;
@@ -413,6 +427,10 @@ struct kv_replica {
     struct kv_ship *ship_in;
     struct list ships; /* going out */
 
+    struct kv_peer **watched; /* whom it relies on while it sleeps (pulse.c) */
+    size_t watched_count;
+    bool is_told_quiet; /* its descriptor has not changed since it sleeps */
+
     uint64_t log_bytes;              /* appended since the log was cut */
     uint64_t apply_count, rate_mark; /* commands */
     uint32_t rate;
@@ -629,9 +647,22 @@ void kv_router_tell(struct kv_replica *r, bool is_gone, void (*fn)(void *machine
 void kv_peer_send(struct kv_loop *l, const struct uuid *node, uint32_t shard,
                   enum kv_wire_frame kind, uint64_t tag, const struct raft_message *m,
                   struct str body);
+/* The peer's loop that a shard lives on; made when it is new. */
+struct kv_peer *kv_peer_of(struct kv_loop *l, const struct uuid *node, uint32_t shard);
+struct kv_peer *kv_peer_find(struct kv_loop *l, const struct uuid *node, uint32_t loop);
+void kv_peer_pulse(struct kv_loop *l, struct kv_peer *p, uint64_t life);
 void kv_peer_flush(struct kv_loop *l);
 void kv_peer_deinit(struct kv_loop *l);
 void kv_peer_serve(struct kv_loop *l);
+
+/* pulse.c */
+void kv_pulse_init(struct kv_loop *l);
+void kv_pulse_deinit(struct kv_loop *l);
+bool kv_pulse_is_watched(struct kv_replica *r); /* may it sleep, if it leads? */
+void kv_pulse_changed(struct kv_replica *r);    /* role, members, asleep or awake */
+void kv_pulse_forget(struct kv_replica *r);
+void kv_pulse_heard(struct kv_loop *l, const struct uuid *node, uint32_t loop, uint64_t life);
+void kv_pulse_down(struct kv_loop *l, const struct uuid *node);
 
 /* serve.c */
 void kv_serve_init(struct kv_loop *l);

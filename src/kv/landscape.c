@@ -43,7 +43,8 @@ void kv_landscape_members(const struct kv_replica *r, struct range_descriptor *o
         if (m->id == r->id || !raft_peer_get(&r->raft, m->id, &p))
             continue;
         o->lag = r->raft.log.last > p.match ? r->raft.log.last - p.match : 0;
-        o->silent_ms = now > p.contact ? (now - p.contact) / USEC_MSEC : 0;
+        /* who sleeps is not asked; pulse.c wakes the range when a member falls silent */
+        o->silent_ms = now > p.contact && !r->raft.is_quiet ? (now - p.contact) / USEC_MSEC : 0;
         o->is_current = p.state == RAFT_PEER_REPLICATE;
     }
 }
@@ -104,7 +105,7 @@ void kv_landscape_tell(struct kv_replica *r, bool is_forced)
 {
     struct kv_loop *l = r->loop;
     usec_t now = kv_loop_now(l);
-    if (!l->seat || r->is_closed)
+    if (!l->seat || r->is_closed || (r->is_told_quiet && !is_forced))
         return;
     struct range_descriptor d;
     struct buf fact = {0}, row = {0};
@@ -121,6 +122,7 @@ void kv_landscape_tell(struct kv_replica *r, bool is_forced)
         if (!cluster_row_put(l->seat, CLUSTER_SPACE_LANDSCAPE, str_of(key), buf_str(&row)))
             r->reason = "its descriptor is too long for the cluster's table";
     }
+    r->is_told_quiet = r->raft.is_quiet && r->told_applied == r->applied;
     buf_deinit(&fact);
     buf_deinit(&row);
 }
@@ -171,9 +173,11 @@ static void on_event(void *arg, struct cluster_seat *s, const struct cluster_eve
         struct kv_client *c = client_of(l, ev->row, &id);
         if (c && !cluster_row_find(s, CLUSTER_SPACE_LANDSCAPE, ev->row->key, NULL))
             kv_router_forget(c, id);
-    } else if (ev->kind == CLUSTER_EV_DOWN)
+    } else if (ev->kind == CLUSTER_EV_DOWN) {
+        kv_pulse_down(l, &ev->member->uuid);
         for (unsigned i = 0; i < l->kv->store_count; i++)
             kv_router_unlead(&l->kv->store[i]->client[l->index], &ev->member->uuid);
+    }
 }
 
 void kv_landscape_init(struct kv_loop *l)

@@ -21,6 +21,7 @@ int kv_loop_init(struct kv_loop *l, struct kv *kv, unsigned index)
     l->seat = kv->conf.seat ? kv->conf.seat[index] : NULL;
     l->link = l->seat ? cluster_seat_link(l->seat) : NULL;
     rng_init(&l->rng, hash_u64(kv->conf.seed + index));
+    l->life = rng_u64(&l->rng) | 1;
     struct list *heads[] = {&l->replicas,     &l->gathering, &l->stepped,  &l->open_clients,
                             &l->done_bundles, &l->done_asks, &l->to_close, &l->state_jobs,
                             &l->scans,        &l->peers};

@@ -1,4 +1,5 @@
-/* Raft messages of all ranges to one loop of one node: one frame a turn.  SPDX-License-Identifier: Apache-2.0
+/* Raft messages of all ranges to one loop of one node: one frame a turn.  SPDX-License-Identifier:
+ * Apache-2.0
  *
  * 1. A frame keeps the order in which its pieces were sent.
  * 2. A replica that is not here is never made by a stranger's word: only by the leader's answer to
@@ -10,13 +11,6 @@
 /* So long the other halves of a split may take to be born before they are made from a snapshot. */
 #define BORN_USEC (3 * USEC_SEC)
 
-struct kv_peer {
-    struct list link;
-    struct uuid node;
-    uint32_t loop; /* of the peer */
-    struct buf frame;
-};
-
 /* The peer's loop that a shard lives on. */
 static uint32_t loop_of(struct kv_loop *l, const struct uuid *node, uint32_t shard)
 {
@@ -24,7 +18,7 @@ static uint32_t loop_of(struct kv_loop *l, const struct uuid *node, uint32_t sha
     return m && m->loops > 0 ? shard % m->loops : 0;
 }
 
-static struct kv_peer *peer_get(struct kv_loop *l, const struct uuid *node, uint32_t loop)
+struct kv_peer *kv_peer_find(struct kv_loop *l, const struct uuid *node, uint32_t loop)
 {
     list_each(&l->peers, x)
     {
@@ -32,7 +26,16 @@ static struct kv_peer *peer_get(struct kv_loop *l, const struct uuid *node, uint
         if (p->loop == loop && uuid_eq(&p->node, node))
             return p;
     }
-    struct kv_peer *p = mem_new(sizeof *p);
+    return NULL;
+}
+
+struct kv_peer *kv_peer_of(struct kv_loop *l, const struct uuid *node, uint32_t shard)
+{
+    uint32_t loop = loop_of(l, node, shard);
+    struct kv_peer *p = kv_peer_find(l, node, loop);
+    if (p)
+        return p;
+    p = mem_new(sizeof *p);
     p->node = *node;
     p->loop = loop;
     list_push_back(&l->peers, &p->link);
@@ -59,7 +62,8 @@ void kv_peer_send(struct kv_loop *l, const struct uuid *node, uint32_t shard,
 {
     if (!l->link || uuid_eq(node, &l->kv->conf.node))
         return;
-    struct kv_peer *p = peer_get(l, node, loop_of(l, node, shard));
+    struct kv_peer *p = kv_peer_of(l, node, shard);
+    p->used_at = kv_loop_now(l);
     size_t at = kv_wire_frame_open(&p->frame, kind, tag);
     if (m)
         raft_message_encode(m, &p->frame);
@@ -67,6 +71,14 @@ void kv_peer_send(struct kv_loop *l, const struct uuid *node, uint32_t shard,
     kv_wire_frame_close(&p->frame, at);
     if (p->frame.n > KV_FRAME_BYTES)
         cast(l, p);
+    kv_loop_wake(l);
+}
+
+void kv_peer_pulse(struct kv_loop *l, struct kv_peer *p, uint64_t life)
+{
+    size_t at = kv_wire_frame_open(&p->frame, KV_WIRE_FRAME_PULSE, life);
+    buf_put_varint(&p->frame, l->index);
+    kv_wire_frame_close(&p->frame, at);
     kv_loop_wake(l);
 }
 
@@ -168,6 +180,15 @@ static void recv_ensure(struct kv_loop *l, uint64_t tag, struct str body)
         (void)kv_meta_ensure(c, e.id, e.replica);
 }
 
+static void recv_pulse(struct kv_loop *l, const struct cluster_from *from, uint64_t life,
+                       struct str body)
+{
+    struct codec_cursor c = codec_cursor_of(body);
+    uint64_t loop = codec_cursor_varint(&c);
+    if (!c.bad && loop < KV_LOOP_MAX)
+        kv_pulse_heard(l, &from->peer, (uint32_t)loop, life);
+}
+
 static void on_frame(void *arg, struct cluster_request *rq, const struct cluster_from *from,
                      struct str payload)
 {
@@ -189,6 +210,9 @@ static void on_frame(void *arg, struct cluster_request *rq, const struct cluster
             break;
         case KV_WIRE_FRAME_ENSURE:
             recv_ensure(l, tag, body);
+            break;
+        case KV_WIRE_FRAME_PULSE:
+            recv_pulse(l, from, tag, body);
             break;
         default:
             break; /* of a newer version */

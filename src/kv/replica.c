@@ -250,6 +250,8 @@ static void replica_changed(struct kv_replica *r, uint32_t changed)
 {
     if (changed & (RAFT_CH_ROLE | RAFT_CH_CONFIG))
         r->is_routed_dirty = true;
+    if (changed & (RAFT_CH_ROLE | RAFT_CH_CONFIG | RAFT_CH_QUIET))
+        kv_pulse_changed(r);
     replica_tell_leader(r);
     if ((changed & RAFT_CH_ROLE) && !kv_replica_is_leader(r)) {
         kv_ship_stop(r);
@@ -327,8 +329,10 @@ void kv_replica_step(struct kv_replica *r, struct raft_event *ev)
 
 static void on_timer(void *arg, usec_t now)
 {
+    struct kv_replica *r = arg;
     (void)now;
-    kv_replica_step(arg, &(struct raft_event){.kind = RAFT_EV_TICK});
+    bool is_unwatched = kv_replica_is_leader(r) && !kv_pulse_is_watched(r);
+    kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_TICK, .is_unwatched = is_unwatched});
 }
 
 /* ---- proposals ------------------------------------------------------------------------------- */
@@ -676,6 +680,7 @@ static void replica_end(struct kv_replica *r)
     kv_ship_stop(r);
     list_del(&r->dirty_link);
     list_del(&r->gather_link);
+    kv_pulse_forget(r);
     list_del(&r->close_link); /* a completion may have come before the turn's end */
     list_del(&r->link);
     map_del(&r->loop->replica, r->tag, r);

@@ -70,6 +70,8 @@ void raft_become_follower(struct raft *r, struct raft_out *out, uint64_t term, u
     if (was_leader)
         raft_transfer_end(r, out);
     set_role(r, out, RAFT_FOLLOWER, leader);
+    if (leader == 0)
+        raft_wake(r, out); /* nobody would */
     if (!was_leader)
         return;
     raft_read_fail(r, out, RAFT_E_NOT_LEADER);

@@ -179,8 +179,9 @@ static void recv(struct raft *r, struct raft_out *out, const struct raft_message
 
 /* ---- the other events ---- */
 
-static void tick(struct raft *r, struct raft_out *out)
+static void tick(struct raft *r, struct raft_out *out, bool is_unwatched)
 {
+    r->is_unwatched = is_unwatched;
     if (r->is_quiet)
         return;
     if (r->role == RAFT_LEADER) {
@@ -304,7 +305,7 @@ void raft_step(struct raft *r, const struct raft_event *ev, struct raft_out *out
     out->held_from = r->held_count;
     switch (ev->kind) {
     case RAFT_EV_TICK:
-        tick(r, out);
+        tick(r, out, ev->is_unwatched);
         break;
     case RAFT_EV_RECV:
         recv(r, out, ev->message);

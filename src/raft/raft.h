@@ -39,7 +39,8 @@
  * Hibernation.  A leader whose followers all have everything and that was idle for
  * hibernate_usec goes quiet with its followers: no deadline, no heartbeat.  The host must watch
  * the stores instead (one heartbeat per pair of stores) and step RAFT_EV_WAKE into every quiet
- * replica whose leader's store is suspected or was restarted. */
+ * replica whose leader's store is suspected or was restarted, and into a quiet leader when that of a
+ * member is. */
 #pragma once
 
 #include "base/rng.h"
@@ -118,7 +119,7 @@ enum raft_role {
 };
 
 enum raft_event_kind {
-    RAFT_EV_TICK = 1, /* the deadline has come (early or late is fine) */
+    RAFT_EV_TICK = 1, /* is_unwatched: the deadline has come (early or late is fine) */
     RAFT_EV_RECV,     /* message: from the network, decoded */
     /* propose: a batch, which becomes consecutive entries, all or none */
     RAFT_EV_PROPOSE,
@@ -184,6 +185,7 @@ struct raft_event {
         struct raft_conf_change conf;
         struct raft_fetched fetched;
         struct raft_snapshot snapshot;
+        bool is_unwatched; /* the host does not watch the stores of all members: no hibernation */
         struct {
             uint64_t peer;
             bool ok;
@@ -387,7 +389,6 @@ struct raft {
     usec_t election_at; /* when to stand, not leader */
     usec_t contact;     /* last word of the leader (or start) */
     /* of the leader's lease: a vote asked for with a lower one is refused within the lease */
-    /* of the leader's lease: a vote asked for with a lower one is refused within the lease */
     uint64_t epoch;
     uint64_t epoch_term;  /* of that leader */
     usec_t born;          /* time of start, 0: never ran before */
@@ -412,6 +413,7 @@ struct raft {
     uint64_t read_round; /* our number of the read asked of the leader */
     uint64_t installing; /* index of the snapshot on its way, 0: none */
     bool is_quiet;
+    bool is_unwatched; /* as of the last TICK */
     bool is_removed;
 };
 

@@ -374,7 +374,7 @@ void raft_recv_append(struct raft *r, struct raft_out *out, const struct raft_me
 static bool is_idle(const struct raft *r)
 {
     const struct raft_log *l = &r->log;
-    if (r->conf->hibernate_usec == 0 || r->now < r->busy_at + r->conf->hibernate_usec ||
+    if (r->conf->hibernate_usec == 0 || r->is_unwatched || r->now < r->busy_at + r->conf->hibernate_usec ||
         r->transfer != 0 || r->read_count > 0 || l->applied != l->last || l->commit != l->last ||
         l->stable != l->last || raft_config_get(r)->is_joint || r->seq != r->seq_durable)
         return false;

@@ -5,8 +5,7 @@
  * [directory [GiB]] */
 #include <pthread.h>
 
-#include "base/mem.h"
-#include "bench/bench.h"
+#include "bench/disk.h"
 #include "engine/log.h"
 
 #define SECONDS 3.0
@@ -29,18 +28,6 @@ struct bench {
     pthread_mutex_t mutex;
     pthread_cond_t cond;
 };
-
-static int double_cmp(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *v, size_t n)
-{
-    qsort(v, n, sizeof *v, double_cmp);
-    return n > 0 ? v[n / 2] : 0;
-}
 
 static void propose(struct writer *w, double now)
 {
@@ -87,30 +74,6 @@ static void wait_until(struct bench *b, uint64_t out_max)
     pthread_mutex_unlock(&b->mutex);
 }
 
-/* Microseconds of one write of n bytes and its fdatasync, into space that is already there. */
-static double own_fdatasync(const char *dir, size_t n)
-{
-    struct engine_fs fs = engine_fs_posix();
-    struct engine_file *f;
-    char path[4096], *p = mem_new(n);
-    double took[500];
-    snprintf(path, sizeof path, "%s/probe", dir);
-    if (fs.ops->open(NULL, path, ENGINE_FS_EMPTY, &f) < 0 || fs.ops->allocate(f, 64 << 20) < 0)
-        abort();
-    for (size_t i = 0; i < countof(took); i++) {
-        struct iovec v = {p, n};
-        double t = bench_now();
-        if (fs.ops->pwritev(f, &v, 1, i * n) < 0 || fs.ops->fdatasync(f) < 0)
-            abort();
-        took[i] = bench_now() - t;
-    }
-    fs.ops->close(f);
-    if (fs.ops->unlink(NULL, path) < 0)
-        abort();
-    mem_free(p);
-    return median(took, countof(took)) * 1e6;
-}
-
 static void clean(const char *dir)
 {
     struct engine_fs fs = engine_fs_posix();
@@ -140,7 +103,7 @@ static void bench_open(struct bench *b, const char *dir)
 static void closed_loop(struct bench *b, const char *dir, size_t writers)
 {
     bench_open(b, dir);
-    double probe = own_fdatasync(dir, 512 + writers * (ENTRY + 40));
+    double probe = bench_fdatasync(dir, 512 + writers * (ENTRY + 40));
     struct engine_log_stats before, after;
     engine_log_stats(b->log, &before);
     double cpu = bench_cpu(), t = bench_now();
@@ -155,7 +118,8 @@ static void closed_loop(struct bench *b, const char *dir, size_t writers)
     cpu = bench_cpu() - cpu;
     engine_log_stats(b->log, &after);
     uint64_t syncs = after.syncs - before.syncs;
-    double p50 = median(b->latency, b->count) * 1e6, p99 = b->latency[b->count * 99 / 100] * 1e6;
+    double p50 = bench_median(b->latency, b->count) * 1e6,
+           p99 = b->latency[b->count * 99 / 100] * 1e6;
     printf("%zu writers, each its own group\n", writers);
     bench_line("  one fdatasync of that much, by hand (p50)", probe, "us");
     bench_line("  proposals per fdatasync", (double)b->count / (double)syncs, "");

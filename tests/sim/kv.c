@@ -12,7 +12,9 @@
  * has its leader and three voters again, none is larger than it may be, all replicas are equal, and
  * the history is linearizable: each key is an append-list whose replies show the whole list, so
  * every observation must be a prefix of the last one, in an order that respects real time, with
- * every acknowledged append once, every refused one never, every unknown one at most once. */
+ * every acknowledged append once, every refused one never, every unknown one at most once.
+ * In half of them ranges sleep when they are idle: then all of them do at the end, and when one
+ * node is lost the others wake and lead them. */
 #include "lib/kv_machine.h"
 #include "sim/kvsim/main.h"
 #include "sim/kvsim/world.h"
@@ -285,8 +287,8 @@ static void print_replica(unsigned node, const struct kv_replica *r)
            STR_ARG(r->range.bounds.end), r->range.version.boundary, (unsigned long long)r->id,
            (int)st.role, (unsigned long long)st.term, (unsigned long long)st.commit,
            (unsigned long long)r->applied, (unsigned long long)st.last, r->is_ready, r->is_paused,
-           r->range.frozen != 0, (int)r->range.merge.state, r->command ? (int)r->command->command.kind : -1,
-           r->command_entry != NULL);
+           r->range.frozen != 0, (int)r->range.merge.state,
+           r->command ? (int)r->command->command.kind : -1, r->command_entry != NULL);
     for (size_t i = 0; i < c->count; i++)
         printf(" %llu@%u/%d", (unsigned long long)c->member[i].id, c->member[i].store.b[1] - 1u,
                c->member[i].role);
@@ -312,6 +314,55 @@ static void settle(struct world *w)
         }
     }
     run_until(w, w->now + 5 * USEC_SEC); /* the last deadlines */
+}
+
+/* Nobody asks for anything any more: every range sleeps on every node. */
+static bool is_asleep(const struct world *w)
+{
+    for (unsigned i = 0; i < w->node_count; i++)
+        list_each(&w->node[i].kv->loop[0].replicas, x)
+        {
+            const struct kv_replica *r = container_of(x, struct kv_replica, link);
+            if (!r->raft.is_quiet)
+                return false;
+        }
+    return true;
+}
+
+/* Those that are up lead every range among themselves. */
+static bool is_led_without(const struct world *w, unsigned lost)
+{
+    const struct kv_client *c = kv_client_get(w->node[(lost + 1) % w->node_count].game, 0);
+    for (size_t k = 0; k < c->chain_count; k++) {
+        unsigned leaders = 0;
+        for (unsigned i = 0; i < w->node_count; i++) {
+            struct kv_replica *r =
+                i == lost ? NULL : kv_replica_find(&w->node[i].kv->loop[0], c->chain[k]->tag);
+            leaders += r && r->is_leader_told;
+        }
+        if (leaders != 1)
+            return false;
+    }
+    return true;
+}
+
+static void sleep_and_wake(struct world *w)
+{
+    usec_t until = w->now + 30 * USEC_SEC;
+    while (!w->failed && w->now < until && !is_asleep(w))
+        run_until(w, w->now + USEC_SEC);
+    if (!w->failed && !is_asleep(w))
+        fail(w, "an idle range does not sleep");
+    if (w->failed)
+        return;
+    unsigned lost = (unsigned)rng_below(&w->rng, w->node_count);
+    bool is_clean = rng_chance(&w->rng, 500000);
+    node_down(w, lost, is_clean);
+    run_until(w, w->now + 8 * USEC_SEC);
+    if (!w->failed && !is_led_without(w, lost))
+        fail(w, "ranges slept on when their leader was lost");
+    if (!w->failed)
+        node_up(w, lost);
 }
 
 static void game_end(struct world *w)
@@ -344,6 +395,7 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
     w->slow = (uint32_t)rng_below(&w->rng, 20000);
     g->split_bytes = rng_chance(&w->rng, 300000) ? SPLIT_BYTES : 0;
     g->pace = rng_chance(&w->rng, 500000) ? 400 * USEC_MSEC : 3 * USEC_SEC;
+    w->hibernate = rng_chance(&w->rng, 500000) ? 300 * USEC_MSEC : USEC_NEVER;
     for (unsigned i = 0; i < w->node_count; i++) {
         w->node[i].fs = engine_fs_mem_new(rng_u64(&w->rng));
         node_up(w, i);
@@ -358,6 +410,10 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
         world_at(w, w->now + 8 * USEC_SEC, fill, NULL, w);
     run_until(w, w->now + CHAOS_USEC);
     settle(w);
+    if (!w->failed && w->hibernate != USEC_NEVER) {
+        sleep_and_wake(w);
+        settle(w);
+    }
     if (!w->failed)
         check_history(w);
     w->is_over = true;

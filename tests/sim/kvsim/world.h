@@ -67,6 +67,7 @@ struct world {
     bool is_indirect; /* who is reached by way of a third node is alive */
     uint32_t loss, doubling, slow; /* per million */
     bool is_chaos, is_over;
+    usec_t hibernate; /* idle time after which a range sleeps; USEC_NEVER: it does not */
     struct map hashes, leaders;
     struct map boots; /* (tag, node and life): committed as far as was known at the start */
     uint64_t trace;
@@ -394,6 +395,7 @@ static void node_up(struct world *w, unsigned i)
         .mem = node_mem,
         .mem_arg = n,
         .dead_usec = 20 * USEC_SEC,
+        .hibernate_usec = w->hibernate,
         .limits = {.log_bytes_max = 64 << 10,
                    .batch_bytes_max = 4096,
                    .log_segment_bytes = 64 << 10},

@@ -15,20 +15,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cluster/host.h"
-#include "kv/kv.h"
 #include "kv/kv_priv.h"
-#include "lib/kv_machine.h"
+#include "lib/kv_node.h"
 #include "net/clock.h"
-#include "net/loop.h"
-#include "net/random.h"
-#include "net/worker.h"
 #include "unit/kv/suites.h"
 
 #define NODES 3
 #define IDS 2000000
 #define PORT 24100
-#define LOOPS 2
+#define LOOPS KV_NODE_LOOPS
 #ifdef BILROST_SANITIZED
 #define FAILOVER_USEC (30 * USEC_SEC)
 #else
@@ -52,10 +47,8 @@ struct shared {
 struct child {
     struct shared *shared;
     unsigned index;
-    struct net_loop *loop, *loops[LOOPS];
-    struct net_worker *worker;
-    struct cluster *cluster;
-    struct cluster_seat *seat[LOOPS];
+    struct kv_node node;
+    struct net_loop *loop;
     struct kv *kv;
     struct kv_store *store;
     struct net_timer timer;
@@ -202,70 +195,27 @@ static void child_run(struct shared *s, unsigned index, const char *dir)
 {
     struct child *c = mem_new(sizeof *c);
     static struct log log;
-    char path[4][128], seed[NODES][32], error[CLUSTER_HOST_ERROR_MAX];
-    const char *seeds[NODES];
-    unsigned seed_count = 0;
     c->shared = s;
     c->index = index;
     log = (struct log){LOG_LEVEL_INFO, on_log, c};
-    snprintf(path[0], sizeof path[0], "%s/%u", dir, index);
-    snprintf(path[1], sizeof path[1], "%s/%u/log", dir, index);
-    snprintf(path[2], sizeof path[2], "%s/%u/state", dir, index);
-    engine_fs_posix().ops->mkdir(NULL, path[0]);
-    for (unsigned i = 0; i < NODES; i++)
-        if (i != index) {
-            snprintf(seed[i], sizeof seed[i], "127.0.0.1:%u", PORT + 10 * i);
-            seeds[seed_count++] = seed[i];
-        }
-    for (unsigned i = 0; i < LOOPS; i++)
-        must(net_loop_new(&(struct net_loop_conf){.index = i, .seed = index + 1}, &c->loops[i]) ==
-             0);
-    c->loop = c->loops[0];
-    must(net_worker_new(2, 10000, "kv", &c->worker) == 0);
-    struct cluster_host_conf cluster = {
-        .loop = c->loops,
-        .loop_count = LOOPS,
-        .worker = c->worker,
-        .data_path = path[0],
-        .env = "test",
-        .host = "127.0.0.1",
-        .port = (uint16_t)(PORT + 10 * index),
-        .rpc_port = (uint16_t)(PORT + 10 * index + 1),
-        .seed = seeds,
-        .seed_count = seed_count,
-        .release = "test",
-        .log = &log,
-    };
-    int e = cluster_new(&cluster, error, &c->cluster);
-    if (e)
-        fprintf(stderr, "node %u: %s\n", index, error);
-    must(e == 0);
-    for (unsigned i = 0; i < LOOPS; i++)
-        c->seat[i] = cluster_seat(c->cluster, i);
-    struct kv_conf conf = {
-        .node = *cluster_uuid(c->cluster),
-        .loop = c->loops,
-        .loop_count = LOOPS,
-        .seat = c->seat,
-        .worker = c->worker,
-        .log_path = path[1],
-        .state_path = path[2],
-        .is_founder = index == 0,
-        .seed = net_random_u64(),
-        .log = &log,
-    };
-    struct kv_store_conf store = {
-        .name = "test.store", .ops = test_machine_ops(), .voter_count = 3};
-    must(kv_new(&conf, &c->kv) == 0);
-    must(kv_store_add(c->kv, &store, &c->store) == 0);
-    must(kv_start(c->kv) == 0);
+    struct kv_node_conf conf = {.dir = dir,
+                                .index = index,
+                                .count = NODES,
+                                .loop_count = LOOPS,
+                                .port = PORT,
+                                .voter_count = 3,
+                                .log = &log};
+    kv_node_open(&c->node, &conf);
+    c->loop = c->node.loop[0];
+    c->kv = c->node.kv;
+    c->store = c->node.store;
     (void)buf_reserve(&c->value, s->value_bytes);
     memset(c->value.p, 'v', s->value_bytes);
     c->value.n = s->value_bytes;
     net_timer_init(&c->timer, on_timer, c);
     net_timer_set(c->loop, &c->timer, net_loop_now(c->loop) + 1);
     for (unsigned i = 1; i < LOOPS; i++)
-        must(net_loop_start(c->loops[i]) == 0);
+        must(net_loop_start(c->node.loop[i]) == 0);
     must(net_loop_run(c->loop) == 0);
     _exit(0);
 }
