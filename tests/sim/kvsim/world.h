@@ -4,8 +4,8 @@
  * kv, raft, range, balance and the engine's log and state are the real ones; net and cluster have
  * the bodies of this directory.  What runs on top, and what is asked of it, is the game's: it fills
  * struct world_game and includes this file once.  After every turn of a node each of its replicas
- * is checked: one leader per range and term, raft's and range's own invariants, no log cut beyond
- * what the rows have for good. */
+ * is checked: one leader per range and term, raft's and range's own invariants, its
+ * rows its own (rows.h), no log cut beyond what the rows have for good. */
 #pragma once
 
 #include <stdio.h>
@@ -16,6 +16,7 @@
 
 #include "engine/fs.h"
 #include "kv/kv_priv.h"
+#include "sim/kvsim/rows.h"
 
 #define SIM_STORE_MAX 4
 
@@ -35,6 +36,7 @@ struct sim_node {
     struct kv *kv;
     void *game; /* what runs on top */
     struct world_event *disk;
+    uint64_t shape; /* of its replicas: which ranges there are, with which bounds */
 };
 
 struct seen { /* (tag, applied) or (tag, term) and what belongs to it */
@@ -315,8 +317,16 @@ static void check_replica(struct world *w, struct sim_node *n, struct kv_replica
 static void on_turned(void *arg)
 {
     struct sim_node *n = arg;
-    list_each(&n->kv->loop[0].replicas, x)
-        check_replica(n->seat.world, n, container_of(x, struct kv_replica, link));
+    uint64_t shape = 0;
+    list_each(&n->kv->loop[0].replicas, x) {
+        struct kv_replica *r = container_of(x, struct kv_replica, link);
+        check_replica(n->seat.world, n, r);
+        shape = hash_u64(shape ^ r->tag ^ r->range.version.boundary ^ (r->is_closed ? 1u : 0u));
+    }
+    const char *bad = shape != n->shape ? rows_fault(&n->kv->loop[0]) : NULL;
+    if (bad)
+        fail(n->seat.world, bad);
+    n->shape = shape;
 }
 
 /* ---- nodes ----------------------------------------------------------------------------------- */
