@@ -397,6 +397,20 @@ static bool sleep_prepare(struct net_loop *l, usec_t sleep_usec_max)
     return !atomic_load(&l->inbound);
 }
 
+static void note_turn(struct net_loop *l)
+{
+    usec_t now = net_clock_now(), took = usec_until(l->now, now);
+    uint64_t span = now / NET_LOOP_SPAN_USEC;
+    uint64_t last = atomic_load_explicit(&l->turn_span, memory_order_relaxed);
+    _Atomic usec_t *longest = &l->turn_longest[span & 1];
+    if (span > last + 1)
+        atomic_store_explicit(&l->turn_longest[~span & 1], 0, memory_order_relaxed);
+    if (span != last || took > atomic_load_explicit(longest, memory_order_relaxed))
+        atomic_store_explicit(longest, took, memory_order_relaxed);
+    atomic_store_explicit(&l->turn_span, span, memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&l->turn_count, 1, memory_order_relaxed);
+}
+
 static void turn_end(struct net_loop *l)
 {
     reclaim_close(l);
@@ -406,10 +420,7 @@ static void turn_end(struct net_loop *l)
     l->swallow.n = 0;
     if (unlikely(l->swallow.cap > SWALLOW_BYTES_MAX))
         buf_deinit(&l->swallow);
-    usec_t took = usec_until(l->now, net_clock_now());
-    if (took > atomic_load_explicit(&l->turn_longest, memory_order_relaxed))
-        atomic_store_explicit(&l->turn_longest, took, memory_order_relaxed);
-    (void)atomic_fetch_add_explicit(&l->turn_count, 1, memory_order_relaxed);
+    note_turn(l);
     l->is_open = false;
     (void)atomic_fetch_add(&l->grace->loop[l->index].turn, 1);
 }
@@ -503,11 +514,22 @@ bool net_loop_is_here(const struct net_loop *l)
     return pthread_equal(atomic_load_explicit(&l->runner, memory_order_relaxed), pthread_self());
 }
 
+static usec_t turn_longest(const struct net_loop *l)
+{
+    uint64_t span = net_clock_now() / NET_LOOP_SPAN_USEC;
+    uint64_t last = atomic_load_explicit(&l->turn_span, memory_order_relaxed);
+    usec_t here = atomic_load_explicit(&l->turn_longest[last & 1], memory_order_relaxed);
+    usec_t before = atomic_load_explicit(&l->turn_longest[~last & 1], memory_order_relaxed);
+    if (span > last + 1)
+        return 0;
+    return span == last && before > here ? before : here;
+}
+
 struct net_loop_pulse net_loop_pulse(struct net_loop *l)
 {
     return (struct net_loop_pulse){
         .turn_count = atomic_load_explicit(&l->turn_count, memory_order_relaxed),
-        .turn_longest_usec = atomic_exchange_explicit(&l->turn_longest, 0, memory_order_relaxed),
+        .turn_longest_usec = turn_longest(l),
         .turn_began = atomic_load_explicit(&l->turn_began, memory_order_relaxed),
         .is_asleep = atomic_load(&l->is_asleep) != 0,
     };

@@ -65,12 +65,13 @@ const struct log *net_loop_log(const struct net_loop *l);
 usec_t net_loop_now(const struct net_loop *l);
 usec_t net_loop_wall(const struct net_loop *l);
 
-/* How long the longest turn since the last call took, and how many turns there were: what metrics
- * and the watchdog ask for.  Any thread. */
+/* What the watchdog and others ask for, as often as they like: who asks changes nothing for the
+ * next.  Any thread. */
+#define NET_LOOP_SPAN_USEC (2 * USEC_SEC)
 struct net_loop_pulse {
     uint64_t turn_count;
-    usec_t turn_longest_usec;
-    usec_t turn_began; /* monotonic, of the turn in progress or of the last one */
+    usec_t turn_longest_usec; /* of those that ended in the last one to two NET_LOOP_SPAN_USEC */
+    usec_t turn_began;        /* monotonic, of the turn in progress or of the last one */
     bool is_asleep;
 };
 struct net_loop_pulse net_loop_pulse(struct net_loop *l);

@@ -65,7 +65,8 @@ struct net_loop {
 
     _Atomic(pthread_t) runner;
     _Atomic uint64_t turn_count;
-    _Atomic usec_t turn_longest;
+    _Atomic usec_t turn_longest[2]; /* of the even and of the odd spans of time */
+    _Atomic uint64_t turn_span;     /* number of the span in which a turn last ended */
     _Atomic usec_t turn_began;
 
     /* What other threads write, away from the rest. */

@@ -2,6 +2,8 @@
 #include <stdatomic.h>
 
 #include "base/mem.h"
+#include "net/clock.h"
+#include "net/loop_priv.h"
 #include "unit/net/net.h"
 
 static char trace[64];
@@ -161,6 +163,34 @@ START_TEST(an_idle_loop_uses_no_processor)
 }
 END_TEST
 
+static void dawdle(void *arg, usec_t now)
+{
+    (void)arg;
+    while (net_clock_now() < now + 30 * USEC_MSEC)
+        ;
+}
+
+START_TEST(a_slow_turn_is_seen_by_all_who_ask)
+{
+    struct net_loop *l = loop_new(0, NULL);
+    struct net_timer slow;
+    net_timer_init(&slow, dawdle, NULL);
+    net_timer_set(l, &slow, net_clock_now());
+    net_loop_turn(l, 0);
+    net_loop_turn(l, 0); /* a quick one does not hide it */
+    usec_t first = net_loop_pulse(l).turn_longest_usec;
+    usec_t second = net_loop_pulse(l).turn_longest_usec;
+    ck_assert_uint_ge(first, 30 * USEC_MSEC);
+    ck_assert_uint_eq(first, second);
+    /* a loop that sleeps has no slow turns */
+    l->turn_span -= 2;
+    ck_assert_uint_eq(net_loop_pulse(l).turn_longest_usec, 0);
+    net_loop_turn(l, 0);
+    ck_assert_uint_lt(net_loop_pulse(l).turn_longest_usec, first);
+    net_loop_free(l);
+}
+END_TEST
+
 Suite *loop_suite(void)
 {
     Suite *s = suite_create("loop");
@@ -169,6 +199,7 @@ Suite *loop_suite(void)
     tcase_add_test(t, deferred_work_runs_in_the_turn);
     tcase_add_test(t, reclaim_waits_for_readers);
     tcase_add_test(t, an_idle_loop_uses_no_processor);
+    tcase_add_test(t, a_slow_turn_is_seen_by_all_who_ask);
     suite_add_tcase(s, t);
     return s;
 }
