@@ -105,6 +105,52 @@ class Nodes:
         return subprocess.run(["ip", "netns", "exec", "%s-%d" % (tag, i), *argv], capture_output=True, text=True, check=True)
 
 
+def test_a_throw_away_cluster_obeys_and_ends_only_what_it_started(w):
+    with Nodes(w, 2) as n:
+        def status():
+            return n.run("status").splitlines()
+
+        def fails(says, *argv):
+            r = subprocess.run([SCRIPT, *argv, "-d", n.dir], env=n.env, capture_output=True, text=True, timeout=60, check=False)
+            assert r.returncode != 0 and says in r.stderr, (argv, r)
+
+        def pid_of(i):
+            with open(os.path.join(n.home(i), "pid")) as f:
+                return f.read().strip()
+        line = "n1 pid=%s mqtt=%s api=%s running" % (pid_of(1), n.mqtt[1], n.api[1])
+        assert status()[0] == line and len(status()) == 2, (line, status())
+        fails("has a cluster", "up")
+        fails("there is no n7", "kill", "7")
+        fails("needs a node number", "stop")
+        fails("made with up --netns", "cut", "1")
+        fails("n1 runs", "wipe", "1")
+        out = subprocess.run([SCRIPT, "exec", "-d", n.dir, "--", "sh", "-c", "echo $NODES $MQTT_1 $API_2"], env=n.env,
+                             capture_output=True, text=True, timeout=60, check=True).stdout.split()
+        assert out == ["2", n.mqtt[1], n.api[2]], out
+        n.run("pause", "2")
+        assert status()[1].endswith(" paused"), status()
+        n.run("resume", "2")
+        assert status()[1].endswith(" running"), status()
+        old = pid_of(2)
+        n.run("kill", "2")
+        assert status()[1] == "n2 stopped mqtt=%s api=%s" % (n.mqtt[2], n.api[2]), status()
+        n.run("start", "2")
+        assert pid_of(2) != old and status()[1].endswith(" running"), status()
+        assert "runs already" in n.run("start", "2")
+        n.run("stop", "2")
+        # the process whose number is in the file is not ours: nothing reaches it
+        with subprocess.Popen(["sleep", "600"]) as other:
+            with open(os.path.join(n.home(2), "pid"), "w") as f:
+                f.write("%d\n" % other.pid)
+            fails("n2 does not run", "kill", "2")
+            one = int(pid_of(1))
+            n.run("down")
+            assert other.poll() is None
+            other.kill()
+        assert not os.path.exists(n.dir)
+        assert not os.path.exists("/proc/%d" % one) or open("/proc/%d/stat" % one).read().split(")")[1].split()[0] == "Z"
+
+
 def test_a_node_that_is_cut_off_dies_and_comes_back(w):
     with Nodes(w, netns=True) as n:
         n.until_live(3, (1, 2, 3), 10)
