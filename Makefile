@@ -75,7 +75,8 @@ $(B)/bilrost-bench: $(LIBS)
 
 all: $(LIBS) $(PROGS) ## build the libraries of all rooms and the programs into build/
 
-# Tests.  tests/unit/<room>/test_*.c make one program per room; tests/golden/<room>.c plays tests/golden/<room>/*.txt;
+# Tests.  tests/unit/<room>/test_*.c make one program per room (silent: the broker above stores that do not answer);
+# tests/golden/<room>.c plays tests/golden/<room>/*.txt;
 # tests/sim/<name>.c is a simulator linked with tests/sim/lib/*.c instead of the hands it replaces;
 # tests/fuzz/fuzz_*.c is a fuzzer, or with the replay main a test over its corpus.
 TCFLAGS = $(filter-out -Wmissing-prototypes,$(CFLAGS)) -Isrc -Itests
@@ -122,11 +123,11 @@ fuzz-replay: $(FUZZ:%=$(B)/fuzz/%.replay) ## run every decoder over its corpus a
 fuzz: $(FUZZ:%=fuzz-%) ## fuzz each decoder for FUZZ_SECONDS (60)
 fuzz-%: build/libfuzzer/%
 	@mkdir -p build/corpus/$* tests/fuzz/corpus/$*
-	$< -max_total_time=$${FUZZ_SECONDS:-60} -timeout=10 -rss_limit_mb=2048 build/corpus/$* tests/fuzz/corpus/$*
+	$< -max_total_time=$${FUZZ_SECONDS:-60} -artifact_prefix=build/corpus/$*. -timeout=10 -rss_limit_mb=2048 build/corpus/$* tests/fuzz/corpus/$*
 fuzz-million: $(FUZZ:%=million-%) ## each decoder gets a million random and mutated inputs
 million-%: build/libfuzzer/%
 	@mkdir -p build/corpus/$* tests/fuzz/corpus/$*
-	$< -runs=1000000 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 build/corpus/$* tests/fuzz/corpus/$*
+	$< -runs=1000000 -artifact_prefix=build/corpus/$*. -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 build/corpus/$* tests/fuzz/corpus/$*
 sim: $(SIMS) ## some seeds of each simulator
 	@scripts/run-sim short $^
 sim-long: $(SIMS) ## many seeds of each simulator (SEEDS=N)

@@ -32,18 +32,24 @@ void range_out_effect(struct range_out *out, struct str effect)
     out->effect[out->effect_count++] = (struct range_effect){keep(out, effect), (uint32_t)effect.n};
 }
 
+/* No bytes may mean no buffer yet. */
+static struct str kept(const struct range_out *out, uint32_t at, uint32_t n)
+{
+    return n ? str_view(out->bytes.p + at, n) : STR("");
+}
+
 struct range_write range_out_row(const struct range_out *out, size_t i)
 {
     must(i < out->row_count);
     const struct range_row *r = &out->row[i];
-    return (struct range_write){str_view(out->bytes.p + r->key_at, r->key_n),
-                                str_view(out->bytes.p + r->value_at, r->value_n), r->is_del};
+    return (struct range_write){kept(out, r->key_at, r->key_n), kept(out, r->value_at, r->value_n),
+                                r->is_del};
 }
 
 struct str range_out_effect_get(const struct range_out *out, size_t i)
 {
     must(i < out->effect_count);
-    return str_view(out->bytes.p + out->effect[i].at, out->effect[i].n);
+    return kept(out, out->effect[i].at, out->effect[i].n);
 }
 
 void range_out_reset(struct range_out *out)
