@@ -109,6 +109,7 @@ int net_loop_new(const struct net_loop_conf *conf, struct net_loop **out_loop)
     list_init(&l->flush);
     list_init(&l->later);
     list_init(&l->homeless);
+    list_init(&l->closing);
     rng_init(&l->rng, conf->seed);
     l->read_buffer_bytes = conf->read_buffer_bytes ? conf->read_buffer_bytes : READ_BUFFER_BYTES;
     l->read_buffer = mem_alloc(l->read_buffer_bytes);

@@ -44,6 +44,7 @@ struct net_loop {
     struct list flush;    /* streams with output (net_stream.flush) */
     struct list later;    /* streams that owe a callback (net_stream.later) */
     struct list homeless; /* streams without an owner (net_stream.flush) */
+    struct list closing;  /* streams whose last bytes leave (net_stream_extra.closing) */
     struct net_stream_out_block *out_free;
     size_t out_free_count;
     struct buf swallow; /* where output of ended streams goes */

@@ -7,7 +7,8 @@
  * 3. closed() comes from net_loop_later alone, after which nobody owns the stream; it is freed
  * there unless it lingers.
  * 4. s->in holds bytes exactly while read() has left some.
- * 5. While an accepted stream has no owner it is in loop->homeless, so that the loop can end it.
+ * 5. While an accepted stream has no owner it is in loop->homeless, so that the loop can end it;
+ * and from CLOSING on in loop->closing, as its owner may go before its last bytes have left.
  *
  * Never: blocks, reads twice in a turn (TLS may have to ask again for what OpenSSL holds). */
 #include "net/stream_priv.h"
@@ -41,6 +42,7 @@ struct net_stream_extra *net_stream_extra(struct net_stream *s)
     if (!s->extra) {
         s->extra = mem_new(sizeof *s->extra);
         s->extra->stream = s;
+        list_init(&s->extra->closing);
     }
     return s->extra;
 }
@@ -64,6 +66,7 @@ static void extra_free(struct net_stream *s)
     if (!x)
         return;
     net_timer_del(s->loop, &x->timer);
+    list_del(&x->closing);
     net_tls_unref(x->tls);
     mem_free(x->tls_name);
     mem_free(x->ws_path);
@@ -100,6 +103,11 @@ void net_loop_homeless_free(struct net_loop *l)
         stream_free(container_of(x, struct net_stream, flush));
     for (struct list *x; (x = list_pop_front(&l->later)) != NULL;) {
         struct net_stream *s = container_of(x, struct net_stream, later);
+        must(!s->ops);
+        stream_free(s);
+    }
+    for (struct list *x; (x = list_pop_front(&l->closing)) != NULL;) {
+        struct net_stream *s = container_of(x, struct net_stream_extra, closing)->stream;
         must(!s->ops);
         stream_free(s);
     }
@@ -597,6 +605,7 @@ static void closing(struct net_stream *s, usec_t delay_usec)
         net_listener_gone(s);
     s->stage = NET_STREAM_CLOSING;
     net_stream_extra(s)->is_close_later = delay_usec > 0;
+    list_push_back(&s->loop->closing, &s->extra->closing);
     net_stream_arm(s, usec_add(s->loop->now, delay_usec ? delay_usec : CLOSE_USEC_MAX));
     if (s->out && list_empty(&s->flush))
         list_push_back(&s->loop->flush, &s->flush);

@@ -53,6 +53,7 @@ struct net_stream_out_block {
 /* What only some streams have, or only for a while. */
 struct net_stream_extra {
     struct net_timer timer; /* its meaning follows from the stage */
+    struct list closing;    /* in loop->closing from CLOSING on */
     struct net_stream *stream;
     usec_t close_at;     /* CLOSING: not before */
     struct net_tls *tls; /* for the handshake that is still to come */

@@ -214,6 +214,37 @@ START_TEST(close_later_waits)
 }
 END_TEST
 
+/* Owner and loop go while a close is still to come, and while last bytes wait for a peer that does
+ * not read. */
+START_TEST(a_close_that_is_not_over_when_the_loop_goes)
+{
+    for (int is_delayed = 0; is_delayed < 2; is_delayed++) {
+        pair_listen((struct net_listener_conf){0});
+        pair_dial((struct net_stream_conf){0});
+        turn_until(pair_loop, pair_server.s != NULL && pair_client.is_open);
+        net_stream_pause(pair_client.s);
+        size_t n = 20 * 1000 * 1000;
+        uint8_t *big = mem_new(n);
+        if (is_delayed) {
+            net_stream_close_later(pair_server.s, USEC_SEC);
+        } else {
+            buf_put(net_stream_out(pair_server.s), big, n);
+            net_stream_close(pair_server.s);
+        }
+        mem_free(big);
+        for (int i = 0; i < 10; i++)
+            net_loop_turn(pair_loop, 0);
+        ck_assert(!pair_server.is_closed);
+        net_stream_forget(pair_server.s);
+        pair_server.s = NULL;
+        net_stream_forget(pair_client.s);
+        pair_client.s = NULL;
+        net_loop_turn(pair_loop, 0);
+        pair_finish();
+    }
+}
+END_TEST
+
 START_TEST(rate_slows_reading)
 {
     pair_listen((struct net_listener_conf){.limits = {.read_bytes_per_sec = 1000000}});
@@ -336,6 +367,7 @@ Suite *stream_suite(void)
     tcase_add_test(t, too_much_left_ends_it);
     tcase_add_test(t, close_delivers_what_was_written);
     tcase_add_test(t, close_later_waits);
+    tcase_add_test(t, a_close_that_is_not_over_when_the_loop_goes);
     tcase_add_test(t, rate_slows_reading);
     tcase_add_test(t, rate_slows_writing);
     tcase_add_test(t, refused_connection);
