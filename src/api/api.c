@@ -256,6 +256,7 @@ static int listen_on(struct api *a, bool is_local, char out_error[API_ERROR_MAX]
         .tls = is_local ? NULL : a->conf.tls,
         .body_bytes_max = a->conf.body_bytes_max,
         .idle_usec_max = IDLE_USEC_MAX,
+        .connection_count_max = a->conf.connection_count_max,
         .request = on_request,
         .arg = a,
     };

@@ -127,6 +127,23 @@ static void put_kv_metrics(const struct kv *kv, struct buf *b)
               (double)s.elected_count);
 }
 
+static void put_http_metrics(const struct api *a, struct buf *b)
+{
+    struct net_http_stat tcp = {0}, local = {0};
+    if (a->tcp)
+        tcp = net_http_stat(a->tcp);
+    if (a->local)
+        local = net_http_stat(a->local);
+    put_gauge(b, "bilrost_api_connections", "connections to the admin API now", "gauge",
+              (double)(tcp.connection_count + local.connection_count));
+    put_gauge(b, "bilrost_api_closed_full_total",
+              "connections to the admin API that made room for others", "counter",
+              (double)(tcp.closed_full + local.closed_full));
+    put_gauge(b, "bilrost_api_closed_slow_total",
+              "connections to the admin API that asked nothing more, or sent or took too slowly",
+              "counter", (double)(tcp.closed_slow + local.closed_slow));
+}
+
 void api_metrics(struct api_ask *a)
 {
     const struct api_conf *c = &a->api->conf;
@@ -137,6 +154,7 @@ void api_metrics(struct api_ask *a)
     put_gauge(&b, "process_resident_memory_bytes", "memory in use", "gauge", (double)memory_used());
     put_gauge(&b, "bilrost_connections", "clients connected now", "gauge",
               (double)broker_connection_count(c->broker));
+    put_http_metrics(a->api, &b);
     if (c->seat)
         put_gauge(&b, "bilrost_cluster_live_members", "members that are alive or suspected",
                   "gauge", (double)cluster_live_count(c->seat));

@@ -2,7 +2,10 @@
  *
  * 1. A request is in http->live from its arrival until its answer is given; freeing the server
  * answers what is left with 503.
- * 2. connection_count counts what libevent has accepted for us and not yet closed.
+ * 2. A connection is in exactly one of fresh, waiting, busy and leaving; connection_count counts
+ * all of them, from libevent's accepting to its closing.
+ * 3. waiting and leaving are in the order in which their connections came there; one timer ends the
+ * first of them when its time is up.
  *
  * Never: parses HTTP itself; blocks. */
 #include "net/http.h"
@@ -29,6 +32,8 @@
 #define BODY_BYTES_MAX ((size_t)1024 * 1024)
 #define HEAD_BYTES_MAX 16384
 #define IDLE_USEC_MAX (30 * USEC_SEC)
+#define LEAVE_USEC_MAX (60 * USEC_SEC)
+#define CONNECTION_COUNT_MAX 256
 #define BACKLOG 128
 
 struct net_http {
@@ -38,12 +43,30 @@ struct net_http {
     struct evhttp_bound_socket *bound;
     struct net_address address;
     struct list live;
+    struct list fresh;   /* libevent is still making its own part */
+    struct list waiting; /* for a request that is complete */
+    struct list busy;    /* the request is being answered */
+    struct list leaving; /* the answer is being taken */
+    struct net_defer adopt;
+    struct net_timer timer;
+    size_t connection_count;
+    uint64_t closed_full, closed_slow;
     char *unix_path;
+};
+
+struct conn {
+    struct list link;
+    struct net_http *http;
+    struct bufferevent *bev;
+    struct evhttp_connection *ev; /* NULL while fresh */
+    struct net_http_request *q;   /* while busy */
+    usec_t since;                 /* in the list it is in */
 };
 
 struct net_http_request {
     struct list link;
     struct net_http *http;
+    struct conn *conn;
     struct evhttp_request *ev;
     struct evkeyvalq query;
     char *path;
@@ -59,12 +82,122 @@ static void request_free(struct net_http_request *q)
     mem_free(q);
 }
 
-/* The connection has gone before the answer: the answer will go nowhere. */
-static void on_gone(struct evhttp_connection *c, void *arg)
+/* ---- connections ---- */
+
+static struct conn *first(const struct list *of)
 {
-    (void)c;
-    ((struct net_http_request *)arg)->ev = NULL;
+    return list_empty(of) ? NULL : container_of(of->next, struct conn, link);
 }
+
+static void arm(struct net_http *h)
+{
+    const struct conn *w = first(&h->waiting), *o = first(&h->leaving);
+    usec_t at = w ? w->since + h->conf.idle_usec_max : USEC_NEVER;
+    if (o && o->since + h->conf.leave_usec_max < at)
+        at = o->since + h->conf.leave_usec_max;
+    net_timer_set(h->loop, &h->timer, at);
+}
+
+static void move(struct conn *c, struct list *to)
+{
+    list_del(&c->link);
+    list_push_back(to, &c->link);
+    c->since = net_loop_now(c->http->loop);
+    arm(c->http);
+}
+
+/* libevent closes it, for whatever reason: an answer that is still to come will go nowhere. */
+static void on_closed(struct evhttp_connection *ev, void *arg)
+{
+    struct conn *c = arg;
+    struct net_http *h = c->http;
+    (void)ev;
+    if (c->q) {
+        c->q->ev = NULL;
+        c->q->conn = NULL;
+    }
+    list_del(&c->link);
+    h->connection_count--;
+    arm(h);
+    mem_free(c);
+}
+
+static void on_timer(void *arg, usec_t now)
+{
+    struct net_http *h = arg;
+    for (struct conn *c; (c = first(&h->waiting)) && c->since + h->conf.idle_usec_max <= now;) {
+        h->closed_slow++;
+        evhttp_connection_free(c->ev);
+    }
+    for (struct conn *c; (c = first(&h->leaving)) && c->since + h->conf.leave_usec_max <= now;) {
+        h->closed_slow++;
+        evhttp_connection_free(c->ev);
+    }
+    arm(h);
+}
+
+/* What libevent has made of the connections of this turn.  One too many: the one that has been
+ * waiting longest for its request goes, so that connections which ask for nothing cannot keep out
+ * those who do. */
+static void on_adopt(void *arg)
+{
+    struct net_http *h = arg;
+    for (struct conn *c; (c = first(&h->fresh)) != NULL;) {
+        void *ev = NULL;
+        bufferevent_getcb(c->bev, NULL, NULL, NULL, &ev);
+        must(ev != NULL);
+        c->ev = ev;
+        evhttp_connection_set_closecb(c->ev, on_closed, c);
+        move(c, &h->waiting);
+        if (h->connection_count > h->conf.connection_count_max) {
+            h->closed_full++;
+            evhttp_connection_free(first(&h->waiting)->ev);
+        }
+    }
+}
+
+static struct bufferevent *tls_bev(struct event_base *base, const struct net_http *h)
+{
+    SSL *ssl = net_tls_ssl_new(h->conf.tls);
+    /* libevent waits for the socket: what OpenSSL has read ahead together with the end of the
+     * handshake would never be looked at. */
+    if (ssl)
+        SSL_set_read_ahead(ssl, 0);
+    struct bufferevent *b = bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
+                                                           BEV_OPT_CLOSE_ON_FREE);
+    if (b)
+        bufferevent_openssl_set_allow_dirty_shutdown(b, 1);
+    return b;
+}
+
+/* libevent has accepted a connection and makes its own part of it next: that is looked for later in
+ * this turn, before anything else can happen to it. */
+static struct bufferevent *on_accept(struct event_base *base, void *arg)
+{
+    struct net_http *h = arg;
+    net_loop_open(h->loop);
+    struct bufferevent *b =
+        h->conf.tls ? tls_bev(base, h) : bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+    must(b != NULL);
+    struct conn *c = mem_new(sizeof *c);
+    *c = (struct conn){.http = h, .bev = b};
+    list_push_back(&h->fresh, &c->link);
+    h->connection_count++;
+    net_loop_defer(h->loop, &h->adopt);
+    return b;
+}
+
+static struct conn *conn_of(struct net_http *h, const struct evhttp_connection *ev)
+{
+    for (struct list *x = h->waiting.next; x != &h->waiting; x = x->next) {
+        struct conn *c = container_of(x, struct conn, link);
+        if (c->ev == ev)
+            return c;
+    }
+    return NULL;
+}
+
+/* ---- requests ---- */
 
 static void on_request(struct evhttp_request *ev, void *arg)
 {
@@ -85,23 +218,20 @@ static void on_request(struct evhttp_request *ev, void *arg)
     free(decoded);
     q->has_query = query && evhttp_parse_query_str(query, &q->query) == 0;
     list_push_back(&h->live, &q->link);
-    evhttp_connection_set_closecb(evhttp_request_get_connection(ev), on_gone, q);
+    q->conn = conn_of(h, evhttp_request_get_connection(ev));
+    must(q->conn != NULL);
+    q->conn->q = q;
+    move(q->conn, &h->busy);
     h->conf.request(h->conf.arg, q);
 }
 
-static struct bufferevent *on_tls(struct event_base *base, void *arg)
+/* The answer is with the kernel: the next request may come. */
+static void on_taken(struct evhttp_request *ev, void *arg)
 {
-    struct net_http *h = arg;
-    SSL *ssl = net_tls_ssl_new(h->conf.tls);
-    /* libevent waits for the socket: what OpenSSL has read ahead together with the end of the
-     * handshake would never be looked at. */
-    if (ssl)
-        SSL_set_read_ahead(ssl, 0);
-    struct bufferevent *b = bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
-                                                           BEV_OPT_CLOSE_ON_FREE);
-    if (b)
-        bufferevent_openssl_set_allow_dirty_shutdown(b, 1);
-    return b;
+    struct conn *c = arg;
+    (void)ev;
+    net_loop_open(c->http->loop);
+    move(c, &c->http->waiting);
 }
 
 static int say(char *out_error, int r, const char *where)
@@ -137,7 +267,7 @@ static int socket_new(struct net_http *h, char out_error[256])
 
 static void settings(struct net_http *h)
 {
-    usec_t idle = h->conf.idle_usec_max ? h->conf.idle_usec_max : IDLE_USEC_MAX;
+    usec_t idle = h->conf.idle_usec_max;
     struct timeval tv = {.tv_sec = (time_t)(idle / USEC_SEC),
                          .tv_usec = (suseconds_t)(idle % USEC_SEC)};
     evhttp_set_timeout_tv(h->server, &tv);
@@ -149,8 +279,17 @@ static void settings(struct net_http *h)
                                               EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH);
     evhttp_set_default_content_type(h->server, NULL);
     evhttp_set_gencb(h->server, on_request, h);
-    if (h->conf.tls)
-        evhttp_set_bevcb(h->server, on_tls, h);
+    evhttp_set_bevcb(h->server, on_accept, h);
+}
+
+static void defaults(struct net_http_conf *c)
+{
+    if (c->idle_usec_max == 0)
+        c->idle_usec_max = IDLE_USEC_MAX;
+    if (c->leave_usec_max == 0)
+        c->leave_usec_max = LEAVE_USEC_MAX;
+    if (c->connection_count_max == 0)
+        c->connection_count_max = CONNECTION_COUNT_MAX;
 }
 
 int net_http_new(struct net_loop *l, const struct net_http_conf *conf, char out_error[256],
@@ -159,7 +298,14 @@ int net_http_new(struct net_loop *l, const struct net_http_conf *conf, char out_
     struct net_http *h = mem_new(sizeof *h);
     h->loop = l;
     h->conf = *conf;
+    defaults(&h->conf);
     list_init(&h->live);
+    list_init(&h->fresh);
+    list_init(&h->waiting);
+    list_init(&h->busy);
+    list_init(&h->leaving);
+    net_defer_init(&h->adopt, on_adopt, h);
+    net_timer_init(&h->timer, on_timer, h);
     int fd = socket_new(h, out_error);
     if (fd < 0) {
         mem_free(h);
@@ -196,12 +342,23 @@ struct net_http *net_http_free(struct net_http *h)
         struct net_http_request *q = container_of(x, struct net_http_request, link);
         net_http_reply(q, 503, "text/plain", STR("stopping\n"));
     }
+    on_adopt(h); /* so that each is told of its end */
     evhttp_free(h->server);
+    must(h->connection_count == 0);
+    net_defer_del(&h->adopt);
+    net_timer_del(h->loop, &h->timer);
     net_tls_unref(h->conf.tls);
     if (h->unix_path)
         (void)unlink(h->unix_path);
     mem_free(h->unix_path);
     return mem_free(h);
+}
+
+struct net_http_stat net_http_stat(const struct net_http *h)
+{
+    return (struct net_http_stat){.connection_count = h->connection_count,
+                                  .closed_full = h->closed_full,
+                                  .closed_slow = h->closed_slow};
 }
 
 const struct net_address *net_http_address(const struct net_http *h)
@@ -320,7 +477,9 @@ void net_http_reply(struct net_http_request *q, int status, const char *content_
     if (ev) {
         struct evbuffer *b = evbuffer_new();
         must(b != NULL);
-        evhttp_connection_set_closecb(evhttp_request_get_connection(ev), NULL, NULL);
+        q->conn->q = NULL;
+        move(q->conn, &q->http->leaving);
+        evhttp_request_set_on_complete_cb(ev, on_taken, q->conn);
         if (content_type)
             (void)evhttp_add_header(evhttp_request_get_output_headers(ev), "Content-Type",
                                     content_type);

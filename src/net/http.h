@@ -13,14 +13,16 @@ struct net_http;
 struct net_http_request;
 
 struct net_http_conf {
-    const char *address;         /* "host:port"; NULL when unix_path is set */
-    const char *unix_path;       /* NULL: none */
-    unsigned unix_mode;          /* 0: 0660 */
-    const char *unix_group;      /* may be NULL */
-    struct net_tls *tls;         /* NULL: plain */
-    size_t body_bytes_max;       /* 0: 1 MiB */
-    usec_t idle_usec_max;        /* 0: 30 s */
-    size_t connection_count_max; /* 0: 256 */
+    const char *address;    /* "host:port"; NULL when unix_path is set */
+    const char *unix_path;  /* NULL: none */
+    unsigned unix_mode;     /* 0: 0660 */
+    const char *unix_group; /* may be NULL */
+    struct net_tls *tls;    /* NULL: plain */
+    size_t body_bytes_max;  /* 0: 1 MiB */
+    usec_t idle_usec_max;   /* for a whole request to arrive; 0: 30 s */
+    usec_t leave_usec_max;  /* for an answer to be taken; 0: 60 s */
+    size_t
+        connection_count_max; /* one more ends the one that waits longest for its request; 0: 256 */
     void (*request)(void *arg, struct net_http_request *q);
     void *arg;
 };
@@ -29,6 +31,14 @@ struct net_http_conf {
 must_use int net_http_new(struct net_loop *l, const struct net_http_conf *conf, char out_error[256],
                           struct net_http **out_http);
 struct net_http *net_http_free(struct net_http *h);
+
+struct net_http_stat {
+    size_t connection_count; /* now */
+    uint64_t closed_full;    /* to make room for others */
+    uint64_t closed_slow;    /* sent or took too slowly, or had nothing more to ask */
+};
+/* Thread: the loop's. */
+struct net_http_stat net_http_stat(const struct net_http *h);
 const struct net_address *net_http_address(const struct net_http *h);
 
 /* Views, valid until the request is answered. */

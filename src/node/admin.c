@@ -77,6 +77,7 @@ int node_admin_open(struct node *n, char error[NODE_ERROR_MAX])
         .token_file = given(c->api_tokens),
         .tls = n->api_tls,
         .body_bytes_max = (size_t)c->api_content_max,
+        .connection_count_max = (size_t)c->api_connection_max,
         .is_metrics_open = c->api_metrics_open != 0,
         .log = n->log,
         .not_ready = not_ready,

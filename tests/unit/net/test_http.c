@@ -1,8 +1,12 @@
-/* The HTTP server and the client of tools against each other.  SPDX-License-Identifier: Apache-2.0 */
+/* The HTTP server and the client of tools against each other.  SPDX-License-Identifier: Apache-2.0
+ */
 #include "net/http.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+#include "base/mem.h"
 
 #include "unit/net/net.h"
 
@@ -97,12 +101,147 @@ START_TEST(asks_and_answers)
 }
 END_TEST
 
+/* ---- limits: raw clients, the loop turns here ---- */
+
+#define LARGE_BYTES ((size_t)32 * 1024 * 1024) /* more than socket buffers hold */
+
+static void on_large(void *arg, struct net_http_request *q)
+{
+    (void)arg;
+    char *p = mem_new(LARGE_BYTES);
+    net_http_reply(q, 200, "text/plain", str_view(p, LARGE_BYTES));
+    mem_free(p);
+}
+
+static struct net_loop *loop;
+static struct net_http *http;
+
+static void limits_open(struct net_http_conf conf)
+{
+    char error[256];
+    loop = loop_new(0, NULL);
+    conf.address = "127.0.0.1:0";
+    conf.request = on_large;
+    ck_assert_int_eq(net_http_new(loop, &conf, error, &http), 0);
+}
+
+static void limits_close(void)
+{
+    net_http_free(http);
+    net_loop_free(loop);
+}
+
+static int client(void)
+{
+    size_t before = net_http_stat(http).connection_count + net_http_stat(http).closed_full;
+    const struct net_address *a = net_http_address(http);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(connect(fd, &a->sa, sizeof a->v4), 0);
+    turn_until(loop,
+               net_http_stat(http).connection_count + net_http_stat(http).closed_full > before);
+    return fd;
+}
+
+static void say(int fd, const char *text)
+{
+    ck_assert_int_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+}
+
+static bool is_ended(int fd)
+{
+    char c;
+    ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT | MSG_PEEK);
+    return n == 0 || (n < 0 && errno != EAGAIN);
+}
+
+static bool is_answered(int fd)
+{
+    char c;
+    return recv(fd, &c, 1, MSG_DONTWAIT | MSG_PEEK) == 1;
+}
+
+START_TEST(one_too_many_ends_the_one_that_waits_longest)
+{
+    limits_open((struct net_http_conf){.connection_count_max = 2});
+    int busy = client(), mute = client();
+    say(busy, "GET / HTTP/1.1\r\n\r\n");
+    turn_until(loop, is_answered(busy));
+    int third = client();
+    turn_until(loop, is_ended(mute));
+    ck_assert(!is_ended(third));
+    say(third, "GET / HTTP/1.1\r\n\r\n");
+    turn_until(loop, is_answered(third));
+    int fourth = client(); /* both places are taken by those who are answered */
+    turn_until(loop, is_ended(fourth));
+    ck_assert(is_answered(busy) && is_answered(third));
+    struct net_http_stat s = net_http_stat(http);
+    ck_assert_uint_eq(s.connection_count, 2);
+    ck_assert_uint_eq(s.closed_full, 2);
+    ck_assert_uint_eq(s.closed_slow, 0);
+    limits_close();
+    close(busy);
+    close(mute);
+    close(third);
+    close(fourth);
+}
+END_TEST
+
+/* Each byte comes well before any timeout between two bytes. */
+START_TEST(a_request_that_drips_is_cut)
+{
+    limits_open((struct net_http_conf){.idle_usec_max = 200 * USEC_MSEC});
+    int fd = client();
+    const char *text = "GET / HTTP/1.1\r\nX-Long: ";
+    say(fd, text);
+    for (usec_t end = net_clock_now() + 10 * USEC_SEC; !is_ended(fd);) {
+        ck_assert(net_clock_now() < end);
+        (void)send(fd, "x", 1, MSG_NOSIGNAL);
+        net_loop_turn(loop, USEC_MSEC);
+    }
+    ck_assert_uint_eq(net_http_stat(http).connection_count, 0);
+    ck_assert_uint_eq(net_http_stat(http).closed_slow, 1);
+    limits_close();
+    close(fd);
+}
+END_TEST
+
+START_TEST(an_answer_that_nobody_takes_is_cut)
+{
+    limits_open((struct net_http_conf){.leave_usec_max = 100 * USEC_MSEC});
+    int fd = client();
+    say(fd, "GET / HTTP/1.1\r\n\r\n");
+    turn_until(loop, is_answered(fd));
+    turn_until(loop, net_http_stat(http).connection_count == 0);
+    ck_assert_uint_eq(net_http_stat(http).closed_slow, 1);
+    limits_close();
+    close(fd);
+}
+END_TEST
+
+/* The server goes while connections are in each of their states. */
+START_TEST(the_server_goes_first)
+{
+    limits_open((struct net_http_conf){0});
+    int leaving = client(), waiting = client();
+    say(leaving, "GET / HTTP/1.1\r\n\r\n");
+    turn_until(loop, is_answered(leaving));
+    limits_close();
+    ck_assert(is_ended(waiting));
+    close(leaving);
+    close(waiting);
+}
+END_TEST
+
 Suite *http_suite(void)
 {
     Suite *s = suite_create("HTTP");
     TCase *t = tcase_create("http");
     tcase_set_timeout(t, 30);
     tcase_add_test(t, asks_and_answers);
+    tcase_add_test(t, one_too_many_ends_the_one_that_waits_longest);
+    tcase_add_test(t, a_request_that_drips_is_cut);
+    tcase_add_test(t, an_answer_that_nobody_takes_is_cut);
+    tcase_add_test(t, the_server_goes_first);
     suite_add_tcase(s, t);
     return s;
 }
