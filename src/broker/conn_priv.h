@@ -43,6 +43,7 @@ struct broker_conn {
     struct broker_inflow *inflow; /* persistent sessions */
     struct broker_sub *subs;      /* clean sessions: its subscriptions */
     struct broker_shared *shared; /* clean sessions: its shared subscriptions */
+    uint64_t shared_last;         /* how many there ever were */
     struct net_timer timer;       /* session_deadline */
     struct list slow;             /* loop->slow while it waits for a slow receiver */
     uint64_t slow_cookie;         /* the receiver it waits for */

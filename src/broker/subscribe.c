@@ -20,9 +20,8 @@
 struct item {
     struct subscription *all;
     uint32_t index;
-    struct broker_sub *sub;       /* clean and not shared */
-    struct broker_shared *shared; /* clean and shared */
-    struct str filter;            /* heap, when retained messages are wanted */
+    uint64_t shared;   /* clean and shared: number of its broker_shared */
+    struct str filter; /* heap, when retained messages are wanted */
     uint8_t qos;
     uint8_t retain_handling;
     bool is_shared;
@@ -387,9 +386,24 @@ static void shared_remove(struct broker_conn *c, struct broker_shared *s)
     mem_free(s);
 }
 
+/* A member that was never let in is none, and counts against no limit. */
+static void shared_settle(struct broker_conn *c, uint64_t number, bool is_added)
+{
+    struct broker_shared *s = c->shared;
+    while (s && s->number != number)
+        s = s->next;
+    if (!s) /* gone with its connection, or unsubscribed */
+        return;
+    s->adding--;
+    s->is_on = s->is_on || is_added;
+    if (!s->is_on && s->adding == 0)
+        shared_remove(c, s);
+}
+
 static void shared_added(void *arg, enum stores_outcome outcome)
 {
     struct item *it = arg;
+    shared_settle(it->all->conn, it->shared, outcome == STORES_OK);
     subscribe_leg(it->all, it->index,
                   outcome == STORES_OK ? it->qos : broker_conn_reason_of(outcome));
 }
@@ -406,6 +420,7 @@ static void subscribe_shared(struct broker_conn *c, struct item *it, const struc
         s->filter =
             str_view(s->bytes + (in->filter.filter.p - in->filter.text.p), in->filter.filter.n);
         s->is_ordered = in->filter.kind == CODEC_TOPIC_OSHARE;
+        s->number = ++c->shared_last;
         it->is_new = true;
         s->next = c->shared;
         c->shared = s;
@@ -416,6 +431,8 @@ static void subscribe_shared(struct broker_conn *c, struct item *it, const struc
     s->sub_id = it->all->sub_id;
     s->is_as_published = in->is_retain_as_published;
     struct stores_route r = shared_route(c, s);
+    it->shared = s->number;
+    s->adding++;
     stores_route_add(c->loop->stores, &r, shared_added, it);
 }
 

@@ -8,8 +8,11 @@ struct broker_shared {
     struct broker_shared *next;
     struct str text;          /* as subscribed */
     struct str filter, group; /* views into text */
+    uint64_t number; /* of this connection: tells it from one before it with the same text */
     uint32_t sub_id;
+    uint32_t adding; /* routes asked for and not answered */
     uint8_t qos;
+    bool is_on; /* its route was added once */
     bool is_ordered;
     bool is_as_published;
     char bytes[];

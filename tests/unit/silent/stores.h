@@ -1,0 +1,32 @@
+/* A stores door whose every operation ends as the test wants.  SPDX-License-Identifier: Apache-2.0
+ *
+ * It stands in the place of the room stores: this program is linked without that.  Operations end a
+ * turn later.  One loop. */
+#pragma once
+
+#include "stores/stores.h"
+
+enum silent_op {
+    SILENT_CLAIM,
+    SILENT_CLEAR,
+    SILENT_ATTACH,
+    SILENT_SUB,
+    SILENT_UNSUB,
+    SILENT_ROUTE_ADD,
+    SILENT_INSERT,
+    SILENT_RETAIN_PUT,
+    SILENT_RETAIN_MATCH,
+    SILENT_RECEIVE,
+    SILENT_OP_COUNT,
+};
+
+struct stores *silent_new(struct net_loop *l);
+void silent_stop(struct stores *s); /* no operation ends any more: the broker goes */
+struct stores *silent_free(struct stores *s);
+void silent_set(struct stores *s, enum silent_op op, enum stores_outcome outcome);
+
+/* A session that is not connected subscribes to filter. */
+void silent_subscriber(struct stores *s, const char *tenant, const char *filter);
+
+/* How often the broker said that a will was published. */
+unsigned silent_wills_done(const struct stores *s);
