@@ -1,8 +1,9 @@
-/* Calls of one loop on one store: gathered, sent, answered, repeated.  SPDX-License-Identifier: Apache-2.0
+/* Calls of one loop on one store: gathered, sent, answered, repeated.  SPDX-License-Identifier:
+ * Apache-2.0
  *
  * 1. Every call ends with exactly one callback, on this loop, never inside the function that asked.
- * 2. A call is repeated before its deadline, and only after an answer that says it was certainly not
- *    executed, or when it bears being executed twice.
+ * 2. A call is repeated before its deadline, and only after an answer that says it was certainly
+ * not executed, or when it bears being executed twice.
  * 3. What is repeated keeps its place: nothing is sent for a range while an older bundle waits, and
  *    what failed waits for the answers of what was sent behind it.
  * 4. What is under way is limited by bytes and count; beyond that calls end with KV_E_FULL at once.
@@ -55,7 +56,7 @@ struct kv_bundle *kv_bundle_new(struct kv_client *c)
     }
     b->client = c;
     b->deadline = USEC_NEVER;
-    b->is_recalled = false;
+    b->is_recalled = b->was_shed = false;
     b->tag = 0;
     if (c)
         b->order = ++c->order_last;
@@ -417,7 +418,8 @@ static struct proposal proposal_of(const struct kv_bundle *b, const struct kv_ca
                              .arg = call->arg};
 }
 
-/* The calls of a bundle that may be repeated, with its place in the order, wait for the next attempt. */
+/* The calls of a bundle that may be repeated, with its place in the order, wait for the next
+ * attempt. */
 static void again(struct kv_client *c, struct kv_bundle *b, bool is_unsure)
 {
     struct kv_bundle *later = NULL;
@@ -433,6 +435,7 @@ static void again(struct kv_client *c, struct kv_bundle *b, bool is_unsure)
             later = kv_bundle_new(c);
             later->order = b->order;
             later->tag = b->tag;
+            later->was_shed = b->answer.status == KV_WIRE_FULL && !is_unsure;
         }
         bundle_add(later, &p);
     }
@@ -451,7 +454,8 @@ static bool is_flying(const struct kv_client *c, uint64_t tag)
     return false;
 }
 
-/* Those behind a failed one may still succeed; the failed one goes again when all have their answers. */
+/* Those behind a failed one may still succeed; the failed one goes again when all have their
+ * answers. */
 static void mend(struct kv_client *c, uint64_t tag, usec_t wait)
 {
     struct kv_route *r = kv_router_of_tag(c, tag);
@@ -470,7 +474,8 @@ void kv_client_convoy(struct kv_client *c, struct kv_route *r)
 void kv_client_recall(struct kv_client *c, struct kv_route *r)
 {
     if (is_flying(c, r->tag))
-        r->is_broken = true; /* the new leader, or the same in a new term, begins with what is oldest */
+        r->is_broken =
+            true; /* the new leader, or the same in a new term, begins with what is oldest */
     else
         kv_client_convoy(c, r);
     list_each(&c->flying, x)
@@ -616,7 +621,8 @@ void kv_cancel(struct kv_client *c, uint64_t lane)
         lane_end(c, lane);
 }
 
-/* All that waits is looked at anew, in order; what was gathered meanwhile for the same ranges lines up behind. */
+/* All that waits is looked at anew, in order; what was gathered meanwhile for the same ranges lines
+ * up behind. */
 static void waiting_take(struct kv_client *c, struct list *todo)
 {
     for (size_t i = 0; i < c->route_count; i++) {
@@ -644,7 +650,7 @@ static void retry_waiting(struct kv_client *c)
         struct kv_bundle *b = container_of(x, struct kv_bundle, link);
         struct proposal first = proposal_of(b, &b->call[0]);
         struct kv_route *r = kv_router_find(c, first.key);
-        if (!expire(c, b, r ? KV_E_NO_LEADER : KV_E_NO_RANGE)) {
+        if (!expire(c, b, !r ? KV_E_NO_RANGE : b->was_shed ? KV_E_FULL : KV_E_NO_LEADER)) {
             kv_bundle_free(b);
             continue;
         }

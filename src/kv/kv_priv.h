@@ -236,6 +236,7 @@ struct kv_bundle {
     uint32_t shard;
     struct kv_convoy convoy;
     uint64_t order; /* of its first call among all of the client: what waits goes out in this order */
+    bool was_shed;    /* waits because there was too much under way at the leader */
     bool is_final;    /* the answer stands, whatever it is */
     bool is_recalled; /* its repeatable calls go another way; nobody waits for it */
     struct buf data;  /* the commands as fields of a write batch (range_command_add) */

@@ -373,8 +373,9 @@ void kv_replica_take(struct kv_replica *r, struct kv_bundle *b)
     else if (r->range.frozen != 0)
         bad = KV_WIRE_FULL; /* until it is thawed, or its neighbour has its keys */
     else if (r->gather_bytes > r->loop->kv->conf.limits.pending_bytes_max ||
-             engine_log_admit(r->loop->kv->log) != 0)
-        bad = KV_WIRE_FULL;
+             engine_log_admit(r->loop->kv->log) != 0 ||
+             engine_state_stall(r->home->store->state) >= 100)
+        bad = KV_WIRE_FULL; /* the caller tries again: what comes is as slow as the disk */
     else if (!kv_convoy_take(r, &b->convoy))
         bad = KV_WIRE_LOST;
     if (bad != KV_WIRE_OK) {

@@ -1,5 +1,6 @@
 /* One node on a real disk: founds its stores, acks what is durable, finds it again.
  * SPDX-License-Identifier: Apache-2.0 */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ struct node {
     unsigned leaders, effects;
     bool is_memory;
     enum kv_durability durability;
+    const struct engine_fs *fs;
     struct engine_mem *mem; /* the rows of a node in memory, when the test wants them */
 };
 
@@ -62,6 +64,7 @@ static void node_start(struct node *n)
         .worker = n->worker,
         .log_path = n->is_memory ? NULL : n->log_path,
         .state_path = n->is_memory ? NULL : n->state_path,
+        .fs = n->fs,
         .seed = 42,
         .election_usec = 100 * USEC_MSEC,
         .mem = n->mem ? node_mem : NULL,
@@ -176,6 +179,56 @@ static void on_range(void *arg, const struct kv_range_status *r)
     f->id = r->id;
     f->is_led = true;
 }
+
+/* How a proposal ends that is given `patience`. */
+static enum kv_outcome try_put(struct node *n, struct str key, usec_t patience)
+{
+    struct buf cmd = {0};
+    struct got g = {0};
+    test_command(&cmd, 's', key, STR("v"));
+    kv_propose(kv_client_get(n->store, 0), key, buf_str(&cmd), net_loop_now(n->loop[0]) + patience,
+               on_reply, &g);
+    buf_deinit(&cmd);
+    await(n, &g);
+    buf_deinit(&g.bytes);
+    return g.outcome;
+}
+
+static atomic_bool is_no_space;
+
+static int64_t little_space(void *fs, const char *path)
+{
+    return atomic_load(&is_no_space) ? 0 : engine_fs_posix().ops->space(fs, path);
+}
+
+/* The rows cannot be written: proposals are refused although the log could take them, reads go on.
+ */
+START_TEST(rows_that_stall_slow_proposers)
+{
+    struct node n;
+    node_init(&n);
+    struct engine_fs_ops ops = *engine_fs_posix().ops;
+    ops.space = little_space;
+    struct engine_fs fs = {&ops, NULL};
+    n.fs = &fs;
+    node_start(&n);
+    put(&n, 0, 's', STR("a"), STR("1"), STR("1"));
+    atomic_store(&is_no_space, true);
+    usec_t until = net_clock_now() + 60 * USEC_SEC;
+    enum kv_outcome got = KV_OK;
+    while (got == KV_OK && net_clock_now() < until)
+        got = try_put(&n, STR("b"), 50 * USEC_MSEC);
+    ck_assert_str_eq(kv_outcome_name(got), "full");
+    ck_assert_int_eq(kv_disk_get(n.kv), KV_DISK_BUSY);
+    get(&n, 0, KV_READ_LINEAR, STR("ga"), STR("1"));
+    atomic_store(&is_no_space, false);
+    while (got != KV_OK && net_clock_now() < until)
+        got = try_put(&n, STR("c"), 50 * USEC_MSEC);
+    ck_assert_str_eq(kv_outcome_name(got), "ok");
+    node_stop(&n);
+    node_deinit(&n);
+}
+END_TEST
 
 START_TEST(keeps_what_it_acked)
 {
@@ -564,8 +617,9 @@ Suite *suite_node(void)
 {
     Suite *s = suite_create("node");
     TCase *t = tcase_create("one node");
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, keeps_what_it_acked, 0, 2);
+    tcase_add_test(t, rows_that_stall_slow_proposers);
     tcase_add_loop_test(t, splits_and_merges, 0, 3);
     tcase_add_test(t, writers_share_syncs);
     tcase_add_test(t, works_in_memory);
