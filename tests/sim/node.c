@@ -1,14 +1,21 @@
-/* Whole nodes and their clients in one process and one virtual time.  SPDX-License-Identifier: Apache-2.0
+/* Whole nodes and their clients in one process and one virtual time.  SPDX-License-Identifier:
+ * Apache-2.0
  *
  * Broker, stores, kv and everything below them are the real ones, and so is the load: the pairs of
- * bilrost-bench failover, which reconnect, repeat what was not acknowledged, and count what is lost, doubled or
- * out of order.  net and cluster have the bodies of kvsim/.  Nodes lose their power alone and all at once, with
- * disks that lose what was not synced, and the network between them is cut; then everything is healed.
- * A seed has one of four kinds of trouble: of the whole house (kvsim/world.h); only some links between nodes, while
- * gossip finds its way; clients and nodes that lose sight of each other; all of these and single crashes.
+ * bilrost-bench failover, which reconnect, repeat what was not acknowledged, and count what is
+ * lost, doubled or out of order.  net and cluster have the bodies of kvsim/.  Nodes lose their
+ * power alone and all at once, with disks that lose what was not synced, and the network between
+ * them is cut; then everything is healed. A seed has one of four kinds of trouble: of the whole
+ * house (kvsim/world.h); only some links between nodes, while gossip finds its way; clients and
+ * nodes that lose sight of each other; all of these and single crashes.
  *
- * Demanded at the end: every message that was acknowledged has arrived, at QoS 2 once and in the order
- * of its publisher (at QoS 1, where resends may double, the first deliveries); no session was forgotten. */
+ * Beside the pairs there is a crowd (nodesim/): clients with wills that die, clients that take
+ * their sessions from node to node, shared subscriptions, retained messages, sessions and messages
+ * that expire.
+ *
+ * Demanded at the end: every message that was acknowledged has arrived, at QoS 2 once and in the
+ * order of its publisher (at QoS 1, where resends may double, the first deliveries); no session was
+ * forgotten. */
 #include "broker/broker.h"
 #include "bench/load.h"
 #include "broker/tenant.h"
@@ -16,6 +23,7 @@
 #include "session/settings.h"
 #include "sim/kvsim/main.h"
 #include "sim/kvsim/stream.h"
+#include "sim/nodesim/judge.h"
 #include "stores/stores.h"
 
 #define NODES 3
@@ -24,19 +32,14 @@
 #define CHAOS_SEC 25
 #define DRAIN_SEC 60
 #define CANARY_SEEDS 20
+#define RECOVER_SEC 12 /* then what was broken is noticed by all */
+#define STIR_SEC 15    /* more of the crowd's own trouble, in calm */
+#define REST_SEC 14    /* then nobody comes or goes */
+#define WATCH_SEC 6    /* and messages are looked at closely */
+#define SETTLE_SEC 30
+#define EMPTY_SEC 20
 
-enum trouble_kind {
-    TROUBLE_HOUSE,
-    TROUBLE_LINKS,
-    TROUBLE_CLIENTS,
-    TROUBLE_ALL,
-    TROUBLE_COUNT
-};
-
-struct mqtt {
-    struct broker *broker;
-    struct stores *stores;
-};
+enum trouble_kind { TROUBLE_HOUSE, TROUBLE_LINKS, TROUBLE_CLIENTS, TROUBLE_ALL, TROUBLE_COUNT };
 
 /* ---- one node -------------------------------------------------------------------------------- */
 
@@ -183,7 +186,9 @@ static void begin_chaos(struct world_event *ev)
 
 static void end_chaos(struct world_event *ev)
 {
+    struct crowd *c = ev->a;
     world_heal(ev->b);
+    c->calm_from = c->world->now + RECOVER_SEC * USEC_SEC;
 }
 
 static const char *verdict(const struct bench_load *l)
@@ -206,6 +211,35 @@ static const char *verdict(const struct bench_load *l)
     return NULL;
 }
 
+/* The pairs are through: the crowd goes on in calm, rests, is judged, and leaves. */
+static void crowd_play_on(struct crowd *c, struct net_loop *clients)
+{
+    struct world *w = c->world;
+    char id[16];
+    while (c->calm_from == USEC_NEVER)
+        run_until(w, w->now + USEC_SEC);
+    run_until(w, (w->now > c->calm_from ? w->now : c->calm_from) + STIR_SEC * USEC_SEC);
+    c->is_stirred = false;
+    run_until(w, w->now + REST_SEC * USEC_SEC);
+    usec_t calm = w->now;
+    run_until(w, w->now + WATCH_SEC * USEC_SEC);
+    c->is_sourcing = false;
+    run_until(w, w->now + SETTLE_SEC * USEC_SEC);
+    notes_judge(c, calm);
+    wills_judge(c);
+    if (!w->failed)
+        kept_judge(c);
+    if (!w->failed)
+        crowd_leaves(c);
+    for (unsigned i = 0; i < 2 * PAIRS && !w->failed; i++) {
+        snprintf(id, sizeof id, "sim-%c%u", i % 2 ? 's' : 'p', i / 2);
+        session_ends(w, clients, id);
+    }
+    run_until(w, w->now + EMPTY_SEC * USEC_SEC);
+    for (unsigned i = 0; i < w->node_count && !w->failed; i++)
+        node_left(w, i);
+}
+
 static void hosts_fill(struct bench_conf *c)
 {
     char text[32];
@@ -221,6 +255,7 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
 {
     struct world *w = mem_new(sizeof *w);
     struct bench_load *load = mem_new(sizeof *load);
+    struct crowd *crowd = mem_new(sizeof *crowd);
     struct bench_conf conf = {.scenario = BENCH_FAILOVER,
                               .version = 5,
                               .qos = (uint8_t)(1 + seed % 2),
@@ -253,13 +288,16 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
     }
     world_at(w, w->now + 1, members_tick, NULL, w);
     world_at(w, w->now + CALM_USEC, begin_chaos, NULL, w);
-    world_at(w, w->now + CALM_USEC + CHAOS_SEC * USEC_SEC, end_chaos, NULL, w);
+    world_at(w, w->now + CALM_USEC + CHAOS_SEC * USEC_SEC, end_chaos, crowd, w);
     struct net_loop *clients = sim_loop_new(w, 0, rng_u64(&w->rng));
     clients->flush = streams_flush;
+    crowd_begin(crowd, clients, conf.qos, seed / 2 % TROUBLE_COUNT == TROUBLE_CLIENTS);
     bench_load_play(load, &conf, clients, NULL, NULL);
     const char *why = verdict(load);
     if (why)
         fail(w, why);
+    if (!w->failed)
+        crowd_play_on(crowd, clients);
     const struct bench_result *r = &load->result;
     *out_trace = hash_u64(r->received ^ hash_u64(w->now) ^ hash_u64(r->connections_lost << 20));
     if (is_verbose)
@@ -273,6 +311,8 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
     w->is_over = true;
     bench_load_deinit(load);
     mem_free(load);
+    crowd_end(crowd);
+    mem_free(crowd);
     world_drop(w);
     sim_loop_settle(clients);
     sim_loop_free(clients);
