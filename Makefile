@@ -1,6 +1,7 @@
 # Bilrost.  `make help` is the index; the plan of the house is src/FLOORS.
 # The version has one home: the newest entry of debian/changelog.
 VERSION := $(shell sed -n '1s/^[^(]*(\([^)]*\)).*/\1/p' debian/changelog)
+ABI     := $(shell sed -n 's/^.define BILROST_PLUGIN_ABI //p' include/bilrost/plugin.h)
 CC      ?= cc
 CXX     ?= c++
 SAN     ?=
@@ -12,7 +13,7 @@ WARN    := -Wall -Wextra -Werror -Wshadow -Wconversion -Wmissing-prototypes -Wvl
 CXXWARN := -Wall -Wextra -Werror -Wshadow
 SANFLAG := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -DBILROST_SANITIZED)
 HARDEN  := $(if $(SAN),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2) -fstack-protector-strong -fPIE
-COMMON   = $(OPT) -g -pthread -D_GNU_SOURCE -include src/base/banned.h $(HARDEN) $(SANFLAG) -MMD -MP
+COMMON   = $(OPT) -g -pthread -D_GNU_SOURCE -include src/base/banned.h -Iinclude $(HARDEN) $(SANFLAG) -MMD -MP
 override CFLAGS   += -std=c11 $(COMMON) $(WARN)
 override CXXFLAGS += -std=c++17 $(COMMON) $(CXXWARN)
 override LDFLAGS  += -pthread -pie -Wl,-z,relro,-z,now $(SANFLAG)
@@ -111,7 +112,7 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 FORCE:
 
 
-.PHONY: bench-log bench-kv bench-idle bench-idle-cluster torture lab install install-daemon install-tools install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-million fuzz-replay fmt tidy bench install FORCE
+.PHONY: bench-log bench-kv bench-idle bench-idle-cluster torture lab install install-daemon install-tools install-dev install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-million fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -165,6 +166,7 @@ SBINDIR ?= $(PREFIX)/sbin
 UNITDIR ?= /lib/systemd/system
 DOCDIR  ?= $(PREFIX)/share/doc/bilrost
 BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+DEVDOCDIR ?= $(PREFIX)/share/doc/bilrost-dev
 ZSHDIR  ?= $(PREFIX)/share/zsh/vendor-completions
 D        = $(DESTDIR)
 UNIT    := systemd/bilrostd.service.in
@@ -180,7 +182,7 @@ build/systemd/bilrostd@.service: $(UNIT)
 	@mkdir -p $(@D) && $(call unit_text, %i,-%i, -c /etc/bilrost-%i/bilrostd.conf -D data_dir=%S/bilrost-%i \
 	  -D apiServerConfig.unixSocket=%t/bilrost-%i/api.sock,bilrost.target) >$@
 UNITS_BUILT := build/systemd/bilrostd.service build/systemd/bilrostd@.service
-install: install-daemon install-tools install-doc ## install into DESTDIR: daemon, tools, documents
+install: install-daemon install-tools install-dev install-doc ## install into DESTDIR: daemon, tools, plugin header, documents
 install-daemon: all $(UNITS_BUILT)
 	install -D -m 755 $(B)/bilrostd $(D)$(SBINDIR)/bilrostd
 	install -D -m 755 $(B)/bilrostctl $(D)$(PREFIX)/bin/bilrostctl
@@ -201,9 +203,15 @@ define put_man
 $(PUT) $(1) $(D)$(PREFIX)/share/man/man$(patsubst .%,%,$(suffix $(1)))/$(notdir $(1))
 
 endef
+install-dev:
+	$(PUT) include/bilrost/plugin.h $(D)$(PREFIX)/include/bilrost/plugin.h
+	$(PUT) -t $(D)$(DEVDOCDIR)/examples etc/examples/plugin/door.c
+	mkdir -p build $(D)$(PREFIX)/share/pkgconfig
+	sed 's|@PREFIX@|$(PREFIX)|;s|@VERSION@|$(VERSION)|;s|@ABI@|$(ABI)|' include/bilrost.pc.in >build/bilrost.pc
+	$(PUT) build/bilrost.pc $(D)$(PREFIX)/share/pkgconfig/bilrost.pc
 install-doc:
 	$(PUT) -t $(D)$(DOCDIR) README.md $(DOCS)
-	$(if $(wildcard etc/examples),mkdir -p $(D)$(DOCDIR)/examples && cp -r etc/examples/. $(D)$(DOCDIR)/examples)
+	$(if $(wildcard etc/examples),mkdir -p $(D)$(DOCDIR)/examples && cp -r etc/examples/. $(D)$(DOCDIR)/examples && rm -r $(D)$(DOCDIR)/examples/plugin)
 dist: ## build/bilrost-VERSION.tar.gz from what is committed
 	@mkdir -p build
 	git archive --format=tar.gz --prefix=bilrost-$(VERSION)/ -o build/bilrost-$(VERSION).tar.gz HEAD

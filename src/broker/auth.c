@@ -51,6 +51,7 @@ struct broker_auth_files {
     struct broker_acl *acl;
     struct tenant_acl *tenant;
     size_t tenant_count;
+    struct broker_plugins *plugins;
 };
 
 static bool password_eq(const void *item, const void *key)
@@ -135,6 +136,7 @@ int broker_auth_files_new(const struct broker_auth_conf *conf,
     struct broker_auth_files *f = mem_new(sizeof(*f));
     atomic_init(&f->refs, 1);
     memcpy(f->secret, conf->secret, sizeof f->secret);
+    f->plugins = conf->plugins;
     int r = conf->password_file ? passwords_read(f, conf->password_file, out_error) : 0;
     if (r == 0 && conf->acl_file)
         r = acl_read(conf->acl_file, &f->acl, out_error);
@@ -263,6 +265,12 @@ void broker_auth_continue(struct broker_auth_ask *ask, struct net_worker *worker
 
 void broker_auth_end(struct broker_auth_ask *ask)
 {
+    if (ask->plugin.under_way) {
+        broker_plugin_cancel(&ask->plugin);
+        ask->files = broker_auth_files_unref(ask->files);
+    }
+    ask->out_acl = broker_acl_free(ask->out_acl);
+    buf_deinit(&ask->named);
     if (!ask->enhanced)
         return;
     ask->enhanced->end(ask);
@@ -271,19 +279,14 @@ void broker_auth_end(struct broker_auth_ask *ask)
     buf_deinit(&ask->out_data);
 }
 
-void broker_auth_begin(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
+/* ---- the chain ---- */
+
+/* What comes after certificates and plugins. */
+static void chain_rest(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
                        struct broker_auth_files *files, struct net_worker *worker,
                        struct net_loop *here)
 {
-    ask->out_user = str_view("", 0);
-    if (ask->method.p) {
-        enhanced_begin(ask, chain, files, worker, here);
-        return;
-    }
-    if ((chain->methods & BROKER_AUTH_CERTIFICATE) && ask->certificate.n) {
-        ask->out_user = ask->certificate;
-        ask->done(ask, BROKER_AUTH_OK);
-    } else if ((chain->methods & BROKER_AUTH_PASSWORD) && files->has_passwords && ask->user.n) {
+    if ((chain->methods & BROKER_AUTH_PASSWORD) && files->has_passwords && ask->user.n) {
         password_begin(ask, files, worker, here);
     } else if ((chain->methods & BROKER_AUTH_ANONYMOUS) && ask->user.n == 0) {
         ask->done(ask, BROKER_AUTH_OK);
@@ -294,5 +297,68 @@ void broker_auth_begin(struct broker_auth_ask *ask, const struct broker_auth_cha
             BROKER_AUTH_OK); /* any name may come in, and as nobody checked it, it is not his */
     } else {
         ask->done(ask, BROKER_AUTH_E_NOT_AUTHORIZED);
+    }
+}
+
+static void plugin_done(struct broker_plugin_ask *plugin, enum broker_plugin_outcome outcome,
+                        struct str user, struct broker_acl *acl)
+{
+    struct broker_auth_ask *ask = container_of(plugin, struct broker_auth_ask, plugin);
+    struct broker_auth_files *files = ask->files;
+    ask->files = NULL;
+    switch (outcome) {
+    case BROKER_PLUGIN_OK:
+        buf_put_str(&ask->named, user.p ? user : ask->user);
+        ask->out_user = buf_str(&ask->named);
+        ask->out_acl = acl;
+        ask->done(ask, BROKER_AUTH_OK);
+        break;
+    case BROKER_PLUGIN_E_BAD_PASS:
+        ask->done(ask, BROKER_AUTH_E_BAD_PASS);
+        break;
+    case BROKER_PLUGIN_E_NOT_AUTHORIZED:
+        ask->done(ask, BROKER_AUTH_E_NOT_AUTHORIZED);
+        break;
+    case BROKER_PLUGIN_E_UNKNOWN:
+        chain_rest(ask, ask->chain, files, ask->worker, ask->here);
+        break;
+    case BROKER_PLUGIN_E_ERROR:
+        ask->done(ask, BROKER_AUTH_E_ERROR);
+        break;
+    }
+    broker_auth_files_unref(files);
+}
+
+static void plugin_begin(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
+                         struct broker_auth_files *files, struct net_worker *worker,
+                         struct net_loop *here)
+{
+    struct broker_plugin_client client = {ask->tenant,   ask->client_id,   ask->user,
+                                          ask->password, ask->certificate, ask->address};
+    ask->chain = chain;
+    ask->worker = worker;
+    ask->here = here;
+    ask->files = broker_auth_files_ref(files);
+    ask->plugin.done = plugin_done;
+    broker_plugin_begin(files->plugins, &ask->plugin, &client, here);
+}
+
+void broker_auth_begin(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
+                       struct broker_auth_files *files, struct net_worker *worker,
+                       struct net_loop *here)
+{
+    ask->out_user = str_view("", 0);
+    if (ask->method.p) {
+        enhanced_begin(ask, chain, files, worker, here);
+    } else if ((chain->methods & BROKER_AUTH_CERTIFICATE) && ask->certificate.n) {
+        ask->out_user = ask->certificate;
+        ask->done(ask, BROKER_AUTH_OK);
+    } else if (chain->methods & BROKER_AUTH_PLUGIN) {
+        if (broker_plugins_ask(files->plugins))
+            plugin_begin(ask, chain, files, worker, here);
+        else /* configured since the start: it has not been loaded */
+            ask->done(ask, BROKER_AUTH_E_ERROR);
+    } else {
+        chain_rest(ask, chain, files, worker, here);
     }
 }

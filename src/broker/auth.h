@@ -8,6 +8,7 @@
 #pragma once
 
 #include "broker/acl.h"
+#include "broker/plugin.h"
 #include "net/stream.h"
 #include "net/worker.h"
 
@@ -16,6 +17,7 @@ enum broker_auth_method {
     BROKER_AUTH_PASSWORD = 2,    /* user name and password are in the password file */
     BROKER_AUTH_ANONYMOUS = 4,   /* a client without a user name is let in */
     BROKER_AUTH_SCRAM = 8,       /* enhanced: SCRAM-SHA-256 with keys of the password file */
+    BROKER_AUTH_PLUGIN = 16,     /* a plugin says who it is, and perhaps what he may do */
 };
 
 enum broker_auth_identity {
@@ -40,6 +42,7 @@ struct broker_auth_conf {
         const char *tenant, *file;
     } * acl; /* of single tenants */
     size_t acl_count;
+    struct broker_plugins *plugins; /* outlive the files; NULL: none */
 };
 
 #define BROKER_AUTH_ERROR_MAX 256
@@ -72,23 +75,32 @@ struct broker_auth_enhanced;
 struct broker_auth_ask {
     struct str user; /* p == NULL: none given */
     struct str password;
-    struct str certificate; /* the name in the checked certificate; empty: none */
+    struct str certificate;                /* the name in the checked certificate; empty: none */
+    struct str tenant, client_id, address; /* for plugins */
     void (*done)(struct broker_auth_ask *ask, enum broker_auth_outcome outcome);
     struct str method; /* of enhanced authentication; p == NULL: none, else user and password do not
                           count */
     struct str data;   /* its Authentication Data, of this step */
     struct str
         out_user; /* who it is; a view of user or certificate, or good until broker_auth_end */
-    struct buf out_data;       /* enhanced: for the client, with E_MORE and with OK */
+    struct buf out_data; /* enhanced: for the client, with E_MORE and with OK */
+    struct broker_acl
+        *out_acl;              /* with OK: rules of this client alone, to be taken; NULL: the files'
+                                */
     struct net_worker_job job; /* ours from here on */
     struct broker_auth_files *files;
     const struct broker_auth_enhanced *enhanced;
     void *exchange; /* of the method */
     struct str hash;
     int result;
+    struct broker_plugin_ask plugin;
+    struct buf named; /* whom a plugin takes him for */
+    const struct broker_auth_chain *chain;
+    struct net_worker *worker;
+    struct net_loop *here;
 };
 
-/* done is called exactly once, perhaps before this returns. */
+/* done is called exactly once, perhaps before this returns.  chain lives until then. */
 void broker_auth_begin(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
                        struct broker_auth_files *files, struct net_worker *worker,
                        struct net_loop *here);
@@ -97,5 +109,6 @@ void broker_auth_begin(struct broker_auth_ask *ask, const struct broker_auth_cha
 void broker_auth_continue(struct broker_auth_ask *ask, struct net_worker *worker,
                           struct net_loop *here);
 
-/* After the last done, or instead of going on: frees what enhanced authentication holds. */
+/* After the last done, or instead of going on (what a plugin says then is not heard): frees what is
+ * held. */
 void broker_auth_end(struct broker_auth_ask *ask);

@@ -200,6 +200,7 @@ struct broker *broker_new(const struct broker_conf *conf)
     b->loop_count = conf->loop_count;
     b->seed = conf->seed;
     b->events.log = conf->log;
+    b->events.plugins = conf->plugins;
     list_init(&b->roster);
     list_init(&b->drains);
     list_init(&b->asked);

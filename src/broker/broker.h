@@ -40,6 +40,7 @@ struct broker_conf {
     struct cluster_seat *const *seat; /* [loop_count], outlives the broker; NULL: alone */
     uint64_t seed;                    /* from a random source */
     const struct log *log;
+    struct broker_plugins *plugins; /* told of events; outlive the broker; NULL: none */
     const char
         *reference_host;     /* where clients of other nodes are sent to us; outlives the broker */
     uint64_t memory_max;     /* bytes of queued messages and buffers in all; 0: no limit */

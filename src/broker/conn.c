@@ -71,6 +71,8 @@ void broker_conn_debug_report(const struct broker_conn *c, enum broker_event_id 
 
 const struct broker_acl *broker_conn_acl(const struct broker_conn *c)
 {
+    if (c->acl)
+        return c->acl;
     return c->loop->auth_files ? broker_auth_acl_find(c->loop->auth_files, c->tenant->name) : NULL;
 }
 
@@ -111,6 +113,7 @@ static void conn_free(struct broker_conn *c)
     broker_settings_unref(c->settings);
     mem_free(c->inflow);
     broker_connect_ask_free(c);
+    broker_acl_free(c->acl);
     mem_free((void *)(uintptr_t)c->user.p);
     mem_free(c);
 }

@@ -22,7 +22,7 @@ struct broker_inflow {
     uint64_t head_seq; /* as last committed */
     bool is_fetching, is_fetching_qos0, is_committing;
     bool is_committing_mind; /* what is being committed came from the mind */
-    uint32_t sub_count; /* made on this connection and not undone: for the gauge */
+    uint32_t sub_count;      /* made on this connection and not undone: for the gauge */
 };
 
 /* A packet identifier on its way out of the inbox. */
@@ -49,7 +49,9 @@ struct broker_conn {
     uint64_t slow_cookie;         /* the receiver it waits for */
     usec_t slow_until;            /* but no longer than this */
     uint64_t cookie;
-    struct str user;   /* heap; who was authenticated */
+    struct str user; /* heap; who was authenticated */
+    struct broker_acl
+        *acl;          /* rules of this client alone, from a plugin; NULL: those of the files */
     uint64_t since_ms; /* since 1970: CONNACK 0 */
     uint64_t acl_hash; /* the last topic it was allowed to publish to */
     uint32_t pending;  /* completions that will name this connection */

@@ -26,6 +26,7 @@ struct broker_conn_ask {
     const struct codec_mqtt_connect *connect; /* the mind keeps it until CONNACK */
     struct session_attach attach;
     char assigned_id[40];
+    char address[NET_ADDRESS_TEXT];
 };
 
 void broker_connect_ask_free(struct broker_conn *c)
@@ -50,6 +51,8 @@ static void accepted(struct broker_conn *c)
     struct broker_conn_ask *ask = c->ask;
     mem_free((void *)(uintptr_t)c->user.p);
     c->user = ask->auth.out_user.n ? str_dup(ask->auth.out_user) : str_view(NULL, 0);
+    c->acl = ask->auth.out_acl;
+    ask->auth.out_acl = NULL;
     broker_settings_unref(c->settings);
     c->settings = broker_settings_ref(c->tenant->loop[c->loop->index].settings);
     struct session_event ev = {.type = SESSION_EV_AUTHENTICATED};
@@ -157,10 +160,16 @@ void broker_connect_authenticate(struct broker_conn *c, const struct codec_mqtt_
     memcpy(ask->assigned_id, "b-", 2);
     uuid_format(&id, ask->assigned_id + 2);
     struct net_stream_identity who;
-    if ((c->listener->auth.methods & BROKER_AUTH_CERTIFICATE) &&
+    if ((c->listener->auth.methods & (BROKER_AUTH_CERTIFICATE | BROKER_AUTH_PLUGIN)) &&
         net_stream_identity(c->stream, &who))
         ask->auth.certificate =
             c->listener->auth.identity == BROKER_AUTH_IDENTITY_CN ? who.cn : who.san;
+    if (c->listener->auth.methods & BROKER_AUTH_PLUGIN) {
+        (void)net_address_format(net_stream_peer(c->stream), ask->address);
+        ask->auth.tenant = c->tenant->name;
+        ask->auth.client_id = connect->client_id;
+        ask->auth.address = str_of(ask->address);
+    }
     if (connect->has_username)
         ask->auth.user = connect->username;
     if (connect->has_password)

@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "broker/plugin.h"
+
 #define DETAIL_MAX 256 /* does not matter: the rest of a longer text is cut */
 
 static const struct {
@@ -41,9 +43,14 @@ static enum log_level level_of(enum broker_event_id id)
     return table[id].is_debug ? LOG_LEVEL_INFO : table[id].level;
 }
 
-bool broker_event_is_heard(const struct broker_events *e, enum broker_event_id id)
+static bool is_logged(const struct broker_events *e, enum broker_event_id id)
 {
     return e->log && level_of(id) <= e->log->level_max;
+}
+
+bool broker_event_is_heard(const struct broker_events *e, enum broker_event_id id)
+{
+    return is_logged(e, id) || broker_plugins_listen(e->plugins);
 }
 
 void broker_event_report(struct broker_events *e, enum broker_event_id id,
@@ -57,6 +64,10 @@ void broker_event_report(struct broker_events *e, enum broker_event_id id,
     va_start(args, detail);
     vsnprintf(text, sizeof(text), detail, args);
     va_end(args);
+    if (broker_plugins_listen(e->plugins))
+        broker_plugins_tell(e->plugins, id, level_of(id), who, str_of(text));
+    if (!is_logged(e, id))
+        return;
     struct log_field field[4];
     size_t n = 0;
     field[n++] = (struct log_field){"tenant", who->tenant};

@@ -1,6 +1,7 @@
 /* What happened to a client, said once and counted.  SPDX-License-Identifier: Apache-2.0
  *
- * Called on the loop where it happened.  A debug event costs one comparison unless the tenant asks for it. */
+ * Called on the loop where it happened.  A debug event costs one comparison unless the tenant asks
+ * for it. */
 #pragma once
 
 #include <stdatomic.h>
@@ -23,9 +24,12 @@ struct broker_event_who {
     struct str address;
 };
 
+struct broker_plugins;
+
 /* One per broker: counters are shared by all loops. */
 struct broker_events {
     const struct log *log;
+    struct broker_plugins *plugins; /* told of what is heard; NULL: none */
     _Atomic uint64_t count[BROKER_EVENT_COUNT];
 };
 
@@ -33,10 +37,10 @@ const char *broker_event_name(enum broker_event_id id);
 const char *broker_event_what(enum broker_event_id id);
 bool broker_event_is_debug(enum broker_event_id id);
 
-/* Whether a line would be written: what it says need not be made otherwise. */
+/* Whether a line would be written or a plugin told: what it says need not be made otherwise. */
 bool broker_event_is_heard(const struct broker_events *e, enum broker_event_id id);
 
-/* Counts and logs.  detail says what is special here ("" for nothing). */
+/* Counts, tells plugins and logs.  detail says what is special here ("" for nothing). */
 void broker_event_report(struct broker_events *e, enum broker_event_id id,
                          const struct broker_event_who *who, const char *detail, ...)
     print_like(4, 5);

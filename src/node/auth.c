@@ -12,6 +12,27 @@ static const char *given(const char *text)
     return text[0] ? text : NULL;
 }
 
+int node_plugins_open(const struct node_conf *c, struct broker_plugins *plugins, bool is_trial,
+                      char error[NODE_ERROR_MAX])
+{
+    struct str all = str_of(c->plugins), one;
+    char why[BROKER_PLUGIN_ERROR_MAX];
+    int r = 0;
+    while (r == 0 && all.n && str_next(&all, ',', &one)) {
+        struct str file;
+        (void)str_next(&one, '=', &file);
+        char *name = mem_dup(file.p, file.n);
+        char *settings = mem_dup(one.p ? one.p : "", one.n);
+        r = broker_plugins_add(plugins, name, settings, is_trial, why);
+        mem_free(name);
+        mem_free(settings);
+    }
+    if (r == 0)
+        return 0;
+    snprintf(error, NODE_ERROR_MAX, "%s", why);
+    return NODE_E_CONFIG;
+}
+
 int node_auth_open(const struct node *n, const struct node_conf *c, char error[NODE_ERROR_MAX],
                    struct broker_auth_files **out_files)
 {
@@ -23,7 +44,8 @@ int node_auth_open(const struct node *n, const struct node_conf *c, char error[N
     struct broker_auth_conf conf = {.password_file = given(c->password_file),
                                     .acl_file = given(c->acl_file),
                                     .acl = acl,
-                                    .acl_count = count};
+                                    .acl_count = count,
+                                    .plugins = n->plugins};
     memcpy(conf.secret, n->auth_secret, sizeof conf.secret);
     char why[BROKER_AUTH_ERROR_MAX];
     int r = broker_auth_files_new(&conf, why, out_files);

@@ -262,10 +262,14 @@ static void check_auth(struct node_conf *c, const struct node_conf_listener *l)
                 node_conf_error(
                     c, l->origin,
                     "auth has \"certificate\", but clientAuth is NONE: use OPTIONAL or REQUIRE");
+        } else if (str_eq(one, STR("plugin"))) {
+            if (!c->plugins[0])
+                node_conf_error(c, l->origin, "auth has \"plugin\", but plugins names none");
         } else if (!str_eq(one, STR("anonymous"))) {
-            node_conf_error(c, l->origin,
-                            "auth has \"%.*s\", but knows certificate, password, scram, anonymous",
-                            STR_ARG(one));
+            node_conf_error(
+                c, l->origin,
+                "auth has \"%.*s\", but knows certificate, plugin, password, scram, anonymous",
+                STR_ARG(one));
         }
     }
     if (!is_any)

@@ -189,6 +189,7 @@ static unsigned methods_of(const char *list)
     while (str_next(&all, ',', &one))
         m |= str_eq(one, STR("password"))      ? (unsigned)BROKER_AUTH_PASSWORD
              : str_eq(one, STR("certificate")) ? (unsigned)BROKER_AUTH_CERTIFICATE
+             : str_eq(one, STR("plugin"))      ? (unsigned)BROKER_AUTH_PLUGIN
              : str_eq(one, STR("scram"))       ? (unsigned)BROKER_AUTH_SCRAM
              : str_eq(one, STR("anonymous"))   ? (unsigned)BROKER_AUTH_ANONYMOUS
                                                : 0u;

@@ -87,6 +87,7 @@ static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
         .memory_max = memory_max(n),
         .connection_max = (uint64_t)c->connection_max,
         .auth_files = n->auth,
+        .plugins = n->plugins,
         .sys_interval_tenant = c->sys_tenant,
         .durability = node_durability(c),
         .sys_interval_usec = (usec_t)c->sys_interval_seconds * USEC_SEC,
@@ -109,6 +110,9 @@ int node_new(const struct node_conf_run *run, char out_error[NODE_ERROR_MAX],
     node_health_init(n);
     node_drain_init(n);
     int r = node_tls_open(n, out_error);
+    n->plugins = broker_plugins_new(loops_wanted(n->conf), n->version, n->log);
+    if (r == 0)
+        r = node_plugins_open(n->conf, n->plugins, false, out_error);
     if (r == 0)
         r = node_auth_open(n, n->conf, out_error, &n->auth);
     if (r == 0)
@@ -156,12 +160,14 @@ struct node *node_free(struct node *n)
     loops_settle(n); /* what the broker said last to the stores arrives */
     stores_free(n->stores);
     net_worker_free(n->worker);
+    broker_plugins_close(n->plugins);
     /* What came back from the threads is received, so that nothing is left behind. */
     for (unsigned i = 0; i < n->loop_count; i++)
         net_loop_turn(n->loop[i], 0);
     node_cluster_free(n);
     node_tls_close(n);
     broker_auth_files_unref(n->auth);
+    broker_plugins_free(n->plugins);
     for (unsigned i = 0; i < n->loop_count; i++)
         net_loop_free(n->loop[i]);
     mem_free(n->loop);
@@ -218,6 +224,8 @@ static void tell_restart(const struct node *n, const struct node_conf *c, struct
     if (strcmp(o->data_dir, c->data_dir) || o->workers != c->workers ||
         o->worker_threads != c->worker_threads)
         buf_printf(say_to, "data_dir, workers and blocking_threads change with the next restart\n");
+    if (strcmp(o->plugins, c->plugins))
+        buf_printf(say_to, "plugins change with the next restart\n");
 }
 
 int node_reload(struct node *n, struct node_conf *conf, struct buf *say_to)

@@ -23,6 +23,7 @@ struct node {
     struct net_loop **loop;
     unsigned loop_count, running_count;
     struct net_worker *worker;
+    struct broker_plugins *plugins;
     struct broker_auth_files *auth;
     uint64_t auth_secret[4];
     struct broker *broker;
@@ -45,9 +46,9 @@ struct node {
         bool is_wanted;      /* by the configuration that is being read again */
     } * listening;
     size_t listening_count, listening_cap;
-    struct net_timer look;  /* health.c */
-    usec_t disk_good_at;    /* when the disk last took what it was given */
-    usec_t slow_at;         /* when a loop last stalled, or gossip found us slow; 0: never */
+    struct net_timer look; /* health.c */
+    usec_t disk_good_at;   /* when the disk last took what it was given */
+    usec_t slow_at;        /* when a loop last stalled, or gossip found us slow; 0: never */
     bool is_disk_bad, is_slow;
     struct node_beat *beat; /* by loop */
     usec_t ready_by, told_at;
@@ -84,6 +85,9 @@ must_use int node_listen(struct node *n, const struct node_conf_run *run,
                          char error[NODE_ERROR_MAX]);
 
 /* auth.c: what the configuration says about users. */
+/* is_trial: looks whether they would load. */
+must_use int node_plugins_open(const struct node_conf *c, struct broker_plugins *plugins,
+                               bool is_trial, char error[NODE_ERROR_MAX]);
 must_use int node_auth_open(const struct node *n, const struct node_conf *c,
                             char error[NODE_ERROR_MAX], struct broker_auth_files **out_files);
 void node_tenants_put(struct node *n, const struct node_conf *c);

@@ -1,7 +1,7 @@
 /* Would this configuration serve?  SPDX-License-Identifier: Apache-2.0
  *
- * Opens what a start reads, and closes it again: certificates, password and ACL files, tokens, the
- * keys of the cluster, and the format of the data directory.
+ * Opens what a start reads, and closes it again: certificates, password and ACL files, plugins,
+ * tokens, the keys of the cluster, and the format of the data directory.
  *
  * Never: writes, locks or listens; so it may be asked while a node runs on the same files. */
 #include <errno.h>
@@ -30,7 +30,10 @@ static int data_try(const struct node_conf *c, char error[NODE_ERROR_MAX])
 int node_try(struct node_conf *c, char error[NODE_ERROR_MAX])
 {
     struct node n = {.conf = c};
+    struct broker_plugins *plugins = broker_plugins_new(0, "", NULL);
     int r = node_tls_open(&n, error);
+    if (r == 0)
+        r = node_plugins_open(c, plugins, true, error);
     if (r == 0)
         r = node_auth_open(&n, c, error, &n.auth);
     if (r == 0)
@@ -41,5 +44,6 @@ int node_try(struct node_conf *c, char error[NODE_ERROR_MAX])
         r = data_try(c, error);
     node_tls_close(&n);
     broker_auth_files_unref(n.auth);
+    broker_plugins_free(plugins);
     return r;
 }
