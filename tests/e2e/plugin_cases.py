@@ -2,6 +2,7 @@
 import os
 import shutil
 import subprocess
+import time
 
 from mqtt import CONNACK, Client
 
@@ -97,3 +98,71 @@ def test_a_shared_object_that_is_no_plugin_is_refused_in_one_sentence(w):
     assert "the word is missing" in n.log.read()
     n.edit(n.dir + "/door.so", "door.so")
     says("must be a whole path")
+
+
+SLOW = r"""
+#include <bilrost/plugin.h>
+#include <pthread.h>
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static const struct bilrost_host *host;
+static struct bilrost_ask *kept[16];
+static int count;
+
+static int open_it(const struct bilrost_host *h, const char *settings, char *error, void **self)
+{
+    (void)settings, (void)error, (void)self;
+    host = h;
+    return 0;
+}
+
+static void close_it(void *self)
+{
+    (void)self; /* against its word: what it kept is never answered */
+}
+
+/* Keeps them until one comes whose name is "go"; "rules" gets some that cannot be read. */
+static void ask(void *self, const struct bilrost_client *c, struct bilrost_ask *a)
+{
+    struct bilrost_verdict v = {.answer = BILROST_LET_IN};
+    (void)self;
+    pthread_mutex_lock(&lock);
+    if (c->user.n == 5)
+        v.rules = (struct bilrost_bytes){"nonsense", 8};
+    else if (c->user.n != 2)
+        kept[count++] = a;
+    if (c->user.n == 2)
+        while (count > 0)
+            host->answer(kept[--count], &v);
+    if (c->user.n == 2 || c->user.n == 5)
+        host->answer(a, &v);
+    pthread_mutex_unlock(&lock);
+}
+
+const struct bilrost_plugin bilrost_plugin = {.abi = BILROST_PLUGIN_ABI, .size = sizeof(struct bilrost_plugin),
+    .name = "slow", .open = open_it, .close = close_it, .authenticate = ask};
+"""
+
+
+def test_a_plugin_answers_when_it_likes(w):
+    n = w.node(auth="plugin", config='plugins = ["@DIR@/slow.so"];\ndrain_seconds = 1;\n')
+    build(w, n.file("slow.c", SLOW), os.path.join(n.dir, "slow.so"))
+    n.start()
+    gone, waits = Client(n.port, 5), Client(n.port, 4)
+    gone.connect("gone", ok=False, user="left")
+    waits.connect("waits", ok=False, user="wait")
+    gone.drop()  # nobody is there any more when the answer comes
+    refused(n.port, 0x88, user="rules")
+    end, answer = time.monotonic() + 60, None
+    while answer is None:  # until the plugin had it when somebody said go
+        go = Client(n.port, 5)
+        go.connect("go", user="go")
+        answer = waits.recv(1)
+        assert time.monotonic() < end
+    assert answer.kind == CONNACK and answer.reason == 0
+    assert waits.subscribe(("a", 1)) == [1]
+    assert go.publish("a", "x", 1) == 0
+    assert waits.message() == ("a", "x")
+    Client(n.port, 5).connect("late", ok=False, user="late")  # nobody ever says anything about it
+    code = n.terminate(60)
+    n.log.seek(0)
+    assert code == 0, (code, n.log.read()[-3000:])
