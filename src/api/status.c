@@ -44,7 +44,7 @@ static void alarm_put(struct status *s, const char *level, const char *what, con
 static void range_alarm(struct status *s, const struct kv_range_status *r, unsigned live,
                         unsigned voters)
 {
-    char what[256];
+    char what[512];
     if (s->range_alarms++ >= RANGE_ALARMS_MAX)
         return;
     snprintf(what, sizeof what, "range %s %016llx-%016llx: %.*s", r->store,

@@ -9,6 +9,8 @@
 
 #define BOSS_USEC USEC_SEC
 #define FOUND_GRACE_USEC (2 * USEC_SEC) /* after joining, for rows to arrive */
+#define UNLED_USEC (10 * USEC_SEC)      /* matters little: elections are over by then */
+#define LINES_MAX 20u                   /* matters little: ranges told of in one look */
 #define SYNC_USEC (5 * USEC_SEC)        /* between durable marks of a store that was written */
 #define CUT_BYTES (4u << 20)            /* a shorter log is not worth cutting */
 
@@ -158,6 +160,49 @@ static bool is_all_led(struct kv_loop *l)
     return true;
 }
 
+/* A leader is missed: *why says the reason, once it is known. */
+static enum kv_unled unled_of(const struct kv_replica *r, usec_t now, struct buf *why)
+{
+    struct kv_member m[KV_MEMBER_MAX];
+    if (kv_status_no_quorum(r->loop, m, kv_status_members(r, m), why))
+        return KV_UNLED_QUORUM;
+    if (usec_until(r->unled_at, now) < UNLED_USEC)
+        return KV_UNLED_NO;
+    buf_printf(why, "no leader for %u s, and no majority of its voters is known to be dead",
+               (unsigned)(UNLED_USEC / USEC_SEC));
+    return KV_UNLED_LONG;
+}
+
+/* Who has a replica hears it: what waits for this range, and why. */
+static void tell_led(struct kv_replica *r, usec_t now, unsigned *left)
+{
+    struct uuid leader = kv_replica_leader(r);
+    struct buf why = {0};
+    char id[RANGE_ID_TEXT];
+    enum kv_unled is = KV_UNLED_NO;
+    if (!uuid_is_zero(&leader) && kv_node_is_live(r->loop, &leader))
+        r->unled_at = 0;
+    else {
+        r->unled_at = r->unled_at ? r->unled_at : now;
+        is = unled_of(r, now, &why);
+    }
+    range_id_format(r->range_id, id);
+    if (*left > 0 && is > r->unled_told) {
+        log_line(
+            r->loop->kv->conf.log, LOG_LEVEL_ERROR, "kv.range.unled",
+            "range %s %s: %.*s: what it stores can neither be read nor written until it has one",
+            r->home->store->name, id, STR_ARG(buf_str(&why)));
+        r->unled_told = is;
+        --*left;
+    } else if (*left > 0 && r->unled_at == 0 && r->unled_told != KV_UNLED_NO) {
+        log_line(r->loop->kv->conf.log, LOG_LEVEL_NOTICE, "kv.range.led",
+                 "range %s %s has a leader again", r->home->store->name, id);
+        r->unled_told = KV_UNLED_NO;
+        --*left;
+    }
+    buf_deinit(&why);
+}
+
 /* What was known to be committed when this node started is in its machines. */
 static bool is_replayed(const struct kv_loop *l)
 {
@@ -176,9 +221,12 @@ static void on_boss(void *arg, usec_t now)
     found(l);
     for (unsigned i = 0; i < l->kv->store_count; i++)
         mark(&l->kv->store[i]->client[l->index], now);
+    unsigned lines = LINES_MAX;
     list_each(&l->replicas, x)
     {
         struct kv_replica *r = container_of(x, struct kv_replica, link);
+        if (!r->is_closed)
+            tell_led(r, now, &lines);
         r->rate = (uint32_t)(r->apply_count - r->rate_mark);
         r->rate_mark = r->apply_count;
         kv_weigh_soon(r, now);

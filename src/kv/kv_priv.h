@@ -94,8 +94,9 @@ struct kv {
     bool is_started;
     _Atomic bool is_stopping;
     struct kv_counters gone; /* of loops freed */
-    _Atomic usec_t ship_free_at; /* snapshots: what was sent is paid for until then, at their rate */
-    struct kv_drain *drain;  /* under way; of loop 0 */
+    _Atomic usec_t
+        ship_free_at;       /* snapshots: what was sent is paid for until then, at their rate */
+    struct kv_drain *drain; /* under way; of loop 0 */
 };
 
 /* Completions of the disk that await their turn; the writer threads raise `tag` and post the mail.
@@ -307,8 +308,8 @@ struct kv_route {
     struct range_bounds local_bounds; /* owned */
     bool is_broken; /* one under way failed: nothing follows until the others have their answers */
     struct kv_convoy convoy; /* of the next bundle */
-    struct list link;       /* of client.open_routes */
-    uint32_t witness_count; /* rows of the landscape that speak of it */
+    struct list link;        /* of client.open_routes */
+    uint32_t witness_count;  /* rows of the landscape that speak of it */
 };
 
 struct kv_tombstone {
@@ -327,7 +328,7 @@ struct kv_client {
     struct list waiting;   /* bundles that cannot go out now, by order */
     uint64_t order_last;
     uint64_t sender, convoy_last; /* who it is to leaders; of all its routes */
-    uint64_t *lane_ended; /* in this turn: their calls end with it */
+    uint64_t *lane_ended;         /* in this turn: their calls end with it */
     size_t lane_count, lane_cap;
     struct list asks_waiting;
     struct list flying; /* bundles under way */
@@ -354,6 +355,12 @@ struct kv_client {
 
 /* ---- replicas ------------------------------------------------------------------------------- */
 
+enum kv_unled {
+    KV_UNLED_NO,
+    KV_UNLED_LONG,   /* nobody leads, for longer than elections take */
+    KV_UNLED_QUORUM, /* nobody can: too many voters are dead */
+};
+
 struct kv_replica {
     struct kv_client *home;
     struct kv_loop *loop;
@@ -365,7 +372,7 @@ struct kv_replica {
     bool has_range;
     struct raft raft;
     struct net_timer timer;
-    void *machine; /* NULL until has_range */
+    void *machine;  /* NULL until has_range */
     bool is_loaded; /* the machine has the rows of all that is applied */
     bool is_ready;  /* and of all that was committed when the replica was opened */
     bool is_leader_told;
@@ -382,9 +389,13 @@ struct kv_replica {
     struct raft_config *config; /* at applied */
     bool is_applied_pending, is_meta_dirty, is_routed_dirty, has_effects;
     struct list dirty_link;
-    bool is_paused; /* the machine is being loaded: entries are kept */
-    uint64_t boot_commit; /* committed as far as was known when it was opened: not ready before that is applied */
-    bool is_tainted; /* the machine remembers what was refused: it is loaded anew after this entry */
+    bool is_paused;     /* the machine is being loaded: entries are kept */
+    usec_t unled_at;    /* since when no living node leads, as far as is known here; 0: one does */
+    enum kv_unled unled_told; /* in the log */
+    uint64_t boot_commit; /* committed as far as was known when it was opened: not ready before that
+                             is applied */
+    bool
+        is_tainted; /* the machine remembers what was refused: it is loaded anew after this entry */
     struct raft_entry *kept;
     size_t kept_count, kept_cap;
     uint64_t durable; /* applied index that the engine has for good */
@@ -589,7 +600,8 @@ void kv_meta_wipe_born(struct kv_client *c, uint64_t group, const struct kv_part
                        const struct range_bounds *b);
 struct kv_replica *kv_meta_born(struct kv_client *c, struct kv_birth *b);
 uint64_t kv_meta_group_next(struct kv *kv);
-/* Its rows cannot be read (-errno): closed, and made anew from its peers unless nobody else has them. */
+/* Its rows cannot be read (-errno): closed, and made anew from its peers unless nobody else has
+ * them. */
 void kv_meta_unreadable(struct kv_replica *r, int error);
 
 /* client.c */
@@ -604,7 +616,8 @@ void kv_ask_done(struct kv_loop *here, struct kv_ask *a, enum kv_wire_status sta
 void kv_ask_deliver(struct kv_ask *a);
 void kv_ask_free(struct kv_ask *a);
 void kv_client_routes_changed(struct kv_client *c);
-/* The range has another leader: what was sent to the former one is repeated where that does no harm. */
+/* The range has another leader: what was sent to the former one is repeated where that does no
+ * harm. */
 void kv_client_recall(struct kv_client *c, struct kv_route *r);
 void kv_client_convoy(struct kv_client *c, struct kv_route *r); /* a new one begins */
 
@@ -631,6 +644,11 @@ bool kv_router_is_whole(const struct kv_client *c, bool (*is_good)(const struct 
 
 /* status.c: this node itself, or a member that is not dead. */
 bool kv_node_is_live(const struct kv_loop *l, const struct uuid *node);
+/* As its own configuration names them; how many. */
+unsigned kv_status_members(const struct kv_replica *r, struct kv_member out[KV_MEMBER_MAX]);
+/* Whether half of the voters or fewer are alive; then *out says so, and who is missing. */
+bool kv_status_no_quorum(const struct kv_loop *l, const struct kv_member *m, unsigned count,
+                         struct buf *out);
 void kv_router_learn(struct kv_client *c, const struct kv_route_news *n);
 void kv_router_hint(struct kv_client *c, uint64_t tag, const struct uuid *leader, uint64_t term);
 void kv_router_avoid(struct kv_client *c, uint64_t tag, const struct uuid *leader);

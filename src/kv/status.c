@@ -32,7 +32,40 @@ bool kv_node_is_live(const struct kv_loop *l, const struct uuid *node)
     return m && (m->state == CLUSTER_ST_ALIVE || m->state == CLUSTER_ST_SUSPECT);
 }
 
-static void explain(struct item *it)
+/* Who is missed, as far as there is room. */
+static void put_missing(const struct kv_loop *l, const struct kv_member *m, unsigned count,
+                        struct buf *out)
+{
+    const char *before = "; missing: ";
+    for (unsigned i = 0; i < count; i++) {
+        const struct cluster_member *c = l->seat ? cluster_member_find(l->seat, &m[i].node) : NULL;
+        char id[UUID_TEXT];
+        if (!m[i].is_voter || m[i].is_live)
+            continue;
+        uuid_format(&m[i].node, id);
+        buf_printf(out, "%snode %s", before, id);
+        if (c && c->host && c->host[0])
+            buf_printf(out, " (%s)", c->host);
+        before = ", ";
+    }
+}
+
+bool kv_status_no_quorum(const struct kv_loop *l, const struct kv_member *m, unsigned count,
+                         struct buf *out)
+{
+    unsigned voters = 0, live = 0;
+    for (unsigned i = 0; i < count; i++) {
+        voters += m[i].is_voter;
+        live += m[i].is_voter && m[i].is_live;
+    }
+    if (voters == 0 || live * 2 > voters)
+        return false;
+    buf_printf(out, "no quorum: %u of %u voters are alive", live, voters);
+    put_missing(l, m, count, out);
+    return true;
+}
+
+static void explain(const struct kv_loop *l, struct item *it)
 {
     unsigned voters = 0, live = 0, behind = 0;
     for (unsigned i = 0; i < it->s.member_count; i++) {
@@ -40,9 +73,9 @@ static void explain(struct item *it)
         live += it->s.member[i].is_voter && it->s.member[i].is_live;
         behind += it->s.member[i].is_live && it->s.member[i].lag > 10000;
     }
-    if (voters > 0 && live * 2 <= voters)
-        buf_printf(&it->reason, "no quorum: %u of %u voters are alive", live, voters);
-    else if (!it->s.has_leader)
+    if (kv_status_no_quorum(l, it->s.member, it->s.member_count, &it->reason))
+        return;
+    if (!it->s.has_leader)
         buf_printf(&it->reason, "no leader is known");
     else if (live < voters)
         buf_printf(&it->reason, "%u of %u voters are alive", live, voters);
@@ -88,18 +121,19 @@ static struct item *item_of(struct walk *w, struct kv_loop *l, struct kv_store *
     return it;
 }
 
-/* The members as the replica's own configuration names them, for one that does not lead. */
-static void members_of(struct item *it, struct kv_loop *l, const struct kv_replica *r)
+unsigned kv_status_members(const struct kv_replica *r, struct kv_member out[KV_MEMBER_MAX])
 {
     const struct raft_config *c = raft_config_get(&r->raft);
-    for (size_t i = 0; i < c->count && it->s.member_count < KV_MEMBER_MAX; i++)
-        it->s.member[it->s.member_count++] = (struct kv_member){
+    unsigned n = 0;
+    for (size_t i = 0; i < c->count && n < KV_MEMBER_MAX; i++)
+        out[n++] = (struct kv_member){
             .node = c->member[i].store,
             .replica = c->member[i].id,
             .is_voter = c->member[i].role & RAFT_VOTER,
             .is_next_voter = c->member[i].role & (c->is_joint ? RAFT_NEXT_VOTER : RAFT_VOTER),
-            .is_live = kv_node_is_live(l, &c->member[i].store),
+            .is_live = kv_node_is_live(r->loop, &c->member[i].store),
         };
+    return n;
 }
 
 static void add_local(struct walk *w, struct kv_loop *l)
@@ -115,11 +149,11 @@ static void add_local(struct walk *w, struct kv_loop *l)
         struct item *it = item_of(w, l, r->home->store, &d);
         it->s.is_local = true;
         if (it->s.member_count == 0)
-            members_of(it, l, r);
+            it->s.member_count = kv_status_members(r, it->s.member);
         if (r->reason)
             buf_printf(&it->reason, "%s", r->reason);
         else
-            explain(it);
+            explain(l, it);
     }
     buf_deinit(&fact);
 }
@@ -147,7 +181,7 @@ static void add_remote(struct walk *w)
                 is_known(w, w->kv->store[i], d.id))
                 continue;
             d.role = RANGE_ROLE_NONE;
-            explain(item_of(w, l, w->kv->store[i], &d));
+            explain(l, item_of(w, l, w->kv->store[i], &d));
         }
     }
 }

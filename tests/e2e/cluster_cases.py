@@ -1,5 +1,8 @@
 """Three nodes that are one broker.  SPDX-License-Identifier: Apache-2.0"""
+import os
 import random
+import re
+import subprocess
 import time
 
 from basic_cases import topic
@@ -150,6 +153,36 @@ def test_takeover_and_session_move_between_nodes(w):
         assert b.message() == (t, str(i))
 
 
+def test_a_client_that_comes_back_during_failover_is_told_to_wait_or_finds_its_session(w):
+    nodes = w.cluster(3)
+    t = topic("over")
+    names = ["fo-%d-%d" % (i, random.getrandbits(30)) for i in range(12)]
+    for i, name in enumerate(names):
+        subscribed(nodes[i % 3], t + "/" + name, 1, name, clean=False, p=[(0x11, 600)]).disconnect()
+    p = connected(nodes[1])
+    for name in names:
+        acked(p, t + "/" + name, "kept")
+    three_voters(nodes[0])
+    nodes[0].kill()  # it founded the ranges and leads them
+    refused, waiting, end = set(), list(enumerate(names)), time.monotonic() + 2 * PATIENCE
+    while waiting:
+        i, name = waiting.pop(0)
+        assert time.monotonic() < end, refused
+        c = Client(nodes[1 + i % 2].port, 5 if i % 4 < 2 else 4)
+        c.connect(name, clean=False, ok=False, p=[(0x11, 600)] if c.version == 5 else ())
+        try:
+            ack = c.recv(PATIENCE)
+        except Closed:
+            ack = None
+        if ack is not None and ack.reason == 0:
+            assert ack.present, name
+            assert c.message(PATIENCE) == (t + "/" + name, "kept")
+        else:
+            refused.add((c.version, ack.reason if ack else None))
+            waiting.append((i, name))
+    assert refused <= {(5, 0x88), (5, 0x89), (4, 3)}, refused
+
+
 def test_nothing_acknowledged_is_lost_when_a_node_is_killed(w):
     nodes = w.cluster(3)
     t, cid = topic("kill"), "kill-%d" % random.getrandbits(30)
@@ -209,8 +242,41 @@ def test_memory_is_what_a_tenant_accepts_and_nobody_else(w):
     assert safe.expect(PUBACK, PATIENCE).reason >= 0x80
 
 
+def said(n, what):
+    """Until the journal of this node has a line with all of these."""
+    def once():
+        with open(os.path.join(n.dir, "log")) as f:
+            lines = f.readlines()
+        found = [line for line in lines if all(x in line for x in what)]
+        if not found:
+            time.sleep(0.05)
+        assert found, (what, "".join(x for x in lines if "_ERROR" not in x)[-4000:])
+        return found
+    return again(once, 2 * PATIENCE)
+
+
+STORES = ("dist.worker", "inbox.store", "retain.store")
+
+
+def tells_why(w, nodes):
+    """The journal and the screen of the one that is left name each range and who is missing."""
+    ctl = os.path.join(os.path.dirname(os.path.abspath(w.args.broker)), "bilrostctl")
+    for store in STORES:
+        said(nodes[0], ["range " + store, "no quorum: 1 of 3 voters are alive; missing: node "])
+
+    def once():
+        r = subprocess.run([ctl, "-H", "unix:%s/api.sock" % nodes[0].dir, "status"], capture_output=True, text=True,
+                           timeout=60, check=False)
+        assert "3 without quorum" in r.stdout, r.stdout + r.stderr
+        for store in STORES:
+            assert re.search(r"critical: range %s \S+: no quorum: 1 of 3 voters are alive; missing: node" % store, r.stdout), r.stdout
+    if os.path.exists(ctl):
+        again(once)
+
+
 def test_without_a_quorum_nothing_is_acknowledged_that_may_vanish(w):
-    nodes = w.cluster(3)
+    from api_cases import with_api  # which needs this file
+    nodes = w.cluster(3, prepare=with_api)
     t, cid = topic("quorum"), "q-%d" % random.getrandbits(30)
     subscribed(nodes[0], t + "/kept", 1, cid, clean=False, p=[(0x11, 600)]).disconnect()
     live = subscribed(nodes[0], t + "/live", 1)
@@ -237,6 +303,9 @@ def test_without_a_quorum_nothing_is_acknowledged_that_may_vanish(w):
     refused = Client(nodes[0].port, 5)
     refused.connect(cid, clean=False, ok=False)
     assert refused.expect(CONNACK, PATIENCE).reason in (0x88, 0x89)
+    tells_why(w, nodes)
     nodes[1].launch()
+    for store in STORES:
+        said(nodes[0], ["range " + store, "has a leader again"])
     back = connected(nodes[0], cid, clean=False, p=[(0x11, 600)])
     assert back.message(PATIENCE) == (t + "/kept", "before")
