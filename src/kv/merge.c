@@ -445,14 +445,16 @@ void kv_merge_apply(struct kv_replica *r)
 /* ---- those that a merge left behind ---------------------------------------------------------- */
 
 /* A replica here that may still be told to take it in: it is older than what is known of its range,
- * or its keys reach ours. */
-static bool is_wanted(const struct kv_client *c, const struct kv_replica *r)
+ * or its keys reach ours and it is older than who has had our keys since. */
+static bool is_wanted(const struct kv_client *c, const struct kv_replica *r,
+                      const struct kv_route *owner)
 {
     for (size_t i = 0; i < c->route_count; i++) {
         const struct kv_route *o = c->route[i];
         if (o->is_local && !range_id_eq(o->id, r->range_id) && o->id.epoch == r->range_id.epoch &&
             (o->local_boundary < o->version.boundary ||
-             str_eq(o->local_bounds.end, r->range.bounds.start) ||
+             (str_eq(o->local_bounds.end, r->range.bounds.start) &&
+              o->local_boundary < owner->version.boundary) ||
              (o->local_boundary <= r->range.version.boundary &&
               range_bounds_has(&o->local_bounds, r->range.bounds.start))))
             return true;
@@ -468,7 +470,7 @@ static bool is_orphan(const struct kv_replica *r)
         return false;
     const struct kv_route *o = kv_router_find(r->home, r->range.bounds.start);
     return o && !range_id_eq(o->id, r->range_id) && o->id.epoch == r->range_id.epoch &&
-           o->version.boundary > r->range.version.boundary && !is_wanted(r->home, r);
+           o->version.boundary > r->range.version.boundary && !is_wanted(r->home, r, o);
 }
 
 void kv_merge_sweep(struct kv_replica *r)
