@@ -3,13 +3,16 @@
  * 1. One command of a loop is under way at a time, and the next view is taken after its end; the
  *    version in it makes an old view harmless.
  * 2. Views are taken from the gossiped landscape; of ranges with a replica on this loop we know
- *    better and say so: the configuration, and who leads since when. */
+ *    better and say so: the configuration, and who leads since when.
+ * 3. A store whose ranges here all sleep, of which nothing was heard and nothing was wanted the last
+ *    time is looked at seldom. */
 #include "balance/balance.h"
 #include "cluster/mark.h"
 #include "kv/kv_priv.h"
 
 #define BALANCE_USEC (2 * USEC_SEC)        /* between looks */
 #define BALANCE_NEXT_USEC (20 * USEC_MSEC) /* after one that was done: there may be more */
+#define BALANCE_IDLE_USEC (10 * USEC_SEC)  /* between looks at what sleeps */
 #define BALANCE_RETRY_USEC (5 * USEC_SEC)
 
 struct view {
@@ -18,6 +21,7 @@ struct view {
     struct range_descriptor *range;
     size_t range_count, range_cap, mine_count;
     struct buf *fact; /* scratch of our own descriptors */
+    struct map index; /* places in range, plus one, by id */
 };
 
 static void take_nodes(struct kv_loop *l, struct view *v)
@@ -39,25 +43,30 @@ static void take_nodes(struct kv_loop *l, struct view *v)
     }
 }
 
-static struct range_descriptor *range_of(struct view *v, struct range_id id)
+struct range_key {
+    const struct view *v;
+    struct range_id id;
+};
+
+static bool is_range(const void *item, const void *key)
 {
-    for (size_t i = 0; i < v->range_count; i++)
-        if (range_id_eq(v->range[i].id, id))
-            return &v->range[i];
-    return NULL;
+    const struct range_key *k = key;
+    return range_id_eq(k->v->range[(uintptr_t)item - 1].id, k->id);
 }
 
 /* One leader per range: the one of the highest term. */
 static void take_range(struct view *v, const struct range_descriptor *d)
 {
-    struct range_descriptor *had = range_of(v, d->id);
+    uint64_t hash = hash_u64(d->id.epoch + hash_u64(d->id.id));
+    const void *had = map_find(&v->index, hash, is_range, &(struct range_key){v, d->id});
     if (had) {
-        if (d->term > had->term)
-            *had = *d;
+        if (d->term > v->range[(uintptr_t)had - 1].term)
+            v->range[(uintptr_t)had - 1] = *d;
         return;
     }
     v->range = mem_grow(v->range, &v->range_cap, v->range_count + 1, sizeof *v->range);
     v->range[v->range_count++] = *d;
+    map_put(&v->index, hash, (void *)(uintptr_t)v->range_count);
 }
 
 /* Replicas of this loop: those that lead and may be told something, or the others. */
@@ -157,11 +166,35 @@ static void look(struct kv_loop *l, struct kv_store *s)
         kv_rule_of(l, s, &view.rule);
         balance_next(&view, &step);
     }
+    s->client[l->index].is_content = step.action == BALANCE_DO_NOTHING;
     if (step.action != BALANCE_DO_NOTHING)
         run(l, s, &step);
+    map_deinit(&v.index);
     mem_free(v.node);
     mem_free(v.range);
     buf_deinit(&fact);
+}
+
+static bool is_asleep(const struct kv_client *c)
+{
+    list_each(&c->loop->replicas, x)
+    {
+        const struct kv_replica *r = container_of(x, struct kv_replica, link);
+        if (r->home == c && !r->is_closed && !r->raft.is_quiet)
+            return false;
+    }
+    return true;
+}
+
+static void look_at(struct kv_loop *l, struct kv_store *s, usec_t now)
+{
+    struct kv_client *c = &s->client[l->index];
+    if (c->is_content && c->looked_news == l->news &&
+        now < usec_add(c->looked_at, BALANCE_IDLE_USEC) && is_asleep(c))
+        return;
+    c->looked_news = l->news;
+    c->looked_at = now;
+    look(l, s);
 }
 
 static void on_balance(void *arg, usec_t now)
@@ -173,7 +206,7 @@ static void on_balance(void *arg, usec_t now)
     if (l->known_at == 0)
         l->known_at = now;
     for (unsigned i = 0; i < l->kv->store_count && !l->is_balancing; i++)
-        look(l, l->kv->store[i]);
+        look_at(l, l->kv->store[i], now);
 }
 
 void kv_balance_init(struct kv_loop *l)

@@ -173,6 +173,7 @@ struct kv_loop {
     struct net_timer balance_timer;
     usec_t known_at; /* since when we know the cluster */
     bool is_balancing;
+    uint64_t news; /* members and rows that changed, counted */
     bool is_weighing;           /* a range: one at a time */
     _Atomic bool is_seen_ready; /* every store known here has all its ranges led */
 };
@@ -348,6 +349,10 @@ struct kv_client {
     struct map tombstone; /* range tag -> largest replica id that was destroyed here */
     usec_t sync_at;       /* next durable mark */
     bool is_syncing;
+
+    uint64_t looked_news; /* balance_host.c: at the last look, and when it was */
+    usec_t looked_at;
+    bool is_content; /* nothing was to be done then */
 
     struct net_timer fresh_tick;
     _Atomic uint64_t fresh_at; /* kv_fresh_since of this loop; UINT64_MAX: no replica here */

@@ -167,6 +167,10 @@ static void on_event(void *arg, struct cluster_seat *s, const struct cluster_eve
 {
     struct kv_loop *l = arg;
     struct range_id id;
+    bool is_ours = !ev->row || ev->row->space == CLUSTER_SPACE_LANDSCAPE;
+    l->news++;
+    if (!is_ours)
+        return; /* a rule or a mark: balancers look again */
     if (ev->kind == CLUSTER_EV_ROW)
         learn(l, ev->row);
     else if (ev->kind == CLUSTER_EV_ROW_GONE) {
@@ -183,8 +187,11 @@ static void on_event(void *arg, struct cluster_seat *s, const struct cluster_eve
 void kv_landscape_init(struct kv_loop *l)
 {
     if (l->seat)
-        l->watch =
-            cluster_watch_new(l->seat, cluster_space_bit(CLUSTER_SPACE_LANDSCAPE), on_event, l);
+        l->watch = cluster_watch_new(l->seat,
+                                     cluster_space_bit(CLUSTER_SPACE_LANDSCAPE) |
+                                         cluster_space_bit(CLUSTER_SPACE_BALANCER_RULE) |
+                                         cluster_space_bit(CLUSTER_SPACE_SETTING),
+                                     on_event, l);
 }
 
 void kv_landscape_deinit(struct kv_loop *l)
