@@ -155,12 +155,12 @@ void raft_conf_change(struct raft *r, struct raft_out *out, const struct raft_co
         out->outcome = RAFT_E_INVALID;
         return;
     }
+    raft_wake(r, out); /* who slept had everything, and has not been asked since */
     if (!is_caught_up(r, next)) {
         mem_free(next);
         out->outcome = RAFT_E_BEHIND;
         return;
     }
-    raft_wake(r, out);
     out->index = r->log.last + 1;
     out->term = r->hard.term;
     append_config(r, out, next);
