@@ -399,8 +399,16 @@ void broker_conn_step(struct broker_conn *c, const struct session_event *ev)
     broker_deliver_resumed(c);
 }
 
-void broker_conn_published(struct broker_conn *c, uint64_t token, uint8_t reason)
+void broker_conn_published(struct broker_conn *c, uint64_t token, uint8_t reason, uint32_t dropped)
 {
+    if (unlikely(dropped > 0)) {
+        struct session_event ev = {.type = SESSION_EV_PUBLISHED};
+        ev.published.token = token;
+        ev.published.reason = reason;
+        ev.published.dropped = dropped;
+        broker_conn_step(c, &ev);
+        return;
+    }
     struct session_out *out = out_begin(c);
     session_published(c->session, token, reason, out);
     out_end(c, out);

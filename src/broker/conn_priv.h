@@ -77,8 +77,8 @@ void broker_conn_accept(void *arg, struct net_loop *here, struct net_stream *s);
  * turn's end. */
 void broker_conn_step(struct broker_conn *c, const struct session_event *ev);
 
-/* PUBLISHED: routed, with a reason code. */
-void broker_conn_published(struct broker_conn *c, uint64_t token, uint8_t reason);
+/* PUBLISHED: routed, with a reason code; dropped: stored sessions whose queue was full. */
+void broker_conn_published(struct broker_conn *c, uint64_t token, uint8_t reason, uint32_t dropped);
 
 /* Ends it with this cause and 5.0 reason code. */
 void broker_conn_kick(struct broker_conn *c, enum session_end_cause cause, uint8_t reason);

@@ -43,6 +43,7 @@ struct join {
     uint64_t token;
     struct broker_publish_done done;
     uint32_t legs;
+    uint32_t dropped; /* stored sessions whose queue was full */
     uint8_t reason;
     uint8_t qos;
     struct codec_msg *msg; /* while the inbox receives its packet identifier */
@@ -114,7 +115,7 @@ static void publish_leg(struct join *j, uint8_t reason)
     dist_report(j->loop, j->tenant, j->qos, j->reason);
     codec_msg_unref(j->msg);
     if (j->conn) {
-        broker_conn_published(j->conn, j->token, j->reason);
+        broker_conn_published(j->conn, j->token, j->reason, j->dropped);
         broker_conn_done(j->conn);
     } else if (j->done.fn) {
         j->done.fn(j->done.arg, j->reason);
@@ -219,6 +220,7 @@ static void inserted(struct join *j, const struct stores_inserted *r)
         broker_metric_add(broker_loop_metrics(j->loop, j->tenant), BROKER_M_DROP_OVERFLOW,
                           r->dropped + r->displaced);
         road_report(j->loop, j->tenant, BROKER_EV_OVERFLOWED);
+        j->dropped += r->dropped;
     }
     if (r->outcome != STORES_OK || r->gone)
         road_report(j->loop, j->tenant, BROKER_EV_DELIVER_ERROR);

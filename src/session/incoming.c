@@ -151,16 +151,33 @@ static bool is_refused_old(const struct session *s, uint8_t reason)
     return s->version != CODEC_MQTT_V5 && reason >= 0x80 && reason != RC(NOT_AUTHORIZED);
 }
 
+/* In out->scratch. */
+static struct str user_with_dropped(struct session_out *out, struct str user, uint32_t dropped)
+{
+    char digit[10];
+    size_t at = sizeof digit;
+    do {
+        digit[--at] = (char)('0' + dropped % 10);
+        dropped /= 10;
+    } while (dropped > 0);
+    out->scratch.n = 0;
+    buf_put_str(&out->scratch, user);
+    codec_mqtt_user_put(&out->scratch, STR("queue_full"), str_view(digit + at, sizeof digit - at));
+    return buf_str(&out->scratch);
+}
+
 static void ack_put(struct session *s, struct session_out *out, const struct session_incoming *p,
                     const struct session_published *more)
 {
     unsigned type = p->qos == 1 ? CODEC_MQTT_PUBACK : CODEC_MQTT_PUBREC;
     COUNT(&out->counts, acked[p->qos], 1);
     struct str user = more != NULL && more->user.n > 0 ? more->user : s->ack_user;
-    if (likely(s->version != CODEC_MQTT_V5 || (p->reason == 0 && user.n == 0))) {
+    if (likely(s->version != CODEC_MQTT_V5 || (p->reason == 0 && user.n == 0 && p->dropped == 0))) {
         codec_mqtt_ack_put(out->bytes, type, p->packet_id);
         return;
     }
+    if (p->dropped > 0)
+        user = user_with_dropped(out, user, p->dropped);
     struct codec_mqtt_peer peer = session_peer(s);
     struct codec_mqtt_ack a = {.packet_id = p->packet_id, .reason = p->reason};
     session_problem(s, &a.props, more != NULL ? more->reason_string : str_view("", 0), user);
@@ -200,6 +217,7 @@ void session_incoming_done(struct session *s, const struct session_published *p,
     must(!done->is_done);
     done->is_done = true;
     done->reason = p->reason;
+    done->dropped = p->dropped;
     while (in->head < in->next && s->state == SESSION_ST_OPEN) {
         struct session_incoming *head = &in->ring[in->head & (in->ring_cap - 1)];
         if (!head->is_done)
@@ -221,7 +239,7 @@ static uint64_t ring_push(struct session_in *in, uint16_t packet_id, uint8_t qos
         in->ring = ring;
         in->ring_cap = cap;
     }
-    in->ring[in->next & (in->ring_cap - 1)] = (struct session_incoming){packet_id, qos, 0, false};
+    in->ring[in->next & (in->ring_cap - 1)] = (struct session_incoming){.packet_id = packet_id, .qos = qos};
     return in->next++;
 }
 

@@ -234,6 +234,8 @@ struct session_published {
     uint64_t token;
     uint8_t reason;                /* 0, 0x10, or >= 0x80 */
     struct str reason_string, user;
+    uint32_t dropped;              /* stored sessions that did not get it as their queue is full: MQTT 5 is told, as
+                                      the User Property queue_full */
 };
 
 struct session_subscribed {

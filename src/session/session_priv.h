@@ -20,6 +20,7 @@ struct session_incoming {
     uint8_t qos;
     uint8_t reason;
     bool is_done;
+    uint32_t dropped; /* as in session_published */
 };
 
 enum received_state {

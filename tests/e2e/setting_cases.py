@@ -363,6 +363,21 @@ def waited(port, qos):
 def inbox_size(port, other):
     assert (waited(port, 1), waited(other, 1)) == ([0, 1, 2], list(range(10)))
     assert waited(port, 0) == [0, 1, 2]
+    # a publisher hears that queues were full: its message is acknowledged, dropped for those sessions, and counted
+    t, told_of = topic("full"), []
+    before = of_tenant("t-SessionInboxSize", "mqtt_drop_overflow_count_total")
+    for i in range(2):
+        c = stored(port, name())
+        c.subscribe((t, 1))
+        c.disconnect()
+    p, old = connected(port, 5), connected(port, 4)
+    for client, qos in ((p, 1), (p, 1), (p, 1), (p, 1), (old, 1), (p, 2)):
+        client.publish(t, "x", qos, wait=False)
+        ack = client.expect(PUBACK if qos == 1 else PUBREC)
+        assert ack.reason == 0
+        told_of.append([v for k, v in ack.props if k == 0x26] if client is p else None)
+    assert told_of == [[], [], [], [("queue_full", "2")], None, [("queue_full", "2")]], told_of
+    assert of_tenant("t-SessionInboxSize", "mqtt_drop_overflow_count_total") - before == 6
 
 
 @case(QoS0DropOldest="true", SessionInboxSize="3")

@@ -571,7 +571,8 @@ static bool host_event(struct world *w, struct str verb, struct str line)
         ev.type = SESSION_EV_PUBLISHED;
         ev.published = (struct session_published){
             .token = story_num(line, "token", 0), .reason = (uint8_t)story_num(line, "reason", 0),
-            .reason_string = story_str(line, "text", ""), .user = user_of(w, line)};
+            .reason_string = story_str(line, "text", ""), .user = user_of(w, line),
+            .dropped = (uint32_t)story_num(line, "dropped", 0)};
     } else if (str_eq(verb, STR("released"))) {
         ev.type = SESSION_EV_RELEASED;
         ev.released.packet_id = (uint16_t)story_num(line, "id", 0);
