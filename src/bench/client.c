@@ -247,17 +247,18 @@ static const struct net_stream_ops stream_ops = {
 void bench_client_connect(struct bench_client *c)
 {
     const struct bench_conf *conf = c->conf;
+    const struct bench_host *host = &conf->host[(c->index + c->connects++) % conf->host_count];
     struct net_stream_conf sc = {.ops = &stream_ops,
                                  .arg = c,
                                  .tls = c->tls,
-                                 .tls_name =
-                                     conf->is_tls && !conf->is_tls_insecure ? "localhost" : NULL,
+                                 .tls_name = !conf->is_tls            ? NULL
+                                             : conf->tls_name != NULL ? conf->tls_name
+                                                                      : host->name,
                                  .ws_path = conf->ws_path,
                                  .ws_protocol = conf->ws_path != NULL ? "mqtt" : NULL};
     c->state = BENCH_CLIENT_ST_CONNECTING;
     c->is_leaving = false;
-    if (net_stream_connect(c->loop, &conf->host[(c->index + c->connects++) % conf->host_count], &sc,
-                           &c->stream) != 0) {
+    if (net_stream_connect(c->loop, &host->address, &sc, &c->stream) != 0) {
         c->stream = NULL;
         client_lost(c, "no socket could be opened");
         return;

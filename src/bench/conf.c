@@ -7,6 +7,9 @@
 
 #include "bench/payload.h"
 
+#define BENCH_SIZE_MAX 268000000 /* a packet has 28 bits for its length */
+#define BENCH_PREFIX_MAX 200     /* matters: topics are made in 256 bytes */
+
 enum kind { KIND_U32, KIND_U64, KIND_U8, KIND_TEXT, KIND_FLAG };
 
 struct option_row {
@@ -45,6 +48,8 @@ static const struct option_row row[] = {
     ROW("password", TEXT, password, "TEXT", ""),
     ROW("tls", FLAG, is_tls, NULL, "TLS, checked with the system's certificates or --ca"),
     ROW("ca", TEXT, ca_file, "FILE", "TLS, checked with this bundle"),
+    ROW("tls-name", TEXT, tls_name, "NAME",
+        "the name in the broker's certificate when it is not that of --host"),
     ROW("insecure", FLAG, is_tls_insecure, NULL, "TLS without checking who answers"),
     ROW("ws", TEXT, ws_path, "PATH", "WebSocket"),
     ROW("persistent", FLAG, is_persistent, NULL, "subscribers keep their sessions (not clean)"),
@@ -73,7 +78,8 @@ static void usage(FILE *f)
         BILROST_VERSION);
     for (size_t i = 0; i < countof(scenario); i++)
         fprintf(f, "  %-12s %s\n", scenario[i].name, scenario[i].meaning);
-    fprintf(f, "\n  --host ADDR:PORT    may be given several times; default 127.0.0.1:1883\n"
+    fprintf(f, "\n  --host HOST[:PORT]  may be given several times; default 127.0.0.1, 1883 (TLS "
+               "8883, WebSocket 8080, both 8443)\n"
                "  --pid N             a process of the broker: its CPU per message is reported; "
                "several times\n");
     for (size_t i = 0; i < countof(row); i++) {
@@ -81,6 +87,8 @@ static void usage(FILE *f)
         snprintf(left, sizeof left, "%s %s", row[i].name, row[i].value != NULL ? row[i].value : "");
         fprintf(f, "  --%-18s%s\n", left, row[i].meaning);
     }
+    fprintf(f, "  --%-18s%s\n  --%-18s%s\n", "help", "this list", "version",
+            "which version this is");
 }
 
 static bool row_set(struct bench_conf *c, const struct option_row *r, const char *text)
@@ -110,7 +118,7 @@ static bool row_set(struct bench_conf *c, const struct option_row *r, const char
 static bool host_add(struct bench_conf *c, const char *text)
 {
     return c->host_count < BENCH_HOST_MAX &&
-           net_address_parse(str_of(text), &c->host[c->host_count++]) == 0;
+           bench_host_parse(str_of(text), &c->host[c->host_count++]);
 }
 
 static bool pid_add(struct bench_conf *c, const char *text)
@@ -134,8 +142,12 @@ static void defaults(struct bench_conf *c)
         c->publishers = pubs[s] != 0 ? pubs[s] : 100;
     if (c->subscribers == 0)
         c->subscribers = subs[s] != 0 ? subs[s] : 100;
-    if (s == BENCH_FANIN)
+    if (s == BENCH_FANIN || s == BENCH_RETAIN)
         c->subscribers = 1;
+    if (s == BENCH_RETAIN)
+        c->publishers = 1;
+    if (s == BENCH_OFFLINE && c->publishers > c->subscribers)
+        c->publishers = c->subscribers; /* each has its own to write to */
     if (s == BENCH_FANOUT)
         c->publishers = 1;
     if (s == BENCH_PAIRS || s == BENCH_FAILOVER)
@@ -158,13 +170,13 @@ static void defaults(struct bench_conf *c)
     if (c->size < BENCH_PAYLOAD_MIN)
         c->size = BENCH_PAYLOAD_MIN;
     if (c->host_count == 0)
-        (void)host_add(c, "127.0.0.1:1883");
+        (void)host_add(c, "127.0.0.1");
     if (s == BENCH_OFFLINE) {
         c->is_persistent = true;
         if (c->count == 0)
             c->count = 10000;
     }
-    if (c->ca_file != NULL || c->is_tls_insecure)
+    if (c->ca_file != NULL || c->tls_name != NULL || c->is_tls_insecure)
         c->is_tls = true;
 }
 
@@ -179,12 +191,34 @@ static bool scenario_find(const char *name, enum bench_scenario *out)
     return false;
 }
 
+/* What the options say together; a sentence, or NULL. */
+static const char *mistake_of(const struct bench_conf *c)
+{
+    if (c->version < 3)
+        return "--mqtt is 3, 4 or 5";
+    if (c->qos > 2 || (c->sub_qos > 2 && c->sub_qos != UINT8_MAX))
+        return "--qos and --sub-qos are 0, 1 or 2";
+    if (c->filters == 0 || c->connect_window == 0)
+        return "--filters and --connect-window are 1 or more";
+    if (c->size > BENCH_SIZE_MAX)
+        return "--size is 268000000 at the most, what a packet can hold";
+    if (c->password != NULL && c->username == NULL && c->version < 5)
+        return "--password needs --username before MQTT 5.0";
+    if (strlen(c->prefix) > BENCH_PREFIX_MAX)
+        return "--prefix is too long";
+    if (strpbrk(c->prefix, "+#") != NULL)
+        return "--prefix begins topics: no + and no #";
+    return NULL;
+}
+
 int bench_conf_parse(int argc, char **argv, struct bench_conf *c)
 {
-    enum { OPT_HOST = countof(row), OPT_PID, OPT_HELP, OPT_COUNT };
-    struct option opt[OPT_COUNT + 1] = {[OPT_HOST] = {"host", required_argument, NULL, OPT_HOST},
-                                        [OPT_PID] = {"pid", required_argument, NULL, OPT_PID},
-                                        [OPT_HELP] = {"help", no_argument, NULL, OPT_HELP}};
+    enum { OPT_HOST = countof(row), OPT_PID, OPT_HELP, OPT_VERSION, OPT_COUNT };
+    struct option opt[OPT_COUNT + 1] = {
+        [OPT_HOST] = {"host", required_argument, NULL, OPT_HOST},
+        [OPT_PID] = {"pid", required_argument, NULL, OPT_PID},
+        [OPT_HELP] = {"help", no_argument, NULL, OPT_HELP},
+        [OPT_VERSION] = {"version", no_argument, NULL, OPT_VERSION}};
     for (size_t i = 0; i < countof(row); i++)
         opt[i] = (struct option){
             row[i].name, row[i].value != NULL ? required_argument : no_argument, NULL, (int)i};
@@ -206,6 +240,10 @@ int bench_conf_parse(int argc, char **argv, struct bench_conf *c)
             usage(stdout);
             return 0;
         }
+        if (o == OPT_VERSION) {
+            printf("bilrost-bench %s\n", BILROST_VERSION);
+            return 0;
+        }
         if (!ok) {
             if (o >= 0 && o < OPT_HELP)
                 fprintf(stderr, "bilrost-bench: --%s does not take \"%s\"\n", opt[o].name, optarg);
@@ -216,8 +254,9 @@ int bench_conf_parse(int argc, char **argv, struct bench_conf *c)
         fprintf(stderr, "bilrost-bench: exactly one scenario is needed; --help lists them\n");
         return EX_USAGE;
     }
-    if (c->version < 3 || c->qos > 2 || (c->sub_qos > 2 && c->sub_qos != UINT8_MAX)) {
-        fprintf(stderr, "bilrost-bench: --mqtt is 3, 4 or 5, --qos and --sub-qos are 0, 1 or 2\n");
+    const char *mistake = mistake_of(c);
+    if (mistake != NULL) {
+        fprintf(stderr, "bilrost-bench: %s\n", mistake);
         return EX_USAGE;
     }
     defaults(c);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/usec.h"
-#include "net/address.h"
+#include "bench/host.h"
 
 enum bench_scenario {
 #define X(NAME, name, meaning) BENCH_##NAME,
@@ -16,7 +16,7 @@ enum bench_scenario {
 
 struct bench_conf {
     enum bench_scenario scenario;
-    struct net_address host[BENCH_HOST_MAX]; /* clients are spread over them */
+    struct bench_host host[BENCH_HOST_MAX]; /* clients are spread over them */
     unsigned host_count;
     uint8_t version; /* 3, 4, 5 */
     uint8_t qos, sub_qos;
@@ -33,7 +33,8 @@ struct bench_conf {
     uint32_t hold_sec;  /* scenario conn: how long to stay */
     const char *prefix; /* of topics and client ids */
     const char *username, *password;
-    const char *ca_file; /* TLS with this bundle */
+    const char *ca_file;  /* TLS with this bundle */
+    const char *tls_name; /* in the server's certificate; NULL: as the host is called */
     bool is_tls, is_tls_insecure;
     const char *ws_path; /* WebSocket */
     bool is_json, is_quiet, is_persistent;

@@ -79,7 +79,7 @@ static size_t track_of(const struct bench_load *l, const struct bench_client *su
                        uint32_t publisher)
 {
     enum bench_scenario s = l->conf->scenario;
-    return s == BENCH_FANIN || s == BENCH_SHARED ? publisher : sub->index;
+    return s == BENCH_FANIN || s == BENCH_SHARED || s == BENCH_RETAIN ? publisher : sub->index;
 }
 
 static uint64_t fanout_of(const struct bench_load *l)
@@ -90,6 +90,13 @@ static uint64_t fanout_of(const struct bench_load *l)
 static bool has_receivers(const struct bench_load *l)
 {
     return l->conf->scenario <= BENCH_SHARED || l->conf->scenario == BENCH_FAILOVER;
+}
+
+/* Offline and retain: what was published is read after it. */
+static bool is_reading(const struct bench_load *l)
+{
+    return (l->conf->scenario == BENCH_OFFLINE && l->round == 2) ||
+           (l->conf->scenario == BENCH_RETAIN && l->round == 1);
 }
 
 /* ---- publishing ------------------------------------------------------------------------------ */
@@ -216,7 +223,8 @@ static void finish(struct bench_load *l)
         uint64_t want = track_expects(l, t);
         r->lost += want > l->track[t].unique ? want - l->track[t].unique : 0;
         r->duplicate += l->track[t].duplicate;
-        r->reordered += l->track[t].reordered;
+        if (l->conf->scenario != BENCH_RETAIN) /* topics have no order */
+            r->reordered += l->track[t].reordered;
     }
     r->cpu_usec = bench_cpu_of(l->conf->pid, l->conf->pid_count) - l->cpu_at;
     r->cpu_self_usec = net_clock_cpu() - l->cpu_self_at;
@@ -242,14 +250,13 @@ static bool all_arrived(const struct bench_load *l)
         want += track_expects(l, t);
         have += l->track[t].unique;
     }
-    return have >= want ||
-           !(has_receivers(l) || (l->conf->scenario == BENCH_OFFLINE && l->round == 2));
+    return have >= want || !(has_receivers(l) || is_reading(l));
 }
 
 static void drain(struct bench_load *l, usec_t now)
 {
     l->phase = BENCH_PHASE_DRAIN;
-    l->result.run_usec = now - l->run_began;
+    l->result.run_usec = usec_until(l->run_began, now); /* the turn may have begun before */
     l->result.received_in_run = l->result.received;
     l->phase_ends = now + l->conf->drain_sec * USEC_SEC;
 }
@@ -266,7 +273,7 @@ static bool all_published(const struct bench_load *l)
 /* The first part of an offline or retain run is over: on to the reading part. */
 static void second_part(struct bench_load *l, usec_t now)
 {
-    l->result.run_usec = now - l->run_began;
+    l->result.run_usec = usec_until(l->run_began, now);
     for (uint32_t i = 0; i < l->conf->publishers; i++)
         bench_client_leave(&l->publisher[i]);
     round_begin(l, l->round + 1);
@@ -380,14 +387,12 @@ static void on_message(void *arg, struct bench_client *c, const struct codec_mqt
         if (l->conf->scenario == BENCH_FAILOVER)
             bench_failover_message(l, p.publisher);
     }
-    if (l->conf->scenario == BENCH_RETAIN) {
-        if (r->received == l->conf->filters) {
-            r->drain_usec = net_clock_now() - l->round_began;
-            finish(l);
-        }
-        return;
+    struct bench_track *t = &l->track[track_of(l, c, p.publisher)];
+    bench_track_put(t, p.seq);
+    if (l->conf->scenario == BENCH_RETAIN && t->unique == l->publisher[0].seq) {
+        r->drain_usec = net_clock_now() - l->round_began;
+        finish(l);
     }
-    bench_track_put(&l->track[track_of(l, c, p.publisher)], p.seq);
 }
 
 static void on_acked(void *arg, struct bench_client *c)
@@ -456,11 +461,8 @@ static void tick(void *arg, usec_t now)
     } else if (l->phase == BENCH_PHASE_DRAIN) {
         if (!all_arrived(l) && now < l->phase_ends)
             return;
-        if (l->conf->scenario == BENCH_RETAIN && l->result.received < l->conf->filters &&
-            now < l->phase_ends)
-            return;
-        if (l->conf->scenario == BENCH_OFFLINE)
-            l->result.drain_usec = now - l->round_began;
+        if (is_reading(l))
+            l->result.drain_usec = usec_until(l->round_began, now);
         finish(l);
     }
 }
@@ -514,8 +516,9 @@ void bench_load_play(struct bench_load *l, const struct bench_conf *conf, struct
         client_init(l, &l->publisher[i], i, true);
     for (uint32_t i = 0; i < conf->subscribers; i++)
         client_init(l, &l->subscriber[i], i, false);
-    if (has_receivers(l) || conf->scenario == BENCH_OFFLINE)
-        l->track_count = conf->scenario == BENCH_FANIN || conf->scenario == BENCH_SHARED
+    if (has_receivers(l) || conf->scenario == BENCH_OFFLINE || conf->scenario == BENCH_RETAIN)
+        l->track_count = conf->scenario == BENCH_FANIN || conf->scenario == BENCH_SHARED ||
+                                 conf->scenario == BENCH_RETAIN
                              ? conf->publishers
                              : conf->subscribers;
     l->track = mem_new(l->track_count * sizeof *l->track);

@@ -2,7 +2,7 @@
  *
  * SIGINT and SIGTERM end the run, and the report comes; the second one ends it at once.
  * Exit codes: 0 the run went through and nothing was lost that may not be (QoS 1 and 2) or doubled
- * (QoS 2); 1 it did not; 64 usage; 69 no connection. */
+ * (QoS 2); 1 it did not; 64 usage; 66 certificates; 68 no such host; 69 no connection. */
 #include <signal.h>
 #include <stdio.h>
 #include <sys/signalfd.h>
@@ -81,6 +81,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "bilrost-bench: no descriptors left\n");
         return EX_OSERR;
     }
+    exit_code = bench_host_find_all(&conf, loop);
+    if (exit_code != 0)
+        return exit_code;
     bool is_terminal = isatty(STDERR_FILENO) == 1 && !conf.is_quiet && !conf.is_json;
     struct bench_load *load = mem_new(sizeof *load);
     ears.load = load;

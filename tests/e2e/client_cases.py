@@ -101,32 +101,3 @@ def test_mqttjs(w):
                                timeout=30, env=env, check=False)
             assert r.returncode == 0, (way, v, r.stderr)
             assert len(json.loads(r.stdout)) == 30
-
-
-def bench(w, *argv, port=None):
-    path = os.path.join(os.path.dirname(w.args.broker), "bilrost-bench")
-    if not os.path.exists(path):
-        raise w.skip("bilrost-bench is not built")
-    r = subprocess.run([path, *argv, "--host", "127.0.0.1:%d" % (port or w.port), "--json", "--quiet"], capture_output=True,
-                       text=True, timeout=60, check=False)
-    assert r.returncode == 0, r.stdout + r.stderr
-    return json.loads(r.stdout)
-
-
-def test_bench_keeps_quiet_clients_alive(w):
-    bench(w, "conn", "--subscribers", "20", "--publishers", "1", "--keep-alive", "1", "--hold", "4")
-
-
-def test_bench_counts_what_it_sends(w):
-    """Every scenario runs to its end and finds nothing lost, doubled or out of order."""
-    common = ("--publishers", "3", "--subscribers", "3", "--size", "40")
-    for argv in (("pairs", "--qos", "0"), ("pairs", "--qos", "1", "--mqtt", "5"), ("pairs", "--qos", "2"), ("fanin", "--qos", "1"),
-                 ("fanout", "--publishers", "1"), ("shared", "--qos", "1")):
-        subs = ("--subscribers", "1") if argv[0] == "fanin" else ()
-        r = bench(w, *argv[:1], *common, *argv[1:], *subs, "--count", "200")
-        assert (r["lost"], r["duplicate"], r["connections_lost"]) == (0, 0, 0), (argv, r)
-        assert r["received"] == 200 * 3, (argv, r)
-        assert r["reordered"] == 0 or argv[0] == "shared", (argv, r)  # members of a group have no common order
-    for argv in (("subscribe", "--filters", "20", "--subscribers", "3"), ("retain", "--filters", "50"),
-                 ("offline", "--qos", "1", "--publishers", "2", "--subscribers", "4", "--count", "100")):
-        bench(w, *argv)

@@ -245,7 +245,7 @@ static void hosts_fill(struct bench_conf *c)
     char text[32];
     for (unsigned i = 0; i < NODES; i++) {
         snprintf(text, sizeof text, "127.0.0.1:%u", i + 1);
-        int e = net_address_parse(str_of(text), &c->host[i]);
+        int e = net_address_parse(str_of(text), &c->host[i].address);
         must(e == 0);
     }
     c->host_count = NODES;

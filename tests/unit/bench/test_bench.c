@@ -103,12 +103,21 @@ START_TEST(options)
     ck_assert_uint_eq(c.publishers, 1);
     ck_assert_uint_eq(c.subscribers, 1000);
     ck_assert_uint_eq(c.sub_qos, 1);
-    ck_assert_uint_eq(net_address_port(&c.host[0]), 1999);
+    ck_assert_uint_eq(c.host[0].port, 1999);
+    ck_str(str_of(c.host[0].name), STR("127.0.0.1"));
     static char *bad[][4] = {
         {"bilrost-bench", "pairs", "--qos", "3"},
         {"bilrost-bench", "pairs", "--size", "x"},
         {"bilrost-bench", "nothing", "--qos", "1"},
-        {"bilrost-bench", "pairs", "--host", "nowhere"},
+        {"bilrost-bench", "pairs", "--host", ":1883"},
+        {"bilrost-bench", "pairs", "--host", "a:b"},
+        {"bilrost-bench", "pairs", "--host", "::1"},
+        {"bilrost-bench", "pairs", "--host", "a:0"},
+        {"bilrost-bench", "pairs", "--mqtt", "2"},
+        {"bilrost-bench", "retain", "--filters", "0"},
+        {"bilrost-bench", "conn", "--connect-window", "0"},
+        {"bilrost-bench", "pairs", "--prefix", "a/+"},
+        {"bilrost-bench", "pairs", "--password", "x"},
         {"bilrost-bench", "pairs", "fanin", "--json"},
     };
     for (size_t i = 0; i < countof(bad); i++) {
