@@ -400,6 +400,15 @@ int gossip_table_write(struct gossip_table *t, const struct gossip_row *r, usec_
     return 0;
 }
 
+/* Does one of its rows have this number?  From the end: what is new comes last. */
+static bool has_seq(const struct table_owner *o, uint64_t seq)
+{
+    const struct list *at = o->by_seq.prev;
+    while (at != &o->by_seq && container_of(at, struct table_row, by_seq)->pub.seq > seq)
+        at = at->prev;
+    return at != &o->by_seq && container_of(at, struct table_row, by_seq)->pub.seq == seq;
+}
+
 int gossip_table_apply(struct gossip_table *t, const struct gossip_row *r, usec_t now,
                        struct gossip_out *out)
 {
@@ -422,6 +431,9 @@ int gossip_table_apply(struct gossip_table *t, const struct gossip_row *r, usec_
     }
     if (old == NULL && r->seq <= o->upto)
         return GOSSIP_TABLE_E_STALE; /* deleted since, and the tombstone is forgotten */
+    if (has_seq(o, r->seq))
+        return GOSSIP_TABLE_E_STALE; /* an owner numbers each change once: one of the two is a lie
+                                      */
     if (old == NULL && o->count >= GOSSIP_OWNER_ROWS_MAX)
         return GOSSIP_TABLE_E_FULL;
     row_put(t, r, o, now, out)->mark = t->mark;

@@ -77,6 +77,19 @@ START_TEST(test_rows_live_with_their_owner)
 }
 END_TEST
 
+START_TEST(test_a_number_is_of_one_row)
+{
+    ck_assert_int_eq(apply(row(&them, 5, 4, "a", "x")), 0);
+    ck_assert_int_eq(apply(row(&them, 5, 4, "b", "y")), GOSSIP_TABLE_E_STALE);
+    ck_assert_int_eq(apply(row(&them, 5, 2, "b", "y")), 0);
+    ck_assert_int_eq(apply(row(&them, 5, 4, "b", "z")), GOSSIP_TABLE_E_STALE);
+    gossip_table_show(&t, &them, 5, true, &out);
+    ck_assert_str_eq(seen("a"), "x");
+    ck_assert_str_eq(seen("b"), "y");
+    gossip_table_check(&t);
+}
+END_TEST
+
 START_TEST(test_order_does_not_matter)
 {
     gossip_table_show(&t, &them, 5, true, &out);
@@ -191,6 +204,7 @@ Suite *suite_table(void)
     TCase *c = tcase_create("table");
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, test_rows_live_with_their_owner);
+    tcase_add_test(c, test_a_number_is_of_one_row);
     tcase_add_test(c, test_order_does_not_matter);
     tcase_add_test(c, test_reset_drops_what_is_gone);
     tcase_add_test(c, test_last_writer_wins);
