@@ -179,8 +179,7 @@ static void conn_end(struct broker_conn *c, const struct session_end *end)
     if (c->pending > 0)
         stores_cancel(l->stores, c->cookie);
     conn_detach(c, end);
-    if (c->is_stalled)
-        broker_deliver_resumed(c);
+    broker_deliver_resumed(c);
     if (c->is_open) {
         struct broker_metrics *m = broker_loop_metrics(l, c->tenant);
         broker_metric_sub(m, BROKER_M_CONNECTIONS, 1);
@@ -558,6 +557,15 @@ void broker_conn_accept(void *arg, struct net_loop *here, struct net_stream *s)
 
 /* ---- slow receivers ---- */
 
+/* A receiver on this loop is seen in the turn in which it reads; one on another must be looked for.
+ */
+static usec_t slow_look_at(const struct broker_conn *c)
+{
+    bool is_here = !c->slow_cookie || broker_cookie_loop(c->slow_cookie) == c->loop->index;
+    usec_t now = net_loop_now(c->loop->net);
+    return is_here ? c->slow_until : usec_min(c->slow_until, now + SLOW_CROSS_USEC);
+}
+
 static void slow(struct broker_conn *c, uint64_t to_cookie, usec_t wait)
 {
     if (c->is_slowed || !c->is_open || !c->stream)
@@ -568,14 +576,14 @@ static void slow(struct broker_conn *c, uint64_t to_cookie, usec_t wait)
     list_push_back(&c->loop->slow, &c->slow);
     net_stream_pause(c->stream);
     broker_metric_add(broker_loop_metrics(c->loop, c->tenant), BROKER_M_READ_PAUSED, 1);
-    if (!net_timer_is_set(&c->loop->slow_timer) || c->slow_until < c->loop->slow_timer.node.at)
-        net_timer_set(c->loop->net, &c->loop->slow_timer, c->slow_until);
+    usec_t at = slow_look_at(c);
+    if (!net_timer_is_set(&c->loop->slow_timer) || at < c->loop->slow_timer.node.at)
+        net_timer_set(c->loop->net, &c->loop->slow_timer, at);
 }
 
 void broker_conn_slow(struct broker_conn *c, uint64_t to_cookie)
 {
-    bool is_here = to_cookie && broker_cookie_loop(to_cookie) == c->loop->index;
-    slow(c, to_cookie, is_here ? SLOW_USEC_MAX : SLOW_CROSS_USEC);
+    slow(c, to_cookie, to_cookie ? SLOW_USEC_MAX : SLOW_CROSS_USEC);
 }
 
 void broker_conn_slow_for(struct broker_conn *c, usec_t wait)
@@ -589,14 +597,9 @@ void broker_conn_slow_check(struct broker_loop *l)
     list_each(&l->slow, it)
     {
         struct broker_conn *c = container_of(it, struct broker_conn, slow);
-        bool is_local = c->slow_cookie && broker_cookie_loop(c->slow_cookie) == l->index;
-        struct broker_conn *to = is_local ? broker_conn_find(l, c->slow_cookie) : NULL;
-        bool is_over = now >= c->slow_until || (is_local && (!to || !to->is_stalled));
-        if (!is_over && is_local)
-            is_over = session_queue_count(to->session) <
-                      (size_t)to->settings->value.session_inbox_size / 8 + 1;
-        if (!is_over) {
-            next = usec_min(next, c->slow_until);
+        if (now < c->slow_until &&
+            (!c->slow_cookie || broker_deliver_is_crowded(l->broker, c->slow_cookie))) {
+            next = usec_min(next, slow_look_at(c));
             continue;
         }
         list_del(&c->slow);

@@ -65,6 +65,7 @@ struct broker_conn {
     bool has_published; /* in what is being read */
     bool is_slowed;     /* reading is paused for a slow receiver */
     bool is_stalled;    /* counted in broker.stalled */
+    bool is_crowded;    /* counted in broker.crowded */
     bool is_dirty;      /* in loop->dirty */
     bool is_counted;    /* in connection_count */
     struct list dirty;

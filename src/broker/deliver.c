@@ -2,21 +2,19 @@
  *
  * A session that cannot take a message now queues it, within its limits.  Then a publisher of QoS 1
  * or 2 waits: its reading is paused until the receiver has caught up or SLOW_USEC_MAX has passed,
- * so that two clients that wait for each other do not wait for ever.
+ * so that two clients that wait for each other do not wait for ever.  All publishers of a receiver
+ * go by the same mark, whatever loop they are on: else those of one loop fill what the others wait
+ * for.
  *
- * Invariants: 1 broker.stalled counts exactly the connections with is_stalled.  It never matches
- * and never closes. */
+ * Invariants: 1 broker.stalled counts exactly the connections with is_stalled, broker.crowded those
+ * with is_crowded, which are stalled.  It never matches and never closes. */
 #include "broker/deliver_priv.h"
 
 #include "base/hash.h"
 #include "base/mem.h"
 
-#define SLOW_SHARE 4 /* matters: a publisher waits from a quarter of SessionInboxSize on */
-
-static _Atomic uint8_t *stalled_slot(struct broker *b, uint64_t cookie)
-{
-    return &b->stalled[hash_u64(cookie) % BROKER_STALLED_SLOTS];
-}
+#define SLOW_SHARE 4 /* matters: publishers wait from a quarter of SessionInboxSize on */
+#define GO_SHARE 8   /* and go on below an eighth */
 
 bool broker_deliver_is_stalled(const struct broker *b, uint64_t cookie)
 {
@@ -24,22 +22,48 @@ bool broker_deliver_is_stalled(const struct broker *b, uint64_t cookie)
                                 memory_order_relaxed) != 0;
 }
 
-static void stalled_set(struct broker_conn *c, bool is_stalled)
+bool broker_deliver_is_crowded(const struct broker *b, uint64_t cookie)
 {
-    if (c->is_stalled == is_stalled)
+    return atomic_load_explicit(&b->crowded[hash_u64(cookie) % BROKER_STALLED_SLOTS],
+                                memory_order_relaxed) != 0;
+}
+
+static void mark(const struct broker_conn *c, bool *flag, _Atomic uint8_t *slots, bool is_on)
+{
+    if (*flag == is_on)
         return;
-    c->is_stalled = is_stalled;
-    _Atomic uint8_t *slot = stalled_slot(c->loop->broker, c->cookie);
-    if (is_stalled)
+    *flag = is_on;
+    _Atomic uint8_t *slot = &slots[hash_u64(c->cookie) % BROKER_STALLED_SLOTS];
+    if (is_on)
         atomic_fetch_add_explicit(slot, 1, memory_order_relaxed);
     else
         atomic_fetch_sub_explicit(slot, 1, memory_order_relaxed);
 }
 
+static void stalled_set(struct broker_conn *c, bool is_stalled)
+{
+    mark(c, &c->is_stalled, c->loop->broker->stalled, is_stalled);
+}
+
+static void crowded_set(struct broker_conn *c, bool is_crowded)
+{
+    mark(c, &c->is_crowded, c->loop->broker->crowded, is_crowded);
+}
+
+static size_t share_of_inbox(const struct broker_conn *to, size_t share)
+{
+    return (size_t)to->settings->value.session_inbox_size / share + 1;
+}
+
 void broker_deliver_resumed(struct broker_conn *to)
 {
-    if (unlikely(to->is_stalled) && session_queue_count(to->session) == 0)
+    if (likely(!to->is_stalled))
+        return;
+    size_t count = session_queue_count(to->session);
+    if (count == 0)
         stalled_set(to, false);
+    if (to->is_crowded && count < share_of_inbox(to, GO_SHARE))
+        crowded_set(to, false);
 }
 
 struct slow_mail {
@@ -62,9 +86,10 @@ void broker_deliver_held(struct broker_conn *to, uint8_t qos, struct broker_conn
                          uint64_t from_cookie)
 {
     stalled_set(to, true);
-    size_t count = session_queue_count(to->session);
-    size_t mark = (size_t)to->settings->value.session_inbox_size / SLOW_SHARE + 1;
-    if (qos == 0 || count < mark || from_cookie == 0 || from_cookie == to->cookie)
+    if (qos == 0 || session_queue_count(to->session) < share_of_inbox(to, SLOW_SHARE))
+        return;
+    crowded_set(to, true);
+    if (from_cookie == 0 || from_cookie == to->cookie)
         return;
     if (from) {
         broker_conn_slow(from, to->cookie);

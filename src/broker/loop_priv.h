@@ -122,6 +122,7 @@ struct broker {
     _Atomic uint64_t hub_version; /* counts changes of which loops want a filter */
     _Atomic uint16_t held_sessions[BROKER_HELD_SLOTS]; /* persistent ones that are connected here */
     _Atomic uint8_t stalled[BROKER_STALLED_SLOTS];     /* by cookie: how many of them do not read */
+    _Atomic uint8_t crowded[BROKER_STALLED_SLOTS];     /* and have so much waiting that publishers wait */
     struct broker_tenant *_Atomic tenant[256];
     _Atomic size_t tenant_count;
     struct broker_listener **listener;
