@@ -228,9 +228,10 @@ bool balance_replicas(const struct balance_sight *s, const struct range_descript
     unsigned dead = drop_lost(&p), want = wanted(&p, dead);
     if (want == 1 && balance_is_removed(s, &d->leader))
         want = 2; /* itself, and who shall lead then */
+    unsigned had = p.voters;
     promote(&p, want);
     if (p.voters < want) {
-        unsigned need = want - p.voters;
+        unsigned need = want - had; /* those that could vote already wait as learners too */
         p = now; /* not yet: first learners, and the lost stay until they are replaced */
         for (unsigned i = p.learners; i-- > 0;)
             if (balance_is_lost(s, &p.learner[i]))

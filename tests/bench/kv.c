@@ -71,6 +71,7 @@ struct child {
 struct writer {
     struct child *child;
     usec_t began;
+    uint64_t key; /* that was refused and is tried again, plus one */
 };
 
 static struct net_loop *loop_of(const struct child *c)
@@ -103,10 +104,15 @@ static void on_written(void *arg, const struct kv_reply *r)
             s->latency[i].took = (uint32_t)(now - w->began);
         }
         atomic_fetch_add(&s->acked, 1);
+        w->key = 0;
         write_next(w);
         return;
     }
     atomic_fetch_add(&s->failed, 1);
+    if (order_of(c) == ORDER_FILL) {
+        write_next(w);
+        return;
+    }
     c->flying--; /* the timer makes another */
     mem_free(w);
 }
@@ -118,12 +124,15 @@ static void write_next(struct writer *w)
     struct buf cmd = {0};
     char key[24];
     int order = order_of(c);
-    uint64_t n = order == ORDER_FILL ? atomic_fetch_add(&s->next, 1) : rng_below(&c->rng, s->keys);
+    uint64_t n = w->key > 0            ? w->key - 1
+                 : order == ORDER_FILL ? atomic_fetch_add(&s->next, 1)
+                                       : rng_below(&c->rng, s->keys);
     if (order == ORDER_NONE || order == ORDER_SPLIT || n >= s->keys) {
         c->flying--;
         mem_free(w);
         return;
     }
+    w->key = order == ORDER_FILL ? n + 1 : 0;
     key_of(n, key);
     c->value.n = s->bytes;
     test_command(&cmd, 's', str_of(key), buf_str(&c->value));
@@ -686,6 +695,7 @@ int main(int argc, char **argv)
         {"failover", part_failover}, {"split", part_split}, {"snapshot", part_snapshot},
         {"recovery", part_recovery},
     };
+    setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < countof(part); i++) {
         bool is_wanted = argc < 2;
         for (int k = 1; k < argc; k++)

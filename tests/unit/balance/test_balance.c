@@ -41,8 +41,7 @@ static void member_put(struct range_descriptor *d, struct uuid node, bool is_vot
 
 static void model_init(struct model *m, size_t nodes, size_t ranges)
 {
-    *m = (struct model){
-        .nodes = nodes, .ranges = ranges, .rule = balance_rule_default()};
+    *m = (struct model){.nodes = nodes, .ranges = ranges, .rule = balance_rule_default()};
     m->rule.dead_usec = 60 * USEC_SEC;
     ck_assert(nodes <= NODES && ranges <= RANGES);
     for (size_t i = 0; i < nodes; i++)
@@ -171,6 +170,25 @@ START_TEST(grows_from_one_to_three)
     }
     for (int i = 0; i < 3; i++)
         ck_assert(leads[i] >= 1 && leads[i] <= 2);
+}
+END_TEST
+
+/* A range that was split when one of its two learners had been added: the other one is added, too.
+ */
+START_TEST(one_ready_learner_is_not_enough)
+{
+    struct model m;
+    struct balance_step s;
+    model_init(&m, 3, 1);
+    struct range_descriptor *d = &m.range[0];
+    ck_assert_uint_eq(d->member_count, 1);
+    member_put(d, name(1), false);
+    ask(&m, 0, &s);
+    ck_assert_int_eq(s.action, BALANCE_DO_CONFIG);
+    ck_assert_uint_eq(s.node_count, 3);
+    ck_assert_uint_eq(s.voter_count, 1);
+    play(&m, 10);
+    ck_assert_uint_eq(voters(&m.range[0]), 3);
 }
 END_TEST
 
@@ -462,8 +480,9 @@ START_TEST(names_are_understood)
 {
     for (int k = 0; k < BALANCE_KIND_COUNT; k++)
         ck_assert_int_eq(balance_kind_of(str_of(balance_name((enum balance_kind)k))), k);
-    ck_assert_int_eq(balance_kind_of(STR("org.apache.bifromq.dist.worker.ReplicaCntBalancerFactory")),
-                     BALANCE_REPLICAS);
+    ck_assert_int_eq(
+        balance_kind_of(STR("org.apache.bifromq.dist.worker.ReplicaCntBalancerFactory")),
+        BALANCE_REPLICAS);
     ck_assert_int_eq(balance_kind_of(STR("ReplicaCnt")), BALANCE_KIND_COUNT);
     ck_assert_int_eq(balance_kind_of(STR("")), BALANCE_KIND_COUNT);
 }
@@ -507,8 +526,11 @@ START_TEST(rules_are_taken_or_refused_whole)
             ck_assert_int_eq(memcmp(&r, &before, sizeof r), 0);
         }
     }
-    struct balance_rule r = {.voter_count = 5, .learner_count = -1, .move_max = 2,
-                             .dead_usec = 60 * USEC_SEC}, back = {.unreachable_usec = 0};
+    struct balance_rule r = {.voter_count = 5,
+                             .learner_count = -1,
+                             .move_max = 2,
+                             .dead_usec = 60 * USEC_SEC},
+                        back = {.unreachable_usec = 0};
     char why[BALANCE_RULE_WHY_MAX];
     struct buf out = {0};
     r.is_off[BALANCE_REPLICAS] = true;
@@ -519,7 +541,8 @@ START_TEST(rules_are_taken_or_refused_whole)
 }
 END_TEST
 
-/* Random landscapes: nodes come, die, are forgotten, drain; after each change there is a fixed point. */
+/* Random landscapes: nodes come, die, are forgotten, drain; after each change there is a fixed
+ * point. */
 START_TEST(random_landscapes_settle)
 {
     struct rng rng;
@@ -563,6 +586,7 @@ Suite *suite_balance(void)
     Suite *s = suite_create("balance");
     TCase *t = tcase_create("balancers");
     tcase_add_test(t, grows_from_one_to_three);
+    tcase_add_test(t, one_ready_learner_is_not_enough);
     tcase_add_test(t, the_dead_have_a_grace);
     tcase_add_test(t, three_with_one_dead_stay_three);
     tcase_add_test(t, learners_everywhere_else);
