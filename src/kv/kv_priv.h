@@ -211,6 +211,11 @@ struct kv_spans kv_spans_all(const struct kv_parts *p, const struct range_bounds
 void kv_spans_drop(const struct kv_parts *p, const struct range_bounds *b,
                    struct engine_batch *out);
 void kv_spans_free(struct kv_spans *s);
+struct engine_view;
+/* engine_state_scan of one part of a span: row, arg and limits are the caller's, and its row may move
+ * the span's beginning on. */
+int kv_span_scan(const struct kv_store *s, struct engine_view *view, const struct kv_span *span,
+                 struct engine_scan *scan);
 
 /* ---- calls ---------------------------------------------------------------------------------- */
 

@@ -52,22 +52,11 @@ static bool part_row(void *arg, struct str key, struct str value)
 static void part_work(struct net_worker_job *job)
 {
     struct load_job *j = container_of(job, struct load_job, job);
-    struct buf from = {0};
-    struct kv_span *span = &j->spans.at[j->at];
-    buf_put_str(&from, buf_str(&span->from));
     struct engine_scan scan = {
-        .space = span->space,
-        .from = buf_str(&from),
-        .to = buf_str(&span->to),
-        .row_max = PART_ROWS,
-        .byte_max = PART_BYTES,
-        .row = part_row,
-        .arg = j,
-    };
+        .row_max = PART_ROWS, .byte_max = PART_BYTES, .row = part_row, .arg = j};
     j->part.n = 0;
-    j->result = engine_state_scan(j->replica->home->store->state, j->view.view, &scan);
+    j->result = kv_span_scan(j->replica->home->store, j->view.view, &j->spans.at[j->at], &scan);
     j->is_end = j->result == 0 && ++j->at == j->spans.count;
-    buf_deinit(&from);
 }
 
 static void part_done(struct net_worker_job *job);

@@ -135,3 +135,16 @@ void kv_spans_free(struct kv_spans *s)
     s->at = mem_free(s->at);
     s->count = 0;
 }
+
+int kv_span_scan(const struct kv_store *s, struct engine_view *view, const struct kv_span *span,
+                 struct engine_scan *scan)
+{
+    struct buf from = {0};
+    buf_put_str(&from, buf_str(&span->from));
+    scan->space = span->space;
+    scan->from = buf_str(&from);
+    scan->to = buf_str(&span->to);
+    int result = engine_state_scan(s->state, view, scan);
+    buf_deinit(&from);
+    return result;
+}

@@ -68,21 +68,10 @@ static bool weigh_row(void *arg, struct str key, struct str value)
 static void weigh_work(struct net_worker_job *job)
 {
     struct weigh *w = container_of(job, struct weigh, job);
-    struct buf from = {0};
-    struct kv_span *span = &w->spans.at[w->at];
-    buf_put_str(&from, buf_str(&span->from));
     struct engine_scan scan = {
-        .space = span->space,
-        .from = buf_str(&from),
-        .to = buf_str(&span->to),
-        .row_max = PART_ROWS,
-        .byte_max = PART_BYTES,
-        .row = weigh_row,
-        .arg = w,
-    };
-    w->result = engine_state_scan(w->replica->home->store->state, NULL, &scan);
+        .row_max = PART_ROWS, .byte_max = PART_BYTES, .row = weigh_row, .arg = w};
+    w->result = kv_span_scan(w->replica->home->store, NULL, &w->spans.at[w->at], &scan);
     w->is_end = w->result == 0 && ++w->at == w->spans.count;
-    buf_deinit(&from);
 }
 
 static void weigh_free(struct weigh *w)
