@@ -114,10 +114,22 @@ bool balance_is_ready(const struct balance_sight *s, const struct range_member *
     return m && m->is_current && m->lag <= BALANCE_LAG_MAX && balance_is_usable(s, &m->node);
 }
 
+unsigned balance_gain(unsigned here, unsigned here_before, unsigned there, unsigned there_before)
+{
+    unsigned all_here = here + here_before, all_there = there + there_before;
+    if (here >= there + 2)
+        return here - there;
+    return here == there + 1 && all_here >= all_there + 2;
+}
+
 static void sight_init(struct balance_sight *s, const struct balance_view *v)
 {
     *s = (struct balance_sight){.v = v};
     s->node_count = v->node_count < BALANCE_NODE_MAX ? v->node_count : BALANCE_NODE_MAX;
+    for (size_t i = 0; i < s->node_count; i++) {
+        s->tally[i].votes_before = v->node[i].votes_before;
+        s->tally[i].leads_before = v->node[i].leads_before;
+    }
     for (size_t i = 0; i < v->range_count; i++) {
         const struct range_descriptor *d = &v->range[i];
         for (unsigned k = 0; k < d->member_count; k++) {

@@ -6,10 +6,11 @@
  * which they are asked:
  *   UnreachableReplicaRemovalBalancer  a member on a live node that never answers
  *   ReplicaCntBalancer                 voters (odd) and learners as wanted; the dead replaced after
- * a grace, the removed at once; voters spread evenly RangeLeaderBalancer                leaders
- * spread evenly; away from a node that drains RangeSplitBalancer                 a range that has
- * grown too large RangeMergeBalancer                 two small neighbours that nobody uses much
- * RangeBootstrapBalancer and RedundantEpochRemovalBalancer are answered by balance/epoch.h. */
+ *                                      a grace, the removed at once; voters spread evenly
+ *   RangeLeaderBalancer                leaders spread evenly; away from a node that drains
+ *   RangeSplitBalancer                 a range that has grown too large
+ *   RangeMergeBalancer                 two small neighbours that nobody uses much
+ * RangeBootstrapBalancer is kv's: it needs the disk's word. */
 #pragma once
 
 #include "base/usec.h"
@@ -23,6 +24,7 @@ struct balance_node {
     bool is_draining; /* takes nothing new and gives its leaderships away */
     bool is_removed;  /* an operator wants nothing to be left on it, alive or dead */
     usec_t dead_usec; /* how long it has been dead, or has left */
+    unsigned votes_before, leads_before; /* in the stores whose names come before this one's */
 };
 
 enum balance_kind {

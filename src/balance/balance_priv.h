@@ -7,7 +7,12 @@
 
 struct balance_tally { /* of one node in this store */
     unsigned votes, leads, replicas;
+    unsigned votes_before, leads_before; /* and in the stores before this one */
 };
+
+/* What moving one of something from here to there helps; 0: nothing.  The store's own spread counts
+ * first; where that stays as it is, the spread over this store and those before it. */
+unsigned balance_gain(unsigned here, unsigned here_before, unsigned there, unsigned there_before);
 
 /* A view with what is counted once. */
 struct balance_sight {

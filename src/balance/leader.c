@@ -1,37 +1,44 @@
 /* RangeLeaderBalancer: leaders spread evenly, away from nodes that drain.
  * SPDX-License-Identifier: Apache-2.0
  *
- * 1. A leadership moves only where it helps by two, so nothing swings.
+ * 1. A leadership moves only where the difference gets smaller, so nothing swings.
  * 2. Of all moves that help, every node with the same view knows the best one, and its leader makes
  *    it; a node that drains does not wait for that. */
 #include "balance/balance_priv.h"
+
+static bool leads_less(const struct balance_tally *a, const struct balance_tally *b)
+{
+    return a->leads != b->leads ? a->leads < b->leads : a->leads_before < b->leads_before;
+}
 
 /* The voter that leads the least and could lead at once. */
 static const struct range_member *heir(const struct balance_sight *s,
                                        const struct range_descriptor *d)
 {
     const struct range_member *best = NULL;
-    unsigned least = 0;
+    struct balance_tally least = {0};
     for (unsigned i = 0; i < d->member_count; i++) {
         const struct range_member *m = &d->member[i];
-        unsigned leads = balance_tally_of(s, &m->node).leads;
+        struct balance_tally t = balance_tally_of(s, &m->node);
         if (!m->is_voter || uuid_eq(&m->node, &d->leader) || !balance_is_ready(s, m))
             continue;
-        if (!best || leads < least || (leads == least && uuid_cmp(&m->node, &best->node) < 0)) {
+        if (!best || leads_less(&t, &least) ||
+            (!leads_less(&least, &t) && uuid_cmp(&m->node, &best->node) < 0)) {
             best = m;
-            least = leads;
+            least = t;
         }
     }
     return best;
 }
 
-/* What moving it would help: how much less the heir leads; 0: nothing. */
 static unsigned gain(const struct balance_sight *s, const struct range_descriptor *d)
 {
     const struct range_member *m = d->is_joint ? NULL : heir(s, d);
-    unsigned mine = balance_tally_of(s, &d->leader).leads;
-    unsigned theirs = m ? balance_tally_of(s, &m->node).leads : 0;
-    return m && mine >= theirs + 2 ? mine - theirs : 0;
+    if (!m)
+        return 0;
+    struct balance_tally mine = balance_tally_of(s, &d->leader);
+    struct balance_tally theirs = balance_tally_of(s, &m->node);
+    return balance_gain(mine.leads, mine.leads_before, theirs.leads, theirs.leads_before);
 }
 
 void balance_lead_find(struct balance_sight *s)

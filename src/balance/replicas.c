@@ -123,13 +123,14 @@ static void swap_look(struct balance_sight *s, const struct range_descriptor *d)
         const struct range_member *m = &d->member[i];
         if (!m->is_voter || uuid_eq(&m->node, &d->leader) || !balance_is_usable(s, &m->node))
             continue;
-        unsigned votes = balance_tally_of(s, &m->node).votes;
+        struct balance_tally t = balance_tally_of(s, &m->node);
         for (size_t k = 0; k < s->node_count; k++) {
             const struct uuid *to = &s->v->node[k].node;
             const struct range_member *o = balance_member_of(d, to);
-            if (!balance_is_usable(s, to) || (o && o->is_voter) || s->tally[k].votes + 2 > votes)
+            unsigned gain =
+                balance_gain(t.votes, t.votes_before, s->tally[k].votes, s->tally[k].votes_before);
+            if (!balance_is_usable(s, to) || (o && o->is_voter) || gain == 0)
                 continue;
-            unsigned gain = votes - s->tally[k].votes;
             int order = s->swap.d ? range_id_cmp(d->id, s->swap.d->id) : -1;
             int side = uuid_cmp(to, &s->swap.to);
             if (gain < s->swap.gain ||

@@ -24,6 +24,13 @@ struct view {
     struct map index; /* places in range, plus one, by id */
 };
 
+static void view_free(struct view *v)
+{
+    map_deinit(&v->index);
+    mem_free(v->node);
+    mem_free(v->range);
+}
+
 static void take_nodes(struct kv_loop *l, struct view *v)
 {
     const struct cluster_member *m;
@@ -88,25 +95,62 @@ static void take_own(struct kv_loop *l, struct kv_store *s, struct view *v, bool
     }
 }
 
-static void take_ranges(struct kv_loop *l, struct kv_store *s, struct view *v)
+/* What leaders have told; but_own: not of ranges with a replica on this loop. */
+static void take_told(struct kv_loop *l, struct kv_store *s, struct view *v, bool but_own)
 {
     char prefix[KV_STORE_NAME_MAX + 2];
     const struct cluster_row *row;
     size_t at = 0;
-    take_own(l, s, v, true);
-    v->mine_count = v->range_count;
-    if (v->range_count == 0)
-        return; /* nothing here to act on */
     snprintf(prefix, sizeof prefix, "%s/", s->name);
     while ((row = cluster_row_next(l->seat, CLUSTER_SPACE_LANDSCAPE, str_of(prefix), &at))) {
         struct range_descriptor d;
         if (range_descriptor_decode(row->value, &d) != 0 || d.role != RANGE_ROLE_LEADER)
             continue;
-        if (uuid_eq(&row->owner, &l->kv->conf.node) && kv_replica_find(l, kv_tag(s, d.id)))
-            continue; /* our own, known better */
+        if (but_own && uuid_eq(&row->owner, &l->kv->conf.node) &&
+            kv_replica_find(l, kv_tag(s, d.id)))
+            continue;
         take_range(v, &d);
     }
+}
+
+static void take_ranges(struct kv_loop *l, struct kv_store *s, struct view *v)
+{
+    take_own(l, s, v, true);
+    v->mine_count = v->range_count;
+    if (v->range_count == 0)
+        return; /* nothing here to act on */
+    take_told(l, s, v, true);
     take_own(l, s, v, false);
+}
+
+static struct balance_node *node_of(struct view *v, const struct uuid *u)
+{
+    for (size_t i = 0; i < v->node_count; i++)
+        if (uuid_eq(&v->node[i].node, u))
+            return &v->node[i];
+    return NULL;
+}
+
+/* What the nodes have of the stores whose names come before, as leaders tell. */
+static void count_before(struct kv_loop *l, const struct kv_store *s, struct view *out)
+{
+    for (unsigned i = 0; i < l->kv->store_count; i++) {
+        struct kv_store *o = l->kv->store[i];
+        struct view v = {0};
+        if (strcmp(o->name, s->name) >= 0)
+            continue;
+        take_told(l, o, &v, false);
+        for (size_t k = 0; k < v.range_count; k++) {
+            const struct range_descriptor *d = &v.range[k];
+            struct balance_node *n = node_of(out, &d->leader);
+            if (n)
+                n->leads_before++;
+            for (unsigned m = 0; m < d->member_count; m++)
+                if (d->member[m].is_voter && (n = node_of(out, &d->member[m].node)))
+                    n->votes_before++;
+        }
+        view_free(&v);
+    }
 }
 
 static void on_done(void *arg, const struct kv_reply *reply)
@@ -154,6 +198,7 @@ static void look(struct kv_loop *l, struct kv_store *s)
     take_ranges(l, s, &v);
     if (v.range_count > 0) {
         take_nodes(l, &v);
+        count_before(l, s, &v);
         struct balance_view view = {
             .self = l->kv->conf.node,
             .node = v.node,
@@ -169,9 +214,7 @@ static void look(struct kv_loop *l, struct kv_store *s)
     s->client[l->index].is_content = step.action == BALANCE_DO_NOTHING;
     if (step.action != BALANCE_DO_NOTHING)
         run(l, s, &step);
-    map_deinit(&v.index);
-    mem_free(v.node);
-    mem_free(v.range);
+    view_free(&v);
     buf_deinit(&fact);
 }
 

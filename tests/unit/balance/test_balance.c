@@ -343,6 +343,33 @@ START_TEST(out_to_five_and_in_to_three)
 }
 END_TEST
 
+/* Stores of one or two ranges: what does not go evenly into the nodes goes to others each time. */
+START_TEST(stores_heed_those_before_them)
+{
+    size_t nodes = 3 + (size_t)_i % 4, stores = 1 + (size_t)_i % 7;
+    unsigned all_votes[NODES] = {0}, all_leads[NODES] = {0};
+    struct model m;
+    for (size_t k = 0; k < stores; k++) {
+        unsigned votes[NODES], leads[NODES];
+        model_init(&m, nodes, 1 + (k + (size_t)_i) % 2);
+        for (size_t i = 0; i < nodes; i++) {
+            m.node[i].leads_before = all_leads[i];
+            m.node[i].votes_before = all_votes[i];
+        }
+        play(&m, 100);
+        check_even(&m);
+        counts(&m, votes, leads);
+        for (size_t i = 0; i < nodes; i++) {
+            all_votes[i] += votes[i];
+            all_leads[i] += leads[i];
+        }
+    }
+    /* a leader's own vote stays where it is: with many stores that may leave one too many */
+    ck_assert_uint_le(spread(&m, all_votes), stores > 3 ? 2 : 1);
+    ck_assert_uint_le(spread(&m, all_leads), stores > 3 ? 2 : 1);
+}
+END_TEST
+
 START_TEST(the_last_voter_can_be_emptied_too)
 {
     struct model m;
@@ -419,6 +446,10 @@ START_TEST(all_at_once_settle_too)
     model_init(&m, 1 + rng_below(&rng, NODES), 1 + rng_below(&rng, RANGES));
     m.rule.voter_count = 1 + 2 * (unsigned)rng_below(&rng, 3);
     m.rule.learner_count = (int)rng_below(&rng, 3) - 1;
+    for (size_t i = 0; i < m.nodes; i++) {
+        m.node[i].leads_before = (unsigned)rng_below(&rng, 5);
+        m.node[i].votes_before = (unsigned)rng_below(&rng, 9);
+    }
     for (unsigned round = 0;; round++) {
         struct model view = m;
         bool is_quiet = true;
@@ -551,6 +582,10 @@ START_TEST(random_landscapes_settle)
     model_init(&m, 1 + rng_below(&rng, NODES), 1 + rng_below(&rng, RANGES));
     m.rule.voter_count = 1 + 2 * (unsigned)rng_below(&rng, 3);
     m.rule.learner_count = (int)rng_below(&rng, 3) - 1;
+    for (size_t i = 0; i < m.nodes; i++) {
+        m.node[i].leads_before = (unsigned)rng_below(&rng, 5);
+        m.node[i].votes_before = (unsigned)rng_below(&rng, 9);
+    }
     play(&m, 1000);
     for (int round = 0; round < 10; round++) {
         size_t i = rng_below(&rng, m.nodes), dead = 0, voters_max = 0;
@@ -594,6 +629,7 @@ Suite *suite_balance(void)
     tcase_add_test(t, a_draining_node_gives_its_leaders_away);
     tcase_add_loop_test(t, five_nodes_carry_alike, -1, 2);
     tcase_add_test(t, out_to_five_and_in_to_three);
+    tcase_add_loop_test(t, stores_heed_those_before_them, 0, 84);
     tcase_add_test(t, the_last_voter_can_be_emptied_too);
     tcase_add_test(t, death_alone_leaves_three_voters);
     tcase_add_loop_test(t, a_restart_moves_no_data, -1, 2);
