@@ -292,6 +292,12 @@ static bool alone_is_reported(void)
     return nodes_logged(&node[1], "joined 0 of 1 seeds: ");
 }
 
+/* Where no name server answers, that takes longer than the first report. */
+static bool unresolved_is_reported(void)
+{
+    return nodes_logged(&node[1], "joined 0 of 1 seeds: no-such-host.invalid:8899 no address");
+}
+
 static bool both_said(void)
 {
     return nodes_logged(&node[0], "belongs to another cluster") &&
@@ -350,8 +356,7 @@ START_TEST(test_seeds_that_do_not_resolve)
     nodes_start(&node[0], "test", &nodes_key_a);
     node[1].seed = "no-such-host.invalid:8899";
     nodes_start(&node[1], "test", &nodes_key_a);
-    ck_assert(nodes_until(alone_is_reported, 8));
-    ck_assert(nodes_logged(&node[1], "joined 0 of 1 seeds: no-such-host.invalid:8899 no address"));
+    ck_assert(nodes_until(unresolved_is_reported, 100));
     ck_assert(!cluster_is_joined(cluster_seat(node[1].c, 0)));
 }
 END_TEST
