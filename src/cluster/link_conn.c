@@ -378,28 +378,33 @@ void cluster_conn_end(struct link_conn *c, const char *why)
 void cluster_conn_free(struct link_conn *c)
 {
     struct cluster_link *l = c->l;
+    if (c->is_dialer) /* before callbacks that call again: they must not find it and dial with it */
+        (void)map_del(&l->conns, conn_hash(&c->peer, c->lane, c->loop), c);
+    list_del(&c->link);
     if (c->s != NULL)
         net_stream_forget(c->s);
     dial_stop(c);
     drop_everything(c);
-    if (c->is_dialer)
-        (void)map_del(&l->conns, conn_hash(&c->peer, c->lane, c->loop), c);
-    list_del(&c->link);
+    must(c->s == NULL && c->dial == NULL);
     map_deinit(&c->streams);
     mem_free(c);
 }
 
 void cluster_link_down(struct cluster_link *l, const struct uuid *peer)
 {
-    for (size_t at = 0;;) {
-        struct link_conn *c = map_next(&l->conns, &at);
-        if (c == NULL)
-            break;
-        if (!uuid_eq(&c->peer, peer))
-            continue;
-        cluster_conn_free(c);
-        at = 0; /* the map has changed */
+    struct list gone; /* only what is there now: callbacks may dial anew */
+    list_init(&gone);
+    size_t at = 0;
+    for (struct link_conn *c; (c = map_next(&l->conns, &at)) != NULL;)
+        if (uuid_eq(&c->peer, peer))
+            list_push_back(&gone, &c->link);
+    list_each(&gone, it)
+    {
+        struct link_conn *c = container_of(it, struct link_conn, link);
+        (void)map_del(&l->conns, conn_hash(&c->peer, c->lane, c->loop), c);
     }
+    while (!list_empty(&gone))
+        cluster_conn_free(container_of(gone.next, struct link_conn, link));
     list_each(&l->accepted, it)
     {
         struct link_conn *c = container_of(it, struct link_conn, link);

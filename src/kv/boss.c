@@ -10,6 +10,7 @@
 #define BOSS_USEC USEC_SEC
 #define FOUND_GRACE_USEC (2 * USEC_SEC) /* after joining, for rows to arrive */
 #define UNLED_USEC (10 * USEC_SEC)      /* matters little: elections are over by then */
+#define JOIN_USEC (3 * USEC_SEC)        /* matters little: who has just started knows nobody yet */
 #define LINES_MAX 20u                   /* matters little: ranges told of in one look */
 #define SYNC_USEC (5 * USEC_SEC)        /* between durable marks of a store that was written */
 #define CUT_BYTES (4u << 20)            /* a shorter log is not worth cutting */
@@ -164,6 +165,8 @@ static bool is_all_led(struct kv_loop *l)
 static enum kv_unled unled_of(const struct kv_replica *r, usec_t now, struct buf *why)
 {
     struct kv_member m[KV_MEMBER_MAX];
+    if (usec_until(r->unled_at, now) < JOIN_USEC)
+        return KV_UNLED_NO;
     if (kv_status_no_quorum(r->loop, m, kv_status_members(r, m), why))
         return KV_UNLED_QUORUM;
     if (usec_until(r->unled_at, now) < UNLED_USEC)

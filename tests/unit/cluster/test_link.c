@@ -430,6 +430,37 @@ START_TEST(test_stream_breaks_with_its_connection)
 }
 END_TEST
 
+static struct answer second;
+
+/* As kv does with what it may repeat. */
+static void call_again(void *arg, int outcome, struct str reply)
+{
+    struct cluster_call c = call_to(&b, CLUSTER_SERVICE_ECHO, 0, STR("again"));
+    on_reply(arg, outcome, reply);
+    ck_assert_int_eq(cluster_link_call(a.link[0], &c, on_reply, &second, NULL), 0);
+}
+
+START_TEST(test_who_hears_of_a_death_may_call_at_once)
+{
+    struct served on = {.keep = true};
+    struct answer first = {0};
+    second = (struct answer){0};
+    cluster_link_serve(b.link[0], CLUSTER_SERVICE_KV, serve, &on);
+    struct cluster_call c = call_to(&b, CLUSTER_SERVICE_KV, 0, STR("wait"));
+    ck_assert_int_eq(cluster_link_call(a.link[0], &c, call_again, &first, NULL), 0);
+    until(&on.count, 1);
+    cluster_link_down(a.link[0], &b.uuid);
+    ck_assert_uint_eq(first.count, 1);
+    ck_assert_int_eq(first.outcome, CLUSTER_LINK_E_UNREACHABLE);
+    until(&second.count, 1);
+    ck_assert_int_eq(second.outcome, 0);
+    ck_str(buf_str(&second.reply), STR("again"));
+    buf_deinit(&first.reply);
+    buf_deinit(&second.reply);
+    buf_deinit(&on.got);
+}
+END_TEST
+
 static size_t read_all(void *arg, struct net_stream *s, const uint8_t *p, size_t n)
 {
     (void)arg;
@@ -489,6 +520,7 @@ Suite *suite_link(void)
     tcase_add_test(t, test_full_queues_reject);
     tcase_add_test(t, test_stream_with_credit);
     tcase_add_test(t, test_stream_breaks_with_its_connection);
+    tcase_add_test(t, test_who_hears_of_a_death_may_call_at_once);
     tcase_add_test(t, test_strangers);
     suite_add_tcase(s, t);
     return s;
