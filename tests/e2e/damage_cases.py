@@ -51,13 +51,16 @@ def data_of(n):
 
 
 def flip(paths, rng, count):
-    """Turns bytes of these files."""
-    paths = [p for p in paths if os.path.getsize(p) > 0]
-    assert paths
+    """Turns bits of these files, where something was written."""
+    written = {}
+    for path in paths:
+        with open(path, "rb") as f:
+            written[path] = len(f.read().rstrip(b"\0"))  # segments of the log are allocated before they are needed
+    paths = sorted(p for p in written if written[p])
     for _ in range(count):
         path = rng.choice(paths)
         with open(path, "r+b") as f:
-            at = rng.randrange(os.path.getsize(path))
+            at = rng.randrange(written[path])
             f.seek(at)
             b = f.read(1)
             f.seek(at)
@@ -86,12 +89,13 @@ def bring_up(n):
 
 
 def play(w, spoil):
-    """The third node comes back with the disk that spoil(node, round) leaves it, some times; the others have all."""
+    """The third node comes back twice with the disk that spoil(node, round) leaves it; nothing that was acknowledged is
+    missing, and it serves as before."""
     nodes = w.cluster(3)
     s = Sessions(nodes[0], 9)
     three_voters(nodes[0])
     s.send(nodes[1], "first")
-    for i in range(3):
+    for i in range(2):
         nodes[2].kill()
         spoil(nodes[2], i)
         s.send(nodes[i % 2], "while it was away %d" % i)
