@@ -161,19 +161,20 @@ static void on_split(void *arg, const struct kv_reply *r)
     c->splitting--;
 }
 
-/* Asks the range that owns the key to be cut there, unless it begins there. */
-static void split_at(struct child *c, struct str key, kv_reply_cb *done)
+/* Asks the range that owns the key to be cut there; false: not now, or it begins there. */
+static bool split_at(struct child *c, struct str key, kv_reply_cb *done)
 {
     struct kv_client *client = kv_client_get(c->node.store, 0);
     struct kv_route *r = kv_router_find(client, key);
     if (!r || str_eq(r->bounds.start, key))
-        return;
+        return false;
     struct kv_command cmd = {.kind = KV_CMD_SPLIT,
                              .id = {r->id.epoch, r->id.id},
                              .key = key,
                              .deadline = net_loop_now(loop_of(c)) + 10 * USEC_SEC};
     c->splitting++;
     kv_run(client, &cmd, done, c);
+    return true;
 }
 
 /* First in halves, then quarters: so that many ranges can be cut at a time. */
@@ -184,7 +185,7 @@ static void split_on(struct child *c)
         for (unsigned i = step / 2; i < s->ranges && c->splitting < 64; i += step) {
             char key[24];
             key_of(i * s->keys / s->ranges, key);
-            split_at(c, str_of(key), on_split);
+            (void)split_at(c, str_of(key), on_split);
         }
 }
 
@@ -192,9 +193,8 @@ static void on_cut(void *arg, const struct kv_reply *r)
 {
     struct child *c = arg;
     c->splitting--;
+    (void)r; /* the answer of a split that was done may be lost: the routes tell */
     c->is_cutting = false;
-    if (r->outcome == KV_OK)
-        atomic_store(&c->shared->cut_done, net_clock_now());
 }
 
 /* The fewest voters that any range here has. */
@@ -248,9 +248,12 @@ static void on_timer(void *arg, usec_t now)
         split_on(c);
     if (order == ORDER_CUT && !c->is_cutting && atomic_load(&s->cut_done) == 0) {
         key_of(s->keys / 2, key);
-        c->is_cutting = true;
-        atomic_store(&s->cut_at, net_clock_now());
-        split_at(c, str_of(key), on_cut);
+        if (atomic_load(&s->cut_at) == 0)
+            atomic_store(&s->cut_at, net_clock_now());
+        if (kv_client_get(c->node.store, 0)->chain_count > 1)
+            atomic_store(&s->cut_done, net_clock_now());
+        else
+            c->is_cutting = split_at(c, str_of(key), on_cut);
     }
     atomic_store(&s->seen[c->index].cpu_usec, net_clock_cpu());
     /* seldom while nothing is asked of it: what it costs is measured */
@@ -623,7 +626,7 @@ static void part_split(void)
     }
     printf("  longest write before %.1f ms, across the split %.1f ms (%llu writes in 3 s, %llu "
            "failed); split "
-           "answered after %.1f ms\n",
+           "known after %.1f ms\n",
            (double)before / 1e3, (double)worst / 1e3, (unsigned long long)after,
            (unsigned long long)b.s->failed, (double)(b.s->cut_done - b.s->cut_at) / 1e3);
     bench_end(&b);
