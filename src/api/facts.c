@@ -144,6 +144,72 @@ static void put_http_metrics(const struct api *a, struct buf *b)
               "counter", (double)(tcp.closed_slow + local.closed_slow));
 }
 
+/* One name, a value for each label. */
+static void put_labelled(struct buf *b, const char *name, const char *label, const char *value,
+                         double v)
+{
+    buf_printf(b, "%s{%s=\"%s\"} %.17g\n", name, label, value, v);
+}
+
+static void put_members(const struct cluster_seat *seat, struct buf *b)
+{
+    static const char *const state[] = {"alive", "suspect", "dead", "left"};
+    unsigned count[countof(state)] = {0};
+    const struct cluster_member *m;
+    put_gauge(b, "bilrost_cluster_live_members", "members that are alive or suspected", "gauge",
+              (double)cluster_live_count(seat));
+    for (size_t i = 0; (m = cluster_member_at(seat, i)) != NULL; i++)
+        count[m->state]++;
+    buf_printf(b, "# HELP bilrost_cluster_members members by what this node takes them for\n"
+                  "# TYPE bilrost_cluster_members gauge\n");
+    for (unsigned i = 0; i < countof(state); i++)
+        put_labelled(b, "bilrost_cluster_members", "state", state[i], count[i]);
+}
+
+static void put_gossip_metrics(const struct cluster_seat *seat, struct buf *b)
+{
+    struct cluster_stats s;
+    cluster_stats_get(seat, &s);
+    const struct {
+        const char *why;
+        uint64_t count;
+    } dropped[] = {
+        {"junk", s.junk},           {"foreign", s.foreign},   {"unkeyed", s.unkeyed},
+        {"forged", s.forged},       {"replayed", s.replayed}, {"flooded", s.flooded},
+        {"malformed", s.malformed},
+    };
+    put_gauge(b, "bilrost_gossip_packets_received_total", "packets of gossip taken", "counter",
+              (double)s.packets_in);
+    put_gauge(b, "bilrost_gossip_packets_sent_total", "packets of gossip sent", "counter",
+              (double)s.packets_out);
+    put_gauge(b, "bilrost_gossip_received_bytes_total", "bytes in packets and exchanges taken",
+              "counter", (double)s.bytes_in);
+    put_gauge(b, "bilrost_gossip_sent_bytes_total", "bytes in packets and exchanges sent",
+              "counter", (double)s.bytes_out);
+    buf_printf(b, "# HELP bilrost_gossip_dropped_total packets that changed nothing, by why\n"
+                  "# TYPE bilrost_gossip_dropped_total counter\n");
+    for (size_t i = 0; i < countof(dropped); i++)
+        put_labelled(b, "bilrost_gossip_dropped_total", "reason", dropped[i].why,
+                     (double)dropped[i].count);
+    put_gauge(b, "bilrost_gossip_probes_total", "members that were asked whether they live",
+              "counter", (double)s.probes);
+    put_gauge(b, "bilrost_gossip_probes_failed_total", "probes without an answer", "counter",
+              (double)s.probes_failed);
+    put_gauge(b, "bilrost_gossip_suspicions_total", "times a member was suspected here", "counter",
+              (double)s.suspicions);
+    put_gauge(b, "bilrost_gossip_refutes_total", "times others suspected this node", "counter",
+              (double)s.refutes);
+    put_gauge(b, "bilrost_gossip_false_deaths_total", "members called dead that came back alive",
+              "counter", (double)s.false_deaths);
+    put_gauge(b, "bilrost_gossip_exchanges_total", "exchanges of members and rows begun here",
+              "counter", (double)s.syncs);
+    put_gauge(b, "bilrost_gossip_health_score", "doubt of its own health, 0 none to 7", "gauge",
+              s.score);
+    put_gauge(b, "bilrost_gossip_rumours", "rumours that wait to be spread", "gauge",
+              (double)s.queue_len);
+    put_gauge(b, "bilrost_gossip_rows", "rows of the overlay table", "gauge", (double)s.rows);
+}
+
 void api_metrics(struct api_ask *a)
 {
     const struct api_conf *c = &a->api->conf;
@@ -155,9 +221,10 @@ void api_metrics(struct api_ask *a)
     put_gauge(&b, "bilrost_connections", "clients connected now", "gauge",
               (double)broker_connection_count(c->broker));
     put_http_metrics(a->api, &b);
-    if (c->seat)
-        put_gauge(&b, "bilrost_cluster_live_members", "members that are alive or suspected",
-                  "gauge", (double)cluster_live_count(c->seat));
+    if (c->seat) {
+        put_members(c->seat, &b);
+        put_gossip_metrics(c->seat, &b);
+    }
     if (c->kv)
         put_kv_metrics(c->kv, &b);
     api_reply(a, 200, "text/plain; version=0.0.4", buf_str(&b));

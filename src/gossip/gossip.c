@@ -173,6 +173,13 @@ static void hear_sender(struct gossip *g, const struct gossip_head *h,
         }
         return;
     }
+    bool is_in_doubt = p->pub.state == GOSSIP_ST_SUSPECT || p->pub.state == GOSSIP_ST_DEAD;
+    if (is_in_doubt && h->epoch == p->pub.epoch && h->inc > p->pub.inc &&
+        g->now >= p->told_at + TELL_SILENT_EVERY) {
+        p->told_at = g->now; /* it has refuted, and we missed it: the exchange brings it */
+        gossip_sync_open(g, from, &p->pub.uuid, 0, out);
+        return;
+    }
     bool is_old_life = h->epoch < p->pub.epoch; /* two processes with one identity */
     bool is_silent =
         p->pub.state != GOSSIP_ST_ALIVE && h->epoch == p->pub.epoch && h->inc <= p->pub.inc;
@@ -202,11 +209,13 @@ static void hear_clock(struct gossip *g, const struct gossip_head *h,
 }
 
 /* Somebody whom we took for silent, or do not know, may be the one who was cut off: the deaths that
- * he tells of are doubted first, as in an exchange. */
+ * he tells of are doubted first, as in an exchange.  So are those of a packet that he sent before
+ * he refuted, and that came later. */
 static bool is_doubted(const struct gossip *g, const struct gossip_head *h)
 {
     const struct gossip_peer *p = gossip_peer_find(g, &h->uuid);
-    return p == NULL || p->pub.state != GOSSIP_ST_ALIVE;
+    return p == NULL || p->pub.state != GOSSIP_ST_ALIVE || h->epoch != p->pub.epoch ||
+           h->inc < p->pub.inc;
 }
 
 static void hear_msg(struct gossip *g, const struct gossip_head *h, const struct gossip_msg *m,

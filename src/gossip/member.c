@@ -9,10 +9,11 @@
 #include "base/mem.h"
 #include "gossip/gossip_priv.h"
 
-#define HEAL_FIRST (10 * USEC_SEC) /* does not matter much: the first knock at a dead one's door   \
-                                    */
-#define ISOLATED_PROBES 3          /* so many different ones in a row do not answer: it may be us */
-#define SKEW_TELL (60 * USEC_SEC)  /* one line a minute about what does not fit */
+#define HEAL_FIRST                                                                                 \
+    (10 * USEC_SEC)               /* does not matter much: the first knock at a dead one's door    \
+                                   */
+#define ISOLATED_PROBES 3         /* so many different ones in a row do not answer: it may be us */
+#define SKEW_TELL (60 * USEC_SEC) /* one line a minute about what does not fit */
 
 static bool peer_eq(const void *item, const void *key)
 {
@@ -389,6 +390,18 @@ static bool is_above(const struct gossip_addr *a, const struct gossip_addr *b)
     return r > 0 || (r == 0 && a->port > b->port);
 }
 
+/* Nobody is called dead by us before it could hear of it and refute; and what we believed while
+ * nobody heard us is not passed on. */
+static void spare_all(struct gossip *g)
+{
+    gossip_spread_clear(&g->spread, GOSSIP_RANK_GONE);
+    gossip_spread_clear(&g->spread, GOSSIP_RANK_SUSPECT);
+    usec_t min =
+        gossip_suspicion_min(g->ring_count + 1, g->conf.suspicion_mult, g->conf.probe_interval);
+    if (g->no_death_until < g->now + 2 * min) /* matters: each of few is probed within it */
+        g->no_death_until = g->now + 2 * min;
+}
+
 static void about_us(struct gossip *g, const struct gossip_msg *m, enum gossip_state state,
                      struct gossip_out *out)
 {
@@ -409,6 +422,8 @@ static void about_us(struct gossip *g, const struct gossip_msg *m, enum gossip_s
      * bad health */
     self->inc = m->inc;
     g->stats.refutes++;
+    if (state == GOSSIP_ST_DEAD) /* we were the one cut off: whom we doubt has had no chance yet */
+        spare_all(g);
     gossip_awareness_add(&g->awareness, 1);
     gossip_announce(g, true, GOSSIP_RANK_REFUTE, out);
     gossip_out_add(out, GOSSIP_OUT_REFUTED)->uuid = m->from;

@@ -57,7 +57,8 @@ static void add_members(struct gossip *g)
         if (p->pub.addr.port == 0)
             continue; /* a death we only heard of */
         gossip_msg_of_peer(p, GOSSIP_MSG_MEMBER, &m);
-        m.from = g->self->pub.uuid;
+        /* who told us of a suspicion must not hear it from us as a second opinion */
+        m.from = p->pub.state == GOSSIP_ST_SUSPECT ? p->suspicion.accuser[0] : g->self->pub.uuid;
         gossip_packet_add(g, &m);
     }
 }

@@ -240,11 +240,16 @@ def test_restarts_of_one_node(w):
 
 
 def said_by(n, i, path, method="GET", **headers):
-    """Status and text of what the admin API of node i says, over its socket, which no cut of its network reaches."""
+    """Status and text of what the admin API of node i says."""
+    return said_at(n.home(i), path, method, **headers)
+
+
+def said_at(home, path, method="GET", **headers):
+    """Of the node with its files there, over its socket, which no cut of its network reaches."""
     c = http.client.HTTPConnection("localhost", timeout=10)
     c.sock = socket.socket(socket.AF_UNIX)
     c.sock.settimeout(10)
-    c.sock.connect(os.path.join(n.home(i), "api.sock"))
+    c.sock.connect(os.path.join(home, "api.sock"))
     c.request(method, path, headers=headers)
     r = c.getresponse()
     said = r.read().decode()

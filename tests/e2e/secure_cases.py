@@ -1,12 +1,17 @@
 """Nodes that prove themselves to each other, and those that do not fit.  SPDX-License-Identifier: Apache-2.0"""
+import json
 import os
+import random
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
 from api_cases import free_port
 from basic_cases import topic
+from net_cases import said_at
 from cluster_cases import acked, again, connected, subscribed
 from process_cases import BARE, TCP, refused
 
@@ -136,6 +141,88 @@ def test_a_node_of_another_cluster_is_told_within_a_second(w):
     until_logged(other, "joined 0 of 2 seeds: ", 6)
     assert "cluster.joined" not in log_of(other), log_of(other)
     other.kill()
+
+
+def metric(node, name):
+    text = said_at(node.dir, "/metrics")[1]
+    return float(re.search(r"^%s (\S+)" % re.escape(name), text, re.M).group(1))
+
+
+def test_bad_packets_change_nothing_and_are_counted(w):
+    """Packets of a node that is really there, again and changed; noise; another key and another env at the same port."""
+    def node(seed, env, key, port=None):
+        n = w.node(data=True, config='clusterConfig : { enable = true; env = "%s"; host = "127.0.0.1"; port = %d; '
+                   'seedEndpoints = [%s]; keyFile = "@DIR@/keys"; };\nrpcConfig : { host = "127.0.0.1"; port = %d; };\n'
+                   % (env, port or free_port(), '"127.0.0.1:%d"' % seed if seed else "", free_port()))
+        n.edit('enable = false; unixSocket = ""', 'httpPort = %d; unixSocket = "%s/api.sock"' % (free_port(), n.dir))
+        n.file("keys", key)
+        n.launch()
+        return n
+
+    def state_of(n):
+        said = json.loads(said_at(n.dir, "/cluster")[1])  # its own incarnation grows when it says something new of itself
+        return [(m["id"], m["epoch"], m["id"] != said["local"] and m["incarnation"], m["state"]) for m in said["nodes"]]
+
+    def until(done, within=60):
+        end = time.monotonic() + within
+        while not done():
+            assert time.monotonic() < end, log_of(a)
+            time.sleep(0.05)
+    key = os.urandom(32).hex() + "\n"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth:
+        a = node(None, "one", key)
+        until_logged(a, "node.ready", 60)
+        port = gossip_port(a)
+        b = node(port, "one", key)
+        until_logged(a, "is alive", 60)
+        # b dies, and somebody else hears what a sends to it: packets of a real sender
+        b.kill()
+        ear.bind(("127.0.0.1", gossip_port(b)))
+        ear.settimeout(60)
+        heard = [ear.recv(2048) for _ in range(3)]
+        ear.close()
+        until(lambda: [s[3] for s in state_of(a)].count("dead") == 1)
+        was, refutes = state_of(a), metric(a, "bilrost_gossip_refutes_total")
+        mouth.setblocking(False)
+
+        def shoot(packet):
+            mouth.sendto(packet, ("127.0.0.1", port))
+        # a's own packets back to it, changed in each byte, cut at each length; then noise
+        dropped = {r: metric(a, 'bilrost_gossip_dropped_total{reason="%s"}' % r)
+                   for r in ("junk", "foreign", "unkeyed", "forged", "replayed", "flooded")}
+        sent = 0
+        for p in heard[:1]:
+            for k in range(min(len(p), 200)):
+                shoot(p[:k])
+                shoot(p[:k] + bytes([p[k] ^ 1]) + p[k + 1:])
+                sent += 2
+        for _ in range(5000):
+            shoot(os.urandom(random.randrange(1, 1400)))
+            sent += 1
+        until(lambda: sum(metric(a, 'bilrost_gossip_dropped_total{reason="%s"}' % r) - v
+                          for r, v in dropped.items()) >= sent * 9 // 10)  # the kernel may have dropped some
+        for p in heard:
+            shoot(p)
+        assert state_of(a) == was, (state_of(a), was)
+        # others that do not fit: each is told, mine and theirs, and is no member
+        c = node(port, "one", os.urandom(32).hex() + "\n")
+        until_logged(c, "refused us: it has the keys number ", 60)
+        until_logged(a, "uses a key that we do not have", 60)
+        d = node(port, "two", key)
+        until_logged(d, 'refused us: its clusterConfig.env is "one", ours "two"', 60)
+        for n in (c, d):
+            until_logged(n, "joined 0 of 1 seeds: ", 60)
+            assert "cluster.joined" not in log_of(n), log_of(n)
+            n.kill()
+        assert state_of(a) == was, (state_of(a), was)
+        assert metric(a, 'bilrost_gossip_dropped_total{reason="foreign"}') > 0
+        assert metric(a, 'bilrost_gossip_dropped_total{reason="unkeyed"}') > 0
+        assert metric(a, "bilrost_cluster_live_members") == 1 and metric(a, "bilrost_gossip_refutes_total") == refutes
+        try:
+            raise AssertionError("it answered: %r" % mouth.recv(2048))
+        except BlockingIOError:
+            pass
+        a.kill()
 
 
 def test_an_open_address_needs_keys_and_tls(w):

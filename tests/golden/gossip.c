@@ -157,7 +157,10 @@ static void tell_msg(struct tale *t, const struct gossip_msg *m)
         buf_printf(t->trace, " %s", name_of(t, &m->uuid));
     if (m->kind >= GOSSIP_MSG_ACK && m->kind <= GOSSIP_MSG_LEFT && m->kind != GOSSIP_MSG_NACK)
         buf_printf(t->trace, " inc %u", m->inc);
-    if (m->kind == GOSSIP_MSG_SUSPECT || m->kind == GOSSIP_MSG_DEAD)
+    if (m->kind == GOSSIP_MSG_MEMBER && m->state == GOSSIP_ST_SUSPECT)
+        buf_printf(t->trace, " suspect");
+    if (m->kind == GOSSIP_MSG_SUSPECT || m->kind == GOSSIP_MSG_DEAD ||
+        (m->kind == GOSSIP_MSG_MEMBER && m->state == GOSSIP_ST_SUSPECT))
         buf_printf(t->trace, " by %s", name_of(t, &m->from));
 }
 

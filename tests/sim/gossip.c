@@ -233,6 +233,32 @@ static void play_partition_20min(struct gossip_net *n)
     partition(n, 50, 1200, 25);
 }
 
+/* Node 0 is cut off now and then: only it may be called dead, and only it may call others so, until
+ * all agree again. */
+static void watch_bystanders(struct gossip_net *n, unsigned i, const struct gossip_effect *e)
+{
+    bool is_about_0 = uuid_eq(&e->uuid, &n->node[0].uuid);
+    if (e->kind != GOSSIP_OUT_DEAD || is_about_0 || (i == 0 && n->is_merging))
+        return;
+    world_fail(n->w, "node %u called one dead that was never cut off", i);
+}
+
+static void play_brief_cuts(struct gossip_net *n)
+{
+    static const unsigned size[] = {4, 5, 10, 20};
+    settle(n, size[rng_below(&n->w->rng, 4)]);
+    n->watch = watch_bystanders;
+    for (unsigned k = 0; k < 60 && n->w->failure[0] == 0; k++) {
+        n->node[0].group = 1;
+        n->is_merging = true;
+        run_for(n, 5 + (double)rng_below(&n->w->rng, 40000) / 1000);
+        n->node[0].group = 0;
+        within(n, 25, agree, "merged");
+        n->is_merging = false;
+        run_for(n, 5);
+    }
+}
+
 static void play_partition_of_4(struct gossip_net *n)
 {
     partition(n, 4, 1200, 25);
@@ -644,6 +670,7 @@ static const struct scenario {
     {"join 200", play_join_200},
     {"400 nodes", play_400},
     {"partition of 4, 20 min", play_partition_of_4},
+    {"brief cuts", play_brief_cuts},
 };
 
 static void play(struct world *w, uint64_t seed)

@@ -7,12 +7,15 @@
 #define DELAY_MAX (2 * USEC_MSEC)
 #define WALL_START ((usec_t)1700000000 * USEC_SEC)
 
-enum { CARRY_PACKET, CARRY_FRAME, CARRY_FAILED };
+#define KNOCK_MAX 3 /* at a door that nobody hears: after 1, 3 and 7 s, as TCP */
+
+enum { CARRY_PACKET, CARRY_FRAME, CARRY_FAILED, CARRY_KNOCK };
 
 struct carry { /* something on its way to a node */
     struct world_event ev;
     struct gossip_net *net;
     unsigned kind, to, life;
+    unsigned door, knocks; /* CARRY_KNOCK: whom node `to` wants to reach, and how often it tried */
     uint64_t stream;
     struct gossip_addr from;
     size_t n;
@@ -120,12 +123,16 @@ static void timer_fires(void *arg, struct world_event *ev)
     gossip_net_step(n, (unsigned)(x - n->node), &tick);
 }
 
+static bool knock(struct gossip_net *n, struct carry *c);
+
 static void arrives(void *arg, struct world_event *ev)
 {
     struct carry *c = container_of(ev, struct carry, ev);
     struct gossip_net *n = arg;
     struct net_node *x = &n->node[c->to];
-    if (x->g == NULL || x->life != c->life) {
+    if (c->kind == CARRY_KNOCK && x->g != NULL && x->life == c->life && knock(n, c))
+        return;
+    if (x->g == NULL || x->life != c->life || c->kind == CARRY_KNOCK) {
         mem_free(c);
         return;
     }
@@ -181,27 +188,65 @@ static void send_packet(struct gossip_net *n, unsigned from, const struct gossip
     carry(n, CARRY_PACKET, from, (unsigned)to, 0, s, delay(n));
 }
 
+/* The stream that node i has begun and not given up; stream_count: none. */
+static size_t begun(const struct gossip_net *n, unsigned i, uint64_t id)
+{
+    size_t k = n->stream_count;
+    while (k > 0 && !(n->stream[k - 1].a.node == i && n->stream[k - 1].a.id == id &&
+                      n->stream[k - 1].life_a == n->node[i].life))
+        k--;
+    return k > 0 ? k - 1 : n->stream_count;
+}
+
+/* Tries once more to reach that door; true when c lives on. */
+static bool knock(struct gossip_net *n, struct carry *c)
+{
+    size_t k = begun(n, c->to, c->stream);
+    if (k == n->stream_count)
+        return false; /* given up meanwhile */
+    if (is_cut(n, c->to, c->door, true)) {
+        if (++c->knocks > KNOCK_MAX) {
+            n->stream[k] = n->stream[--n->stream_count];
+            carry(n, CARRY_FAILED, c->to, c->to, c->stream, STR(""), 0);
+            return false;
+        }
+        world_plan(n->w, &c->ev, USEC_SEC << (c->knocks - 1), arrives);
+        return true;
+    }
+    if (n->node[c->door].g == NULL) {
+        n->stream[k] = n->stream[--n->stream_count];
+        carry(n, CARRY_FAILED, c->to, c->to, c->stream, STR(""), delay(n)); /* refused */
+        return false;
+    }
+    uint64_t theirs = GOSSIP_STREAM_THEIRS | ++n->node[c->door].streams;
+    n->stream[k].b = (struct net_stream_end){c->door, theirs};
+    n->stream[k].life_b = n->node[c->door].life;
+    n->stream[k].is_open = true;
+    carry(n, CARRY_FRAME, c->to, c->door, theirs, str_view(c->bytes, c->n), 2 * delay(n));
+    return false;
+}
+
 static void open_stream(struct gossip_net *n, unsigned from, const struct gossip_effect *e,
                         struct str s)
 {
     int to = node_at(n, &e->addr);
-    if (to < 0 || is_cut(n, from, (unsigned)to, true)) {
-        carry(n, CARRY_FAILED, from, from, e->stream, STR(""),
-              5 * USEC_SEC); /* connect times out */
-        return;
-    }
-    if (n->node[to].g == NULL) {
-        carry(n, CARRY_FAILED, from, from, e->stream, STR(""), delay(n)); /* refused */
+    if (to < 0) {
+        carry(n, CARRY_FAILED, from, from, e->stream, STR(""), 5 * USEC_SEC); /* times out */
         return;
     }
     n->stream = mem_grow(n->stream, &n->stream_cap, n->stream_count + 1, sizeof *n->stream);
     size_t k = n->stream_count++;
-    uint64_t theirs = GOSSIP_STREAM_THEIRS | ++n->node[to].streams;
-    n->stream[k].a = (struct net_stream_end){from, e->stream};
-    n->stream[k].b = (struct net_stream_end){(unsigned)to, theirs};
-    n->stream[k].life_a = n->node[from].life;
-    n->stream[k].life_b = n->node[to].life;
-    carry(n, CARRY_FRAME, from, (unsigned)to, theirs, s, 2 * delay(n));
+    n->stream[k].a = n->stream[k].b = (struct net_stream_end){from, e->stream};
+    n->stream[k].life_a = n->stream[k].life_b = n->node[from].life;
+    n->stream[k].is_open = false;
+    struct carry *c = mem_new(sizeof *c + s.n);
+    *c = (struct carry){.net = n, .kind = CARRY_KNOCK, .to = from, .life = n->node[from].life};
+    c->door = (unsigned)to;
+    c->stream = e->stream;
+    c->n = s.n;
+    memcpy(c->bytes, s.p, s.n);
+    if (!knock(n, c))
+        mem_free(c);
 }
 
 /* The other end of a stream; false: none. */
@@ -215,8 +260,10 @@ static bool other_end(struct gossip_net *n, unsigned i, uint64_t id, struct net_
                     n->stream[k].life_b == n->node[i].life;
         if (!is_a && !is_b)
             continue;
-        *out = is_a ? n->stream[k].b : n->stream[k].a;
         *at = k;
+        if (!n->stream[k].is_open)
+            return false;
+        *out = is_a ? n->stream[k].b : n->stream[k].a;
         return n->node[out->node].life == (is_a ? n->stream[k].life_b : n->stream[k].life_a);
     }
     return false;

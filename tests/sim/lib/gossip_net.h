@@ -50,12 +50,14 @@ struct gossip_net {
     struct {
         struct net_stream_end a, b;
         unsigned life_a, life_b;
+        bool is_open; /* the other end has heard of it */
     } * stream;
     size_t stream_count, stream_cap;
     struct gossip_out out;
     /* called with each effect, before it is carried out; may be NULL */
     void (*watch)(struct gossip_net *n, unsigned node, const struct gossip_effect *e);
     /* scenario's view of who should be considered alive: for counting false deaths */
+    bool is_merging;   /* the scenario's own */
     bool expect_quiet; /* any DEAD of a running node is a failure */
 };
 
