@@ -276,3 +276,21 @@ def test_tls_and_websocket_listeners(w):
         websocket_upgrade(s)
         s.sendall(b"\x82" + bytes([0x80 | len(connect)]) + b"\0\0\0\0" + connect)
         assert s.recv(6) == b"\x82\x04\x20\x02\x00\x00"
+
+
+def test_systemd_is_told_to_wait_while_data_are_opened(w):
+    """What opens a large log may take its time: the limit of the start is extended before it begins."""
+    n = w.node(data=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        path = os.path.join(n.dir, "notify")
+        s.bind(path)
+        s.settimeout(60)
+        os.environ["NOTIFY_SOCKET"] = path
+        try:
+            n.start()
+        finally:
+            del os.environ["NOTIFY_SOCKET"]
+        said = []
+        while not any("READY=1" in m for m in said):
+            said.append(s.recv(4096).decode())
+    assert any("STATUS=opening the data" in m and "EXTEND_TIMEOUT_USEC=" in m for m in said[:-1]), said
