@@ -83,6 +83,7 @@ static void become_ready(struct bench_client *c)
 {
     c->state = BENCH_CLIENT_ST_READY;
     c->ops->ready(c->arg, c);
+    c->was_ready = true;
 }
 
 static const char *on_connack(struct bench_client *c, struct codec_mqtt_packet *p)

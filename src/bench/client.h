@@ -56,6 +56,7 @@ struct bench_client {
     void (*filter)(const struct bench_client *c, uint32_t i, struct buf *out);
     uint8_t
         *received; /* QoS 2 ids that came in and are not released: 65536 bits; made when needed */
+    bool was_ready;       /* once before: the broker owes it its session */
     uint32_t connects;    /* connections opened so far: picks the host */
     bool is_session_kept; /* the last CONNACK said Session Present */
     /* publisher */

@@ -70,7 +70,7 @@ static void resend(struct bench_load *l, struct bench_client *c)
 
 void bench_failover_ready(struct bench_load *l, struct bench_client *c)
 {
-    if (c->connects > 1 && !c->is_session_kept)
+    if (c->was_ready && !c->is_session_kept)
         l->result.sessions_lost++;
     if (c->is_publisher)
         resend(l, c);
