@@ -9,7 +9,8 @@
  *
  * Invariants: an entry has one owner; a waiting claim becomes owner only when the owner released or
  * its node's life has ended; a newer claim refuses an older waiting one.  A lost message costs a
- * claim its deadline, never the rule. */
+ * claim its deadline, never the rule; a RELEASE that got lost is said again, or the entry would
+ * stay for ever. */
 #include "stores/stores_priv.h"
 
 #include "base/mem.h"
@@ -23,7 +24,10 @@
     (1 * USEC_SEC) /* matters for failover: a node that takes longer to say that it got a message  \
                       is avoided */
 #define AVOID_USEC (10 * USEC_SEC) /* matters little: gossip knows the truth by then */
-#define HASH_SEED 0x5e55           /* the same on all nodes: it picks the home */
+#define UNSAID_USEC (1 * USEC_SEC) /* does not matter much: pace of what is said again */
+#define UNSAID_AGE                                                                                 \
+    (300 * USEC_SEC)     /* matters little: an entry that stays costs its home some memory */
+#define HASH_SEED 0x5e55 /* the same on all nodes: it picks the home */
 
 enum kind {
     KIND_CLAIM = 1,
@@ -235,23 +239,50 @@ static void arrive(struct net_loop *net, struct net_mail *mail)
     mem_free(l);
 }
 
-/* A CLAIM or QUIT that another node has to confirm at once that it got. */
+/* A CLAIM or QUIT that another node has to confirm at once that it got, a RELEASE that it has to
+ * confirm some time. */
 struct receipt {
     struct net_mail mail;
+    struct list link; /* RELEASE: of dict.unsaid while it waits to be sent again */
+    usec_t since;     /* RELEASE: first sent */
     struct stores_client *client;
     enum kind kind;
     struct stores_owner to;
-    uint64_t token; /* CLAIM: the claim's cookie; QUIT: the owner's */
+    uint64_t token; /* CLAIM, RELEASE: the claim's cookie; QUIT: the owner's */
     struct str tenant, name;
 };
 
+static void receipt_free(struct receipt *r)
+{
+    mem_free((void *)(uintptr_t)r->tenant.p);
+    mem_free((void *)(uintptr_t)r->name.p);
+    mem_free(r);
+}
+
 static void claim_moves(struct stores_client *c, uint64_t cookie);
 static void owner_is_gone(struct stores_client *c, const struct receipt *r);
+
+/* A RELEASE that nobody confirmed. */
+static void unsaid(struct stores_client *c, struct receipt *r)
+{
+    if (c->dict.unsaid_count >= STORES_DICT_UNSAID_MAX) {
+        receipt_free(r);
+        return;
+    }
+    c->dict.unsaid_count++;
+    list_push_back(&c->dict.unsaid, &r->link);
+    if (c->dict.unsaid_count == 1)
+        net_timer_set(c->net, &c->dict.again, usec_add(net_loop_now(c->net), UNSAID_USEC));
+}
 
 static void received(void *arg, int outcome, struct str reply)
 {
     struct receipt *r = arg;
     (void)reply;
+    if (outcome != 0 && r->kind == KIND_RELEASE) {
+        unsaid(r->client, r);
+        return;
+    }
     if (outcome != 0) {
         avoid(r->client, &r->to.node, r->to.epoch);
         if (r->kind == KIND_CLAIM)
@@ -259,9 +290,7 @@ static void received(void *arg, int outcome, struct str reply)
         else
             owner_is_gone(r->client, r);
     }
-    mem_free((void *)(uintptr_t)r->tenant.p);
-    mem_free((void *)(uintptr_t)r->name.p);
-    mem_free(r);
+    receipt_free(r);
 }
 
 static void not_sent(struct net_loop *net, struct net_mail *mail)
@@ -270,7 +299,9 @@ static void not_sent(struct net_loop *net, struct net_mail *mail)
     received(container_of(mail, struct receipt, mail), CLUSTER_LINK_E_UNREACHABLE, STR(""));
 }
 
-static void send(struct stores_client *c, const struct stores_owner *to, const struct message *m)
+/* since: when it was first sent. */
+static void send_since(struct stores_client *c, const struct stores_owner *to,
+                       const struct message *m, usec_t since)
 {
     struct stores *s = c->stores;
     if (uuid_eq(&to->node, &s->conf.node)) {
@@ -291,22 +322,29 @@ static void send(struct stores_client *c, const struct stores_owner *to, const s
                                 .lane = CLUSTER_LANE_CONTROL,
                                 .shard = to->loop,
                                 .payload = buf_str(&c->command)};
-    if (m->kind != KIND_CLAIM && m->kind != KIND_QUIT) {
+    if (m->kind != KIND_CLAIM && m->kind != KIND_QUIT && m->kind != KIND_RELEASE) {
         /* What cannot be sent is as good as lost: the claim's deadline answers. */
         (void)!cluster_link_cast(cluster_seat_link(seat(c)), &call);
         return;
     }
     struct receipt *r = mem_new(sizeof *r);
     *r = (struct receipt){.client = c,
+                          .since = since,
                           .kind = m->kind,
                           .to = *to,
                           .token = m->kind == KIND_QUIT ? m->token : m->owner.cookie};
+    list_init(&r->link);
     r->tenant = str_dup(m->tenant);
     r->name = str_dup(m->client);
     call.timeout = ANSWER_USEC;
     int refused = cluster_link_call(cluster_seat_link(seat(c)), &call, received, r, NULL);
     if (refused != 0)
         net_loop_post(c->net, c->net, &r->mail, not_sent);
+}
+
+static void send(struct stores_client *c, const struct stores_owner *to, const struct message *m)
+{
+    send_since(c, to, m, net_loop_now(c->net));
 }
 
 static void tell(struct stores_client *c, const struct stores_owner *to, enum kind kind,
@@ -512,6 +550,36 @@ static void claim_answer(struct stores_client *c, struct claim *x, enum stores_o
         was.done(was.arg, outcome);
 }
 
+/* Not when it is registered there again meanwhile, nor to a process that has ended. */
+static bool is_to_be_said(struct stores_client *c, const struct receipt *r, usec_t now)
+{
+    const struct claim *x = claim_find(c, r->token);
+    const struct cluster_member *m =
+        seat(c) != NULL ? cluster_member_find(seat(c), &r->to.node) : NULL;
+    return m != NULL && m->epoch == r->to.epoch && now < usec_add(r->since, UNSAID_AGE) &&
+           (x == NULL || !uuid_eq(&x->home.node, &r->to.node) || x->home.epoch != r->to.epoch);
+}
+
+static void say_again(void *arg, usec_t now)
+{
+    struct stores_client *c = arg;
+    struct list all;
+    list_init(&all);
+    for (struct list *x; (x = list_pop_front(&c->dict.unsaid)) != NULL;)
+        list_push_back(&all, x);
+    c->dict.unsaid_count = 0;
+    for (struct list *x; (x = list_pop_front(&all)) != NULL;) {
+        struct receipt *r = container_of(x, struct receipt, link);
+        struct message m = {.kind = KIND_RELEASE,
+                            .tenant = r->tenant,
+                            .client = r->name,
+                            .owner = here(c, r->token)};
+        if (is_to_be_said(c, r, now))
+            send_since(c, &r->to, &m, r->since);
+        receipt_free(r);
+    }
+}
+
 static void timer_fn(void *arg, usec_t now)
 {
     struct stores_client *c = arg;
@@ -675,6 +743,8 @@ void stores_dict_init(struct stores_client *c)
 {
     net_timer_init(&c->dict.settle, settle, c);
     net_timer_init(&c->dict.timer, timer_fn, c);
+    net_timer_init(&c->dict.again, say_again, c);
+    list_init(&c->dict.unsaid);
 }
 
 void stores_dict_stop(struct stores_client *c)
@@ -688,7 +758,10 @@ void stores_dict_deinit(struct stores_client *c)
 {
     net_timer_del(c->net, &c->dict.timer);
     net_timer_del(c->net, &c->dict.settle);
+    net_timer_del(c->net, &c->dict.again);
     stores_dict_stop(c);
+    for (struct list *x; (x = list_pop_front(&c->dict.unsaid)) != NULL;)
+        receipt_free(container_of(x, struct receipt, link));
     size_t at = 0;
     for (struct entry *e; (e = map_next(&c->dict.entry, &at)) != NULL; at = 0) {
         e->killer = NULL;

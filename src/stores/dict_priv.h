@@ -7,11 +7,13 @@
 #pragma once
 
 #include "base/heap.h"
+#include "base/list.h"
 #include "base/map.h"
 #include "net/loop.h"
 #include "stores/stores.h"
 
 #define STORES_DICT_AVOID_MAX 8
+#define STORES_DICT_UNSAID_MAX 16384
 
 struct stores_dict {
     struct { /* processes that did not answer lately: no homes, and no owners worth waiting for */
@@ -21,9 +23,12 @@ struct stores_dict {
     } avoid[STORES_DICT_AVOID_MAX];
     unsigned avoid_next;
     struct net_timer settle; /* when nobody is avoided any more */
-    struct map entry;        /* struct entry, those whose home is this loop */
-    struct map claim;        /* struct claim by cookie: sessions of this loop, pending and held */
-    struct heap due;         /* pending claims by deadline */
+    struct net_timer again;  /* while there is something unsaid */
+    struct list unsaid;      /* struct receipt: RELEASEs that nobody confirmed */
+    size_t unsaid_count;
+    struct map entry; /* struct entry, those whose home is this loop */
+    struct map claim; /* struct claim by cookie: sessions of this loop, pending and held */
+    struct heap due;  /* pending claims by deadline */
     struct net_timer timer;
 };
 
