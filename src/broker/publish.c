@@ -403,8 +403,7 @@ static bool is_offered(const struct publish *p, const struct dist_group *g,
  * not. */
 static const struct dist_receiver *fan_group(struct publish *p, const struct broker_target_group *g)
 {
-    const struct dist_receiver *r =
-        broker_share_pick(p->loop, g->group, p->msg->publisher, p->asked);
+    const struct dist_receiver *r = broker_share_pick(p->loop, g->group, p->msg, p->asked);
     if (!r)
         return NULL;
     if (r->kind != DIST_KIND_INBOX)

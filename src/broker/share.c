@@ -105,22 +105,61 @@ static bool is_refused(const struct broker_asked *a, const struct dist_receiver 
     return a && r->kind == DIST_KIND_INBOX && broker_share_was_asked(a, r);
 }
 
-const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struct dist_group *g,
-                                              struct str publisher,
-                                              const struct broker_asked *asked)
+static bool is_able(const struct broker_loop *l, const struct broker_asked *asked,
+                    const struct dist_receiver *r)
 {
-    const struct dist_members *m = dist_group_members(g);
-    if (g->share == DIST_SHARE_ORDERED)
-        return pick_ordered(m, publisher);
+    return !is_stalled(l, r) && !is_away(l, r) && !is_refused(asked, r);
+}
+
+static const struct dist_receiver *pick_in_turn(struct broker_loop *l, const struct dist_members *m,
+                                                const struct broker_asked *asked)
+{
     const struct dist_receiver *second = NULL;
     uint32_t first = l->share_turn++ % m->count;
     for (uint32_t i = 0; i < m->count; i++) {
         const struct dist_receiver *r = m->member[(first + i) % m->count];
         if (is_dead(r))
             continue;
-        if (!is_stalled(l, r) && !is_away(l, r) && !is_refused(asked, r))
+        if (is_able(l, asked, r))
             return r;
         second = second ? second : r;
     }
     return second;
+}
+
+/* An exchange comes again when its publisher did not hear how it ended, maybe at another node: then
+ * the same member must be picked, which knows that it has it. */
+static const struct dist_receiver *pick_exchange(const struct broker_loop *l,
+                                                 const struct dist_members *m,
+                                                 const struct codec_msg *msg,
+                                                 const struct broker_asked *asked)
+{
+    const struct dist_receiver *best = NULL;
+    uint64_t key = hash_u64(msg->incarnation ^ hash_u64(msg->exchange)), best_score = 0;
+    bool is_best_able = false;
+    for (uint32_t i = 0; i < m->count; i++) {
+        const struct dist_receiver *r = m->member[i];
+        if (is_dead(r))
+            continue;
+        bool is_now_able = is_able(l, asked, r);
+        uint64_t score = hash_u64(
+            key ^ hash_bytes(r->client, r->client_len, r->node ? r->node->epoch : r->session));
+        if (best &&
+            (is_best_able > is_now_able || (is_best_able == is_now_able && score <= best_score)))
+            continue;
+        best = r;
+        best_score = score;
+        is_best_able = is_now_able;
+    }
+    return best;
+}
+
+const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struct dist_group *g,
+                                              const struct codec_msg *msg,
+                                              const struct broker_asked *asked)
+{
+    const struct dist_members *m = dist_group_members(g);
+    if (g->share == DIST_SHARE_ORDERED)
+        return pick_ordered(m, msg->publisher);
+    return msg->exchange ? pick_exchange(l, m, msg, asked) : pick_in_turn(l, m, asked);
 }

@@ -15,12 +15,13 @@ struct broker_asked {
 };
 bool broker_share_was_asked(const struct broker_asked *a, const struct dist_receiver *r);
 
-/* NULL: nobody is left.  $share: members in turn, without those that do not read, or are persistent
- * and away, or were asked (asked: NULL, nobody was), while another can take it.  $oshare: the same
+/* NULL: nobody is left.  $share: members in turn (an exchange of QoS 2: by its number, so that one
+ * that comes again finds the same member), without those that do not read, or are persistent and
+ * away, or were asked (asked: NULL, nobody was), while another can take it.  $oshare: the same
  * member for a publisher as long as it is there (rendezvous hashing: when one leaves, only its
  * publishers move). */
 const struct dist_receiver *broker_share_pick(struct broker_loop *l, const struct dist_group *g,
-                                              struct str publisher,
+                                              const struct codec_msg *msg,
                                               const struct broker_asked *asked);
 
 /* In a cluster only its inbox knows whether a persistent member is connected somewhere.  Whether to
