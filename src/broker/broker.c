@@ -241,6 +241,7 @@ struct broker *broker_free(struct broker *b)
 {
     if (!b)
         return NULL;
+    b->is_over = true;
     broker_drain_free(b);
     broker_sys_free(b->sys);
     broker_roster_stop(b);

@@ -236,7 +236,8 @@ static void home_leave(struct broker_loop *home, struct hub_mail *m)
         struct reclaimed *r = mem_new(sizeof(*r));
         r->filter = f;
         net_loop_reclaim(home->net, &r->reclaim, filter_reclaim, home->broker);
-        route_start(transit_new(home, m->tenant, m->text, m->hash), REMOVING);
+        if (!home->broker->is_over) /* else the others forget all routes of this process */
+            route_start(transit_new(home, m->tenant, m->text, m->hash), REMOVING);
     }
     mem_free(m);
 }

@@ -118,6 +118,7 @@ struct broker {
     uint64_t seed;
     struct broker_events events;
     struct budget memory;
+    bool is_over; /* broker_free: the stores take nothing any more */
     _Atomic uint64_t connection_count;
     _Atomic uint64_t hub_version; /* counts changes of which loops want a filter */
     _Atomic uint16_t held_sessions[BROKER_HELD_SLOTS]; /* persistent ones that are connected here */
