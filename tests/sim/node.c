@@ -216,7 +216,7 @@ static void crowd_play_on(struct crowd *c, struct net_loop *clients)
 {
     struct world *w = c->world;
     char id[16];
-    while (c->calm_from == USEC_NEVER)
+    while (c->calm_from == USEC_NEVER && !w->failed)
         run_until(w, w->now + USEC_SEC);
     run_until(w, (w->now > c->calm_from ? w->now : c->calm_from) + STIR_SEC * USEC_SEC);
     c->is_stirred = false;
