@@ -527,7 +527,15 @@ static void claim_moves(struct stores_client *c, uint64_t cookie)
     struct claim *x = claim_find(c, cookie);
     if (x == NULL || x->state != CLAIM_ST_PENDING)
         return;
+    struct stores_owner former = x->home;
     x->home = home_of(c, x->tenant, x->client);
+    if (!uuid_eq(&former.node, &x->home.node) || former.epoch != x->home.epoch) {
+        struct message m = {.kind = KIND_RELEASE,
+                            .tenant = x->tenant,
+                            .client = x->client,
+                            .owner = here(c, x->cookie)};
+        send(c, &former, &m); /* the claim may yet arrive there */
+    }
     claim_send(c, x, KIND_CLAIM);
 }
 
