@@ -86,20 +86,26 @@ int net_worker_new(unsigned thread_count, size_t queue_len_max, const char *name
     return 0;
 }
 
-struct net_worker *net_worker_free(struct net_worker *w)
+void net_worker_stop(struct net_worker *w)
 {
-    if (!w)
-        return NULL;
     pthread_mutex_lock(&w->lock);
     w->is_ending = true;
     pthread_cond_broadcast(&w->has_job);
     pthread_mutex_unlock(&w->lock);
     for (unsigned i = 0; i < w->thread_count; i++)
         must(pthread_join(w->thread[i], NULL) == 0);
+    w->thread_count = 0;
     for (struct net_worker_job *job; (job = queue_pop(w)) != NULL;) {
         job->is_cancelled = true;
         net_loop_post(NULL, job->loop, &job->mail, job_home);
     }
+}
+
+struct net_worker *net_worker_free(struct net_worker *w)
+{
+    if (!w)
+        return NULL;
+    net_worker_stop(w);
     pthread_cond_destroy(&w->has_job);
     pthread_mutex_destroy(&w->lock);
     return mem_free(w);
@@ -115,7 +121,7 @@ int net_worker_push(struct net_worker *w, struct net_loop *here, struct net_work
     job->done = done;
     job->is_cancelled = false;
     pthread_mutex_lock(&w->lock);
-    bool is_full = w->len >= w->len_max;
+    bool is_full = w->is_ending || w->len >= w->len_max;
     if (!is_full) {
         if (w->last)
             w->last->next = job;

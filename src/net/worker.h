@@ -9,7 +9,7 @@
 #include "net/loop.h"
 
 enum net_worker_outcome {
-    NET_WORKER_E_FULL = 1, /* queue_len_max jobs wait already: not taken */
+    NET_WORKER_E_FULL = 1, /* queue_len_max jobs wait already, or it was stopped: not taken */
 };
 
 struct net_worker; /* a pool */
@@ -27,8 +27,11 @@ struct net_worker_job {
 must_use int net_worker_new(unsigned thread_count, size_t queue_len_max, const char *name,
                             struct net_worker **out_pool);
 
-/* Waits for the running jobs; the waiting ones come back cancelled.  The loops must still turn once
- * after it to get the completions.  NULL is fine; returns NULL. */
+/* Waits for the running jobs; the waiting ones come back cancelled, and no more are taken.  The
+ * loops must still turn once after it to get the completions.  Twice is fine. */
+void net_worker_stop(struct net_worker *w);
+
+/* Stops it too.  NULL is fine; returns NULL. */
 struct net_worker *net_worker_free(struct net_worker *w);
 
 /* The job is embedded and lives until done.  Any thread; here is the loop that gets done().  0 or

@@ -156,6 +156,10 @@ struct node *node_free(struct node *n)
     node_cluster_stop(n);
     n->kv = kv_free(n->kv); /* what is under way ends, and tells the broker */
     stores_stop(n->stores);
+    if (n->running_count) { /* no password is being checked any more when its connection is freed */
+        net_worker_stop(n->worker);
+        loops_settle(n);
+    }
     broker_free(n->broker);
     loops_settle(n); /* what the broker said last to the stores arrives */
     stores_free(n->stores);

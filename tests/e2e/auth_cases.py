@@ -53,6 +53,19 @@ def test_password_and_acl(w):
     assert c.publish("a/secret", "no", 2) == 0x87
 
 
+def test_a_stop_amid_password_checks_is_a_stop(w):
+    """Also the second SIGTERM, which does not wait for anybody."""
+    n = password_node(w)
+    waiting = []
+    for i in range(60):
+        c = Client(n.port, 4)
+        c.connect("w%d" % i, ok=False, user="alice", password="secret")
+        waiting.append(c)
+    n.process.terminate()
+    n.process.terminate()
+    assert n.process.wait(60) == 0
+
+
 METHOD, DATA = 0x15, 0x16
 
 
