@@ -455,6 +455,7 @@ START_TEST(test_who_hears_of_a_death_may_call_at_once)
     until(&second.count, 1);
     ck_assert_int_eq(second.outcome, 0);
     ck_str(buf_str(&second.reply), STR("again"));
+    cluster_request_reply(on.rq, STR("nobody hears it"));
     buf_deinit(&first.reply);
     buf_deinit(&second.reply);
     buf_deinit(&on.got);
