@@ -112,7 +112,7 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 FORCE:
 
 
-.PHONY: bench-log bench-kv bench-idle bench-idle-cluster chaos torture lab install install-daemon install-tools install-dev install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-million fuzz-replay fmt tidy bench install FORCE
+.PHONY: bench-log bench-kv bench-idle bench-idle-cluster chaos scale torture lab install install-daemon install-tools install-dev install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-million fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -224,6 +224,8 @@ lab: all ## the packages on hosts with systemd: install, cluster, faults, upgrad
 	@tests/lab/run $(LAB_ARGS)
 chaos: all ## real nodes are killed, restarted, paused, cut off: nobody who lives is called dead (MINUTES=60)
 	@tests/e2e/chaos --minutes $${MINUTES:-60}
+scale: all ## three nodes become five and three again under load
+	@tests/e2e/run -v test_out_to_five
 torture: all ## three nodes, load, kills: nothing acknowledged may be lost (KILLS=10)
 	@scripts/torture $${KILLS:-10}
 bench-peers: all ## bilrostd beside the distribution's mosquitto, in one run

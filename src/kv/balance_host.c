@@ -157,6 +157,8 @@ static void on_done(void *arg, const struct kv_reply *reply)
 {
     struct kv_loop *l = arg;
     l->is_balancing = false;
+    if (l->kv->is_stopping)
+        return; /* the timer is gone */
     usec_t pause = BALANCE_NEXT_USEC;
     if (reply->outcome != KV_OK)
         pause = BALANCE_RETRY_USEC / 2 + rng_below(&l->rng, BALANCE_RETRY_USEC);

@@ -83,7 +83,8 @@ def test_a_rolling_restart_loses_and_doubles_nothing(w):
                      "--prefix", "roll%d" % q, "--seconds", "30", "--drain", "60", *hosts) for q in (1, 2)]
     for n in nodes:
         time.sleep(2)  # of load
-        assert n.terminate(PATIENCE) == 0
+        code = n.terminate(PATIENCE)
+        assert code == 0, (code, open(n.log.name).read()[-1500:])
         n.start()
     for q, load in zip((1, 2), loads):
         out, _ = load.communicate(timeout=150)

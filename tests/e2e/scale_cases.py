@@ -7,6 +7,7 @@ import time
 from cluster_cases import again
 from drain_cases import ADMIN, BENCH, asked, free_port
 
+ONLY_WHEN_NAMED = True  # make scale
 STORES = ("dist.worker", "inbox.store", "retain.store")
 RANGES = 6  # of the inbox store: enough for five nodes to have different numbers of them
 PATIENCE = 150.0
