@@ -163,7 +163,7 @@ struct kv_loop {
     struct kv_wal_wait *wal_wait; /* ring in order of tag */
     size_t wal_wait_at, wal_wait_count, wal_wait_cap;
     uint64_t wal_tag;
-    struct kv_disk_mail wal_done;
+    struct kv_disk_mail *wal_done;
 
     struct list state_jobs; /* kv_state_job: asked, fn not yet called */
     struct list peers;

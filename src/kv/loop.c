@@ -28,13 +28,18 @@ int kv_loop_init(struct kv_loop *l, struct kv *kv, unsigned index)
     for (size_t i = 0; i < countof(heads); i++)
         list_init(heads[i]);
     net_defer_init(&l->flush, flush, l);
-    l->wal_done.loop = l;
+    l->wal_done = mem_new(sizeof *l->wal_done);
+    l->wal_done->loop = l;
     return 0;
 }
 
 void kv_loop_deinit(struct kv_loop *l)
 {
     net_defer_del(&l->flush);
+    if (l->wal_done && atomic_load_explicit(&l->wal_done->is_posted, memory_order_acquire))
+        l->wal_done->loop = NULL; /* the loop, which stopped, still holds it */
+    else
+        mem_free(l->wal_done);
     raft_out_deinit(&l->out);
     mem_free(l->messages.entry);
     range_out_deinit(&l->machine_out);
@@ -128,20 +133,25 @@ void kv_log_done(void *arg, const struct engine_log_done *done, size_t count)
         struct kv_loop *l = done[i].owner;
         if (!l || kv->is_stopping)
             continue;
-        atomic_store_explicit(&l->wal_done.tag, done[i].tag, memory_order_release);
-        if (!atomic_exchange_explicit(&l->wal_done.is_posted, true, memory_order_acq_rel))
-            net_loop_post(NULL, l->loop, &l->wal_done.mail, wal_done);
+        atomic_store_explicit(&l->wal_done->tag, done[i].tag, memory_order_release);
+        if (!atomic_exchange_explicit(&l->wal_done->is_posted, true, memory_order_acq_rel))
+            net_loop_post(NULL, l->loop, &l->wal_done->mail, wal_done);
     }
 }
 
 static void wal_done(struct net_loop *here, struct net_mail *mail)
 {
-    struct kv_loop *l = container_of(mail, struct kv_disk_mail, mail)->loop;
+    struct kv_disk_mail *m = container_of(mail, struct kv_disk_mail, mail);
+    struct kv_loop *l = m->loop;
     struct list ready;
     (void)here;
+    if (!l) { /* kv is gone */
+        mem_free(m);
+        return;
+    }
     list_init(&ready);
-    atomic_store_explicit(&l->wal_done.is_posted, false, memory_order_release);
-    uint64_t tag = atomic_load_explicit(&l->wal_done.tag, memory_order_acquire);
+    atomic_store_explicit(&m->is_posted, false, memory_order_release);
+    uint64_t tag = atomic_load_explicit(&m->tag, memory_order_acquire);
     while (l->wal_wait_count > 0 && l->wal_wait[l->wal_wait_at].tag <= tag) {
         struct kv_wal_wait w = l->wal_wait[l->wal_wait_at];
         l->wal_wait_at = (l->wal_wait_at + 1) & (l->wal_wait_cap - 1);
