@@ -87,7 +87,8 @@ def test_out_to_five_and_in_to_three_under_load(w):
     id_of += [again(lambda n=n: view(n, "/cluster")["local"]) for n in nodes[3:]]
     step("even over five nodes", lambda: is_arranged(nodes[1], id_of))
     for i in (0, 4):  # one that founded it and one that came
-        asked(nodes[1], "PUT", "/drain", node_id=id_of[i], remove="true")
+        status, text = asked(nodes[1], "PUT", "/drain", node_id=id_of[i], remove="true")
+        assert status == 200, (status, text)
     step("even over three again", lambda: is_arranged(nodes[1], id_of[1:4]))
     again(lambda: [n.get("left") for n in view(nodes[1], "/drain")] == [{"leaders": 0, "clients": 0, "replicas": 0}] * 2)
     for i in (0, 4):
