@@ -8,6 +8,7 @@
  * poisoned log never writes again.  With a full disk the batches stay where they are, in order,
  * until there is space. */
 #include <errno.h>
+#include <sched.h>
 #include <time.h>
 
 #include "base/err.h"
@@ -266,10 +267,20 @@ static bool wait(struct engine_log *log)
     return go_on;
 }
 
+/* It has little to do and everybody waits for it: when the disk has answered it runs at once,
+ * also where the other threads are batch threads. */
+static void policy_at_once(void)
+{
+    struct sched_param param = {0};
+    if (sched_getscheduler(0) == SCHED_BATCH)
+        (void)sched_setscheduler(0, SCHED_OTHER, &param);
+}
+
 static void *writer_main(void *arg)
 {
     struct engine_log *log = arg;
     pthread_setname_np(pthread_self(), "raft-log");
+    policy_at_once();
     do
         while (engine_log_step(log))
             ;

@@ -6,6 +6,7 @@
  * Never: daemonizes, writes a pid file, changes its user (systemd does all three better). */
 #include <errno.h>
 #include <getopt.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -270,6 +271,17 @@ static void files_raise(const struct log *log)
                  strerrordesc_np(errno));
 }
 
+/* Threads that hand messages on must not push each other off a core for each of them: as batch
+ * threads (sched(7)) the woken one waits until the other has done its turn, and finds more to do.
+ * The log's writer takes itself out (engine/log_writer.c).  Threads inherit it; a policy that the
+ * unit has set stays, and a system that refuses costs only speed. */
+static void policy_batch(void)
+{
+    struct sched_param param = {0};
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        (void)sched_setscheduler(0, SCHED_BATCH, &param);
+}
+
 static size_t handed_get(struct node_handed handed[HANDED_MAX], char ***out_names)
 {
     int count = sd_listen_fds_with_names(1, out_names);
@@ -290,6 +302,7 @@ static int serve(struct run *r, struct node_conf *conf)
     main_sink_init(&r->sink, conf->log_level);
     r->signal_fd = signals_open();
     files_raise(&r->sink.log);
+    policy_batch();
     struct node_conf_run run = {
         .conf = conf,
         .log = &r->sink.log,
