@@ -7,6 +7,7 @@
 #pragma GCC diagnostic pop
 
 #include "base/str.h"
+#include "lib/slow.h"
 
 /* The suites of this room, one by one; NULL behind the last.  Each call makes a new one. */
 Suite *unit_suites(int i);

@@ -13,7 +13,7 @@
 #include "stores/route_priv.h"
 #include "unit/broker/suites.h"
 
-#define WAIT_USEC (10 * USEC_SEC)
+#define WAIT_USEC TEST_PATIENCE(10 * USEC_SEC)
 
 static struct net_loop *loop[2];
 static struct broker *broker;
@@ -40,7 +40,7 @@ static void setup(void)
                              .loop_count = 2,
                              .host = *broker_stores_host(broker),
                              .seed = 5,
-                             .timeout_usec = USEC_SEC};
+                             .timeout_usec = TEST_PATIENCE(USEC_SEC)};
     ck_assert_int_eq(stores_new(&sc, &stores), 0);
     struct session_settings values;
     session_settings_init(&values);
