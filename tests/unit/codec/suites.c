@@ -3,6 +3,7 @@
 
 Suite *unit_suites(int i)
 {
-    static Suite *(*const suite[])(void) = {suite_mqtt, suite_mqtt_bad, suite_topic, suite_msg};
+    static Suite *(*const suite[])(void) = {suite_mqtt, suite_mqtt_bad, suite_topic, suite_msg,
+                                            suite_layout};
     return i < (int)countof(suite) ? suite[i]() : NULL;
 }

@@ -7,3 +7,4 @@ Suite *suite_mqtt(void);
 Suite *suite_mqtt_bad(void);
 Suite *suite_topic(void);
 Suite *suite_msg(void);
+Suite *suite_layout(void);
