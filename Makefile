@@ -134,8 +134,8 @@ sim: $(SIMS) ## some seeds of each simulator
 sim-long: $(SIMS) ## many seeds of each simulator (SEEDS=N)
 	@scripts/run-sim long $^
 unit-programs: $(UNITS) $(GOLDEN) $(FUZZ:%=$(B)/fuzz/%.replay)
-# Rooms with threads whose unit tests, which need no deadlines of seconds, also run under ThreadSanitizer (make SAN=thread tsan).
-THREADED := $(filter net engine dist stores,$(notdir $(UNITS:.test=)))
+# Rooms with threads, whose unit tests also run under ThreadSanitizer (make SAN=thread tsan); their deadlines: tests/lib/slow.h.
+THREADED := $(filter net engine dist stores broker silent,$(notdir $(UNITS:.test=)))
 tsan: $(THREADED:%=$(B)/unit/%.test) ## the unit tests of the rooms with threads
 	@$(if $^,scripts/run-tests $^)
 check: tests all ## unit, golden, fuzz corpora and simulators; add SAN=address,undefined or SAN=thread
