@@ -9,6 +9,7 @@
 enum bench_client_state {
     BENCH_CLIENT_ST_IDLE,
     BENCH_CLIENT_ST_CONNECTING,  /* stream is opening or CONNACK is awaited */
+    BENCH_CLIENT_ST_CLEANING,    /* connected to end an older session only; on its way out */
     BENCH_CLIENT_ST_SUBSCRIBING, /* SUBACKs are awaited */
     BENCH_CLIENT_ST_READY,
     BENCH_CLIENT_ST_CLOSED,
@@ -49,23 +50,25 @@ struct bench_client {
     enum bench_client_state state;
     uint32_t index;
     bool is_publisher, is_clean;
+    bool is_cleaned;       /* the broker has no session of an earlier run any more (not is_clean) */
     bool is_leaving;       /* its end was asked for */
     bool is_subscribed;    /* do not subscribe when it connects (again) */
     uint32_t subacks;      /* still awaited */
     uint32_t filter_count; /* to subscribe to, made by filter() */
     void (*filter)(const struct bench_client *c, uint32_t i, struct buf *out);
     uint8_t
-        *received; /* QoS 2 ids that came in and are not released: 65536 bits; made when needed */
-    bool was_ready;       /* once before: the broker owes it its session */
+        *received;  /* QoS 2 ids that came in and are not released: 65536 bits; made when needed */
+    bool was_ready; /* once before: the broker owes it its session */
     uint32_t connects;    /* connections opened so far: picks the host */
     bool is_session_kept; /* the last CONNACK said Session Present */
     /* publisher */
-    uint8_t *phase;     /* by packet id, enum bench_phase_out; NULL: nothing is ever sent again */
-    uint64_t oldest;    /* lowest number that is not acknowledged (with phase) */
-    uint64_t seq;       /* next number */
-    uint64_t acked;     /* acknowledged messages */
-    uint64_t delivered; /* receptions of its messages */
-    struct list dirty;  /* in the list of those that may go on publishing */
+    uint8_t *phase;       /* by packet id, enum bench_phase_out; NULL: nothing is ever sent again */
+    uint64_t oldest;      /* lowest number that is not acknowledged (with phase) */
+    uint64_t seq;         /* next number */
+    uint64_t acked;       /* acknowledged messages */
+    uint16_t receive_max; /* of the broker: how many it takes that it has not acknowledged */
+    uint64_t delivered;   /* receptions of its messages */
+    struct list dirty;    /* in the list of those that may go on publishing */
 };
 
 /* Opens the connection and goes on to ready by itself. */

@@ -31,7 +31,7 @@ static const struct option_row row[] = {
     ROW("subscribers", U32, subscribers, "N", "default 100 (fanin: 1, fanout: 1000, shared: 10)"),
     ROW("filters", U32, filters, "N",
         "filters per client (subscribe), topics (retain); default 100"),
-    ROW("size", U32, size, "BYTES", "payload, at least 20; default 32"),
+    ROW("size", U32, size, "BYTES", "payload, at least 24; default 32"),
     ROW("window", U32, window, "N", "messages a publisher may be ahead; default 64"),
     ROW("rate", U64, rate, "N",
         "messages a second of all publishers; default: as fast as the window allows"),
@@ -52,7 +52,8 @@ static const struct option_row row[] = {
         "the name in the broker's certificate when it is not that of --host"),
     ROW("insecure", FLAG, is_tls_insecure, NULL, "TLS without checking who answers"),
     ROW("ws", TEXT, ws_path, "PATH", "WebSocket"),
-    ROW("persistent", FLAG, is_persistent, NULL, "subscribers keep their sessions (not clean)"),
+    ROW("persistent", FLAG, is_persistent, NULL,
+        "subscribers keep their sessions; those of earlier runs end first"),
     ROW("json", FLAG, is_json, NULL, "one JSON object at the end"),
     ROW("quiet", FLAG, is_quiet, NULL, "no progress line"),
 };

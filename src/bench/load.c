@@ -18,6 +18,10 @@
     (60 * USEC_SEC)               /* a part whose clients are not ready by then has failed         \
                                    */
 #define TICK_USEC (1 * USEC_MSEC) /* matters for --rate: how fine the load is spread */
+#define LATE_USEC                                                                                  \
+    (1 * USEC_SEC) /* matters where messages get lost: what did not come within it no              \
+                      longer holds a closed loop back (it still counts when it comes)              \
+                    */
 
 /* ---- who talks to whom ----------------------------------------------------------------------- */
 
@@ -109,14 +113,15 @@ static bool may_publish(const struct bench_load *l, const struct bench_client *p
     uint64_t most = c->scenario == BENCH_RETAIN ? c->filters : c->count;
     if (most != 0 && p->seq >= most)
         return false;
-    if (c->qos > 0 && p->seq - p->acked >= c->window)
+    uint64_t flying_max = c->window < p->receive_max ? c->window : p->receive_max;
+    if (c->qos > 0 && p->seq - p->acked >= flying_max) /* [MQTT-3.3.4-7] */
         return false;
-    return c->rate != 0 || !has_receivers(l) || p->seq - p->delivered / fanout_of(l) < c->window;
+    return c->rate != 0 || !has_receivers(l) || p->seq < p->delivered / fanout_of(l) + c->window;
 }
 
 void bench_load_send(struct bench_load *l, struct bench_client *p, uint64_t seq, bool is_dup)
 {
-    struct bench_payload head = {net_loop_now(l->loop), p->index, seq};
+    struct bench_payload head = {net_loop_now(l->loop), l->run, p->index, seq};
     char topic[256];
     uint64_t target = p->index;
     if (l->conf->scenario == BENCH_RETAIN) {
@@ -287,7 +292,7 @@ static void run_begin(struct bench_load *l)
     l->phase = BENCH_PHASE_RUN;
     if (l->result.connect_usec == 0)
         l->result.connect_usec = now - l->started;
-    l->run_began = now;
+    l->run_began = l->moved_at = now;
     l->run_ends = l->conf->count != 0 || l->conf->scenario == BENCH_RETAIN
                       ? USEC_NEVER
                       : now + l->conf->seconds * USEC_SEC;
@@ -367,28 +372,46 @@ static void on_ready(void *arg, struct bench_client *c)
         connect_more(l);
 }
 
+/* Reads what m carries; false when this run did not send it to this receiver. */
+static bool is_expected(const struct bench_load *l, const struct bench_client *c,
+                        const struct codec_mqtt_publish *m, struct bench_payload *out)
+{
+    const struct bench_conf *conf = l->conf;
+    if (m->payload.n < BENCH_PAYLOAD_MIN || l->track_count == 0)
+        return false;
+    *out = bench_payload_get(m->payload.p);
+    if (out->run != l->run || out->publisher >= conf->publishers)
+        return false;
+    if ((conf->scenario == BENCH_PAIRS || conf->scenario == BENCH_FAILOVER ||
+         conf->scenario == BENCH_OFFLINE) &&
+        out->publisher != c->index % conf->publishers)
+        return false;
+    return out->seq < track_expects(l, track_of(l, c, out->publisher));
+}
+
 static void on_message(void *arg, struct bench_client *c, const struct codec_mqtt_publish *m)
 {
     struct bench_load *l = arg;
     struct bench_result *r = &l->result;
-    if (m->payload.n < BENCH_PAYLOAD_MIN)
+    struct bench_payload p;
+    if (!is_expected(l, c, m, &p)) {
+        r->stray++;
         return;
-    struct bench_payload p = bench_payload_get(m->payload.p);
-    if (p.publisher >= l->conf->publishers)
-        return;
+    }
     usec_t now = net_loop_now(l->loop);
+    l->moved_at = now;
+    struct bench_track *t = &l->track[track_of(l, c, p.publisher)];
+    bool is_new = bench_track_put(t, p.seq);
     if (r->received++ == 0 && l->conf->scenario == BENCH_RETAIN)
         r->first_usec = net_clock_now() - l->round_began;
     if (has_receivers(l)) {
         bench_hist_put(&l->hist, usec_until(p.sent, now));
         struct bench_client *pub = &l->publisher[p.publisher];
-        pub->delivered++;
+        pub->delivered += is_new;
         go_on(l, pub);
         if (l->conf->scenario == BENCH_FAILOVER)
             bench_failover_message(l, p.publisher);
     }
-    struct bench_track *t = &l->track[track_of(l, c, p.publisher)];
-    bench_track_put(t, p.seq);
     if (l->conf->scenario == BENCH_RETAIN && t->unique == l->publisher[0].seq) {
         r->drain_usec = net_clock_now() - l->round_began;
         finish(l);
@@ -397,7 +420,9 @@ static void on_message(void *arg, struct bench_client *c, const struct codec_mqt
 
 static void on_acked(void *arg, struct bench_client *c)
 {
-    go_on(arg, c);
+    struct bench_load *l = arg;
+    l->moved_at = net_loop_now(l->loop);
+    go_on(l, c);
 }
 
 static void on_lost(void *arg, struct bench_client *c, const char *why)
@@ -442,6 +467,29 @@ static void ping(struct bench_load *l, usec_t now)
     }
 }
 
+/* A closed loop where messages got lost goes on without them. */
+static void go_on_without(struct bench_load *l, usec_t now)
+{
+    if (!has_receivers(l) || l->conf->rate != 0 ||
+        now < (l->moved_at > l->late_at ? l->moved_at : l->late_at) + LATE_USEC)
+        return;
+    l->late_at = now;
+    for (uint32_t i = 0; i < l->conf->publishers; i++) {
+        struct bench_client *p = &l->publisher[i];
+        if (p->delivered < p->seq * fanout_of(l))
+            p->delivered = p->seq * fanout_of(l);
+        go_on(l, p);
+    }
+}
+
+/* True when a run that ends by count hears nothing any more; outages are what failover is for. */
+static bool is_stuck(const struct bench_load *l, usec_t now)
+{
+    usec_t patience = l->conf->drain_sec * USEC_SEC +
+                      (l->conf->scenario == BENCH_FAILOVER ? CONNECT_USEC_MAX : LATE_USEC);
+    return l->run_ends == USEC_NEVER && now > l->moved_at + patience;
+}
+
 static void tick(void *arg, usec_t now)
 {
     struct bench_load *l = arg;
@@ -452,6 +500,12 @@ static void tick(void *arg, usec_t now)
     if (l->phase == BENCH_PHASE_RUN) {
         if (l->conf->rate != 0)
             publish_at_rate(l, now);
+        go_on_without(l, now);
+        if (is_stuck(l, now)) {
+            l->result.error = "the broker answers nothing any more";
+            drain(l, now);
+            return;
+        }
         if (now < l->run_ends && !all_published(l))
             return;
         if (l->conf->scenario == BENCH_OFFLINE || l->conf->scenario == BENCH_RETAIN)
@@ -506,7 +560,8 @@ static void progress_fn(void *arg, usec_t now)
 void bench_load_play(struct bench_load *l, const struct bench_conf *conf, struct net_loop *loop,
                      struct net_tls *tls, void (*progress)(const struct bench_load *l))
 {
-    *l = (struct bench_load){.conf = conf, .loop = loop, .tls = tls};
+    *l = (struct bench_load){
+        .conf = conf, .loop = loop, .tls = tls, .run = (uint32_t)rng_u64(net_loop_rng(loop))};
     list_init(&l->dirty);
     net_defer_init(&l->pump, pump, l);
     net_timer_init(&l->timer, tick, l);

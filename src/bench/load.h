@@ -20,6 +20,7 @@ struct bench_result {
     uint64_t published, acked, received;
     uint64_t received_in_run; /* until publishing stopped */
     uint64_t lost, duplicate, reordered;
+    uint64_t stray; /* came, but this run did not send them there: left over from another */
     uint64_t cpu_usec, cpu_self_usec; /* of --pid, of this process, during the run and drain */
     uint64_t connections_lost,
         sessions_lost; /* sessions_lost: persistent ones that the broker forgot */
@@ -40,6 +41,7 @@ struct bench_load {
     const struct bench_conf *conf;
     struct net_loop *loop;
     struct net_tls *tls;
+    uint32_t run; /* stands in every payload */
     enum bench_phase phase;
     struct bench_client *publisher, *subscriber;
     struct bench_track *track;
@@ -54,6 +56,8 @@ struct bench_load {
     struct net_timer timer;
     usec_t ping_at;     /* then the next share of the clients says PINGREQ */
     uint32_t ping_next; /* whose turn it is */
+    usec_t moved_at;    /* when the broker last said something of this run's messages */
+    usec_t late_at;     /* when a closed loop last went on without what had not come */
     usec_t started, run_began, run_ends, phase_ends;
     uint64_t rate_given;          /* messages allowed so far by --rate */
     uint32_t rate_next;           /* publisher whose turn it is */

@@ -60,6 +60,9 @@ void bench_report_text(const struct bench_load *l)
     printf("  received          %10llu, lost %llu, duplicate %llu, reordered %llu\n",
            (unsigned long long)r->received, (unsigned long long)r->lost,
            (unsigned long long)r->duplicate, (unsigned long long)r->reordered);
+    if (r->stray > 0)
+        printf("  stray             %10llu, left over from other runs\n",
+               (unsigned long long)r->stray);
     if (l->hist.count > 0)
         printf("  latency           p50 %.2f  p99 %.2f  p99.9 %.2f  max %.2f ms\n",
                ms(bench_hist_quantile(&l->hist, 500)), ms(bench_hist_quantile(&l->hist, 990)),
@@ -97,14 +100,16 @@ void bench_report_json(const struct bench_load *l)
            per_sec(r->received, r->drain_usec), ms(r->first_usec));
     printf("\"published\":%llu,\"acknowledged\":%llu,\"received\":%llu,\"lost\":%llu,\"duplicate\":"
            "%llu,"
-           "\"reordered\":%llu,\"connections_lost\":%llu,\"sessions_lost\":%llu,\"outages\":%llu,"
+           "\"reordered\":%llu,\"stray\":%llu,\"connections_lost\":%llu,\"sessions_lost\":%llu,"
+           "\"outages\":%llu,"
            "\"outage_p50_ms\":%.3f,\"outage_p99_ms\":%.3f,\"outage_max_ms\":%.3f,",
            (unsigned long long)r->published, (unsigned long long)r->acked,
            (unsigned long long)r->received, (unsigned long long)r->lost,
            (unsigned long long)r->duplicate, (unsigned long long)r->reordered,
-           (unsigned long long)r->connections_lost, (unsigned long long)r->sessions_lost,
-           (unsigned long long)l->outage.count, ms(bench_hist_quantile(&l->outage, 500)),
-           ms(bench_hist_quantile(&l->outage, 990)), ms(l->outage.max));
+           (unsigned long long)r->stray, (unsigned long long)r->connections_lost,
+           (unsigned long long)r->sessions_lost, (unsigned long long)l->outage.count,
+           ms(bench_hist_quantile(&l->outage, 500)), ms(bench_hist_quantile(&l->outage, 990)),
+           ms(l->outage.max));
     printf("\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f,",
            ms(bench_hist_quantile(&l->hist, 500)), ms(bench_hist_quantile(&l->hist, 990)),
            ms(bench_hist_quantile(&l->hist, 999)), ms(l->hist.max));

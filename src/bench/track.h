@@ -4,17 +4,15 @@
 
 #include "base/must.h"
 
-#define BENCH_TRACK_WINDOW                                                                         \
-    65536 /* numbers; how far behind the newest a late one is still told from a duplicate */
-
 struct bench_track {
-    uint64_t next; /* all below are accounted for, or lie in the window */
+    uint64_t next; /* one more than the highest number that came */
     uint64_t unique, duplicate, reordered;
-    uint64_t
-        *seen; /* bits of the window, made when the first number is out of order; NULL until then */
+    uint64_t from;  /* all below came, in order; what came from here on stands in `seen` */
+    uint64_t *seen; /* a bit for each number from `from` on; made when the first is out of order */
+    uint64_t seen_words;
 };
 
 void bench_track_deinit(struct bench_track *t);
 
-/* Number `seq` (from 0) has come. */
-void bench_track_put(struct bench_track *t, uint64_t seq);
+/* Number `seq` (from 0) has come; true when it is the first time. */
+bool bench_track_put(struct bench_track *t, uint64_t seq);

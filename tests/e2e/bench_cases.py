@@ -76,6 +76,21 @@ def test_bench_reads_what_was_kept(w):
         assert (r["received"], r["lost"], r["outages"]) == (100, 0, 0), r
 
 
+def test_bench_counts_a_run_by_itself(w):
+    """Sessions and retained messages of the run before, with the same names, change no count of the next."""
+    for v in ("3", "4", "5"):
+        name = topic("again")
+        common = ("--qos", "1", "--mqtt", v, "--prefix", name)
+        bench(w, "fanin", "--persistent", "--publishers", "3", "--count", "50", *common)
+        bench(w, "fanout", "--count", "50", "--subscribers", "1", *common)  # and what that session is away for
+        for scenario in ("pairs", "fanin", "offline"):
+            r = bench(w, scenario, "--persistent", "--publishers", "3", "--subscribers", "3", "--count", "50", *common)
+            assert (r["published"], r["received"], r["lost"], r["duplicate"], r["reordered"], r["stray"]) == (150, 150, 0, 0, 0, 0), r
+        bench(w, "retain", "--filters", "60", *common)
+        r = bench(w, "retain", "--filters", "50", *common)
+        assert (r["received"], r["lost"], r["duplicate"]) == (50, 0, 0) and r["stray"] <= 10, r
+
+
 def test_bench_over_tls_and_websocket(w):
     ports, crt = ways_in(w)
     for way, port in ports.items():
