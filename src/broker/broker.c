@@ -17,6 +17,7 @@
 #include "broker/publish_priv.h"
 #include "broker/restore_priv.h"
 #include "broker/roster_priv.h"
+#include "broker/slow_priv.h"
 #include "broker/sys_priv.h"
 #include "broker/limit_priv.h"
 #include "dist/index.h"
@@ -127,12 +128,6 @@ static void loop_turn_end(void *arg)
     broker_peer_flush(l);
 }
 
-static void loop_slow(void *arg, usec_t now)
-{
-    (void)now;
-    broker_conn_slow_check(arg);
-}
-
 static void loop_shed(void *arg, usec_t now)
 {
     (void)now;
@@ -153,10 +148,9 @@ static void loop_init(struct broker *b, unsigned i)
     l->index = i;
     l->auth_files = b->conf.auth_files ? broker_auth_files_ref(b->conf.auth_files) : NULL;
     list_init(&l->conns);
-    list_init(&l->slow);
     list_init(&l->dirty);
     net_defer_init(&l->turn_end, loop_turn_end, l);
-    net_timer_init(&l->slow_timer, loop_slow, l);
+    broker_slow_init(l);
     list_init(&l->held);
     net_timer_init(&l->held_timer, loop_held, l);
     net_timer_init(&l->shed_timer, loop_shed, l);
@@ -173,7 +167,7 @@ static void loop_deinit(struct broker_loop *l)
     broker_publish_held_drop(l);
     broker_restore_drop(l);
     net_timer_del(l->net, &l->held_timer);
-    net_timer_del(l->net, &l->slow_timer);
+    broker_slow_deinit(l);
     net_timer_del(l->net, &l->shed_timer);
     net_defer_del(&l->turn_end);
     broker_targets_deinit(l);
@@ -206,8 +200,8 @@ struct broker *broker_new(const struct broker_conf *conf)
     list_init(&b->asked);
     budget_init(&b->memory, NULL, conf->memory_max ? conf->memory_max : UINT64_MAX);
     b->host = mem_new(sizeof(*b->host));
-    *b->host = (struct stores_host){
-        b, host_deliver, host_backlog, host_quit, host_will, broker_restore_lost};
+    *b->host = (struct stores_host){b,         host_deliver, host_backlog,
+                                    host_quit, host_will,    broker_restore_lost};
     b->loop = mem_new(b->loop_count * sizeof(*b->loop));
     for (unsigned i = 0; i < b->loop_count; i++)
         loop_init(b, i);

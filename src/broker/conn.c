@@ -18,9 +18,6 @@
 #include "broker/share_priv.h"
 #include "broker/subscribe_priv.h"
 
-#define SLOW_USEC_MAX                                                                              \
-    (100 * USEC_MSEC) /* matters: two clients that wait for each other crawl, but go on */
-#define SLOW_CROSS_USEC (2 * USEC_MSEC) /* does not matter much: a look at another loop */
 #define CLOSE_DELAY_USEC_MAX                                                                       \
     (3 * USEC_SEC) /* does not matter: spreads those who come straight back */
 
@@ -481,8 +478,6 @@ static size_t conn_read(void *arg, struct net_stream *s, const uint8_t *p, size_
     broker_deliver_resumed(c);
     if (c->inflow)
         broker_inflow_pump(c);
-    if (!list_empty(&c->loop->slow)) /* this may be the one they wait for */
-        net_loop_defer(c->loop->net, &c->loop->turn_end);
     return used;
 }
 
@@ -555,61 +550,6 @@ void broker_conn_accept(void *arg, struct net_loop *here, struct net_stream *s)
     }
 }
 
-/* ---- slow receivers ---- */
-
-/* A receiver on this loop is seen in the turn in which it reads; one on another must be looked for.
- */
-static usec_t slow_look_at(const struct broker_conn *c)
-{
-    bool is_here = !c->slow_cookie || broker_cookie_loop(c->slow_cookie) == c->loop->index;
-    usec_t now = net_loop_now(c->loop->net);
-    return is_here ? c->slow_until : usec_min(c->slow_until, now + SLOW_CROSS_USEC);
-}
-
-static void slow(struct broker_conn *c, uint64_t to_cookie, usec_t wait)
-{
-    if (c->is_slowed || !c->is_open || !c->stream)
-        return;
-    c->is_slowed = true;
-    c->slow_cookie = to_cookie;
-    c->slow_until = net_loop_now(c->loop->net) + wait;
-    list_push_back(&c->loop->slow, &c->slow);
-    net_stream_pause(c->stream);
-    broker_metric_add(broker_loop_metrics(c->loop, c->tenant), BROKER_M_READ_PAUSED, 1);
-    usec_t at = slow_look_at(c);
-    if (!net_timer_is_set(&c->loop->slow_timer) || at < c->loop->slow_timer.node.at)
-        net_timer_set(c->loop->net, &c->loop->slow_timer, at);
-}
-
-void broker_conn_slow(struct broker_conn *c, uint64_t to_cookie)
-{
-    slow(c, to_cookie, to_cookie ? SLOW_USEC_MAX : SLOW_CROSS_USEC);
-}
-
-void broker_conn_slow_for(struct broker_conn *c, usec_t wait)
-{
-    slow(c, 0, wait);
-}
-
-void broker_conn_slow_check(struct broker_loop *l)
-{
-    usec_t now = net_loop_now(l->net), next = USEC_NEVER;
-    list_each(&l->slow, it)
-    {
-        struct broker_conn *c = container_of(it, struct broker_conn, slow);
-        if (now < c->slow_until &&
-            (!c->slow_cookie || broker_deliver_is_crowded(l->broker, c->slow_cookie))) {
-            next = usec_min(next, slow_look_at(c));
-            continue;
-        }
-        list_del(&c->slow);
-        c->is_slowed = false;
-        if (c->stream)
-            net_stream_resume(c->stream);
-    }
-    net_timer_set(l->net, &l->slow_timer, next);
-}
-
 /* ---- the end of the turn ---- */
 
 void broker_conn_dirty(struct broker_conn *c)
@@ -629,6 +569,4 @@ void broker_conn_turn_end(struct broker_loop *l)
         if (c->inflow)
             broker_inflow_commit(c);
     }
-    if (!list_empty(&l->slow))
-        broker_conn_slow_check(l);
 }

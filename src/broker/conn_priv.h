@@ -45,9 +45,10 @@ struct broker_conn {
     struct broker_shared *shared; /* clean sessions: its shared subscriptions */
     uint64_t shared_last;         /* how many there ever were */
     struct net_timer timer;       /* session_deadline */
-    struct list slow;             /* loop->slow while it waits for a slow receiver */
-    uint64_t slow_cookie;         /* the receiver it waits for */
+    struct list slow;             /* loop->slow while it waits (slow.c) */
+    uint64_t slow_key;            /* for what */
     usec_t slow_until;            /* but no longer than this */
+    uint64_t crowd_loops;         /* those with publishers that wait for this one, a bit each */
     uint64_t cookie;
     struct str user; /* heap; who was authenticated */
     struct broker_acl
@@ -63,9 +64,9 @@ struct broker_conn {
     bool is_attached;   /* the inbox knows us */
     bool is_waiting;    /* reading is paused until the session mind is ready */
     bool has_published; /* in what is being read */
-    bool is_slowed;     /* reading is paused for a slow receiver */
+    bool is_slowed;     /* reading is paused: in loop->slow */
     bool is_stalled;    /* counted in broker.stalled */
-    bool is_crowded;    /* counted in broker.crowded */
+    bool is_crowded;    /* so much is queued that its publishers wait */
     bool is_dirty;      /* in loop->dirty */
     bool is_counted;    /* in connection_count */
     struct list dirty;
@@ -135,13 +136,6 @@ static inline void broker_conn_owe(struct broker_conn *c, const struct session_o
     if (c->stream)
         net_stream_owe_drained(c->stream, out->bytes_max);
 }
-
-/* The output or the queue of `to` is long: c's reading waits for it.  to_cookie names it. */
-void broker_conn_slow(struct broker_conn *c, uint64_t to_cookie);
-/* The same, for so long. */
-void broker_conn_slow_for(struct broker_conn *c, usec_t wait);
-/* Lets go those whose receiver has caught up; at the end of each turn with any of them. */
-void broker_conn_slow_check(struct broker_loop *l);
 
 /* The one place where outcomes of stores become reason codes of MQTT 5.0. */
 uint8_t broker_conn_reason_of(enum stores_outcome outcome);

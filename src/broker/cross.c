@@ -2,17 +2,23 @@
  *
  * Invariants: 1 what one loop sends another comes in the order it was put;  2 pending bytes of a
  * pair are those of its
- * batches between flush and receipt plus the open one.  It never matches a topic: the receiving loop does. */
+ * batches between flush and receipt plus the open one.  It never matches a topic: the receiving
+ * loop does. */
 #include "broker/cross_priv.h"
 
 #include "base/mem.h"
 #include "broker/deliver_priv.h"
 #include "broker/loop_priv.h"
+#include "broker/slow_priv.h"
 
 #define COPY_MAX 4096 /* does not matter much: from here on a reference costs less than a copy */
 #define SPARE_MAX 16  /* does not matter: batches kept for reuse */
 #define BATCH_KEEP_MAX ((size_t)256 << 10) /* a larger one is freed instead of kept */
-#define TIGHT_BYTES 65536 /* matters: fewer messages than a receiver's queue may hold */
+#define INBOX_SHARE 4 /* matters: fewer messages under way than a receiver's queue may hold */
+#define ROOM_BYTES_MIN ((size_t)64 << 10)
+#define ROOM_BYTES_MAX                                                                             \
+    ((size_t)1 << 20) /* matters: as much as the loop's own publishers bring in a turn */
+#define GO_BYTES (ROOM_BYTES_MIN / 2)
 #define MAILBOX_MAX 65536 /* does not matter: bytes are what bounds it */
 
 struct broker_batch {
@@ -121,10 +127,33 @@ int broker_cross_put(struct broker_loop *l, unsigned to, const struct broker_cro
     return 0;
 }
 
-bool broker_cross_is_tight(const struct broker_loop *l, unsigned to)
+static size_t room(const struct broker_conn *c, const struct codec_msg *m)
 {
-    return atomic_load_explicit(&l->broker->loop[to].cross.pending[l->index],
-                                memory_order_relaxed) > TIGHT_BYTES;
+    size_t n = (size_t)c->settings->value.session_inbox_size / INBOX_SHARE;
+    n *= sizeof(struct record) + views_len(m);
+    return n < ROOM_BYTES_MIN ? ROOM_BYTES_MIN : n > ROOM_BYTES_MAX ? ROOM_BYTES_MAX : n;
+}
+
+void broker_cross_wait(struct broker_conn *c, unsigned to, const struct codec_msg *m)
+{
+    struct broker_loop *l = c->loop;
+    struct broker_cross *cross = &l->broker->loop[to].cross;
+    size_t max = room(c, m);
+    if (likely(atomic_load_explicit(&cross->pending[l->index], memory_order_relaxed) <= max))
+        return;
+    atomic_fetch_or(&cross->waiting, (uint64_t)1 << l->index);
+    if (atomic_load(&cross->pending[l->index]) > max) /* else it has taken all before it saw us */
+        broker_slow(c, broker_slow_key_of_loop(to));
+}
+
+/* Their publishers go on. */
+static void let_go(struct broker_loop *l, const struct broker_loop *from, uint64_t pending)
+{
+    uint64_t bit = (uint64_t)1 << from->index;
+    if (pending > GO_BYTES || !(atomic_load(&l->cross.waiting) & bit))
+        return;
+    atomic_fetch_and(&l->cross.waiting, ~bit);
+    broker_slow_go(l, broker_slow_key_of_loop(l->index), bit);
 }
 
 void broker_cross_flush(struct broker_loop *l)
@@ -176,7 +205,7 @@ static void receive(void *arg, struct net_mailbox_item *item)
         bytes += r->len + (r->kept ? views_len(r->kept) : 0);
         receive_record(l, r);
     }
-    atomic_fetch_sub_explicit(&l->cross.pending[b->from->index], bytes, memory_order_relaxed);
+    let_go(l, b->from, atomic_fetch_sub(&l->cross.pending[b->from->index], bytes) - bytes);
     b->bytes.n = 0;
     if (l->cross.spare_count >= SPARE_MAX || b->bytes.cap > BATCH_KEEP_MAX) {
         batch_free(b);

@@ -1,7 +1,8 @@
 /* What goes from one loop to the others: batches of messages.  SPDX-License-Identifier: Apache-2.0
  *
- * During a turn records are appended to one batch per target loop; the batch is handed over when the turn ends.  A
- * message of ordinary size is copied into the batch (one copy, no allocation); a large one goes by reference. */
+ * During a turn records are appended to one batch per target loop; the batch is handed over when
+ * the turn ends.  A message of ordinary size is copied into the batch (one copy, no allocation); a
+ * large one goes by reference. */
 #pragma once
 
 #include "base/buf.h"
@@ -23,6 +24,7 @@ struct broker_cross {
     unsigned spare_count;
     struct net_mailbox *in;    /* where others put batches for this loop */
     _Atomic uint64_t *pending; /* [loop_count]: bytes under way from loop i to this one */
+    _Atomic uint64_t waiting;  /* loops with publishers that wait for us, a bit each */
 };
 
 void broker_cross_init(struct broker_loop *l);
@@ -32,8 +34,8 @@ enum broker_cross_outcome {
     BROKER_CROSS_E_FULL = 1, /* too much under way: not sent; QoS 0 is dropped, others slow down */
 };
 
-/* msg goes to the live subscribers of its topic on loop `to` (cookie 0), or to one session there.  from_cookie: its
- * publisher.  qos and options: of the one session. */
+/* msg goes to the live subscribers of its topic on loop `to` (cookie 0), or to one session there.
+ * from_cookie: its publisher.  qos and options: of the one session. */
 struct broker_cross_send {
     struct broker_tenant *tenant;
     const struct codec_msg *msg;
@@ -47,8 +49,9 @@ struct broker_cross_send {
 must_use int broker_cross_put(struct broker_loop *l, unsigned to,
                               const struct broker_cross_send *send);
 
-/* So much is under way to that loop that a publisher of QoS 1 or 2 should wait a little. */
-bool broker_cross_is_tight(const struct broker_loop *l, unsigned to);
+/* c has published m with QoS 1 or 2 to loop `to`: waits when as much is under way to it as may be
+ * before a queue over there says so itself, until most of that has been taken. */
+void broker_cross_wait(struct broker_conn *c, unsigned to, const struct codec_msg *m);
 
 /* Hands the batches over; at the end of the turn. */
 void broker_cross_flush(struct broker_loop *l);

@@ -1,17 +1,17 @@
 /* Delivery to connected sessions.  SPDX-License-Identifier: Apache-2.0
  *
  * A session that cannot take a message now queues it, within its limits.  Then a publisher of QoS 1
- * or 2 waits: its reading is paused until the receiver has caught up or SLOW_USEC_MAX has passed,
- * so that two clients that wait for each other do not wait for ever.  All publishers of a receiver
- * go by the same mark, whatever loop they are on: else those of one loop fill what the others wait
- * for.
+ * or 2 waits (slow.c) until the receiver has caught up.  The publishers of all loops are told so in
+ * one moment: else those of one loop fill what the others wait for.
  *
- * Invariants: 1 broker.stalled counts exactly the connections with is_stalled, broker.crowded those
- * with is_crowded, which are stalled.  It never matches and never closes. */
+ * Invariants: 1 broker.stalled counts exactly the connections with is_stalled; is_crowded only with
+ * is_stalled;  2 who waits for a connection is on a loop in its crowd_loops.  It never matches and
+ * never closes. */
 #include "broker/deliver_priv.h"
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "broker/slow_priv.h"
 
 #define SLOW_SHARE 4 /* matters: publishers wait from a quarter of SessionInboxSize on */
 #define GO_SHARE 8   /* and go on below an eighth */
@@ -22,32 +22,16 @@ bool broker_deliver_is_stalled(const struct broker *b, uint64_t cookie)
                                 memory_order_relaxed) != 0;
 }
 
-bool broker_deliver_is_crowded(const struct broker *b, uint64_t cookie)
+static void stalled_set(struct broker_conn *c, bool is_stalled)
 {
-    return atomic_load_explicit(&b->crowded[hash_u64(cookie) % BROKER_STALLED_SLOTS],
-                                memory_order_relaxed) != 0;
-}
-
-static void mark(const struct broker_conn *c, bool *flag, _Atomic uint8_t *slots, bool is_on)
-{
-    if (*flag == is_on)
+    if (c->is_stalled == is_stalled)
         return;
-    *flag = is_on;
-    _Atomic uint8_t *slot = &slots[hash_u64(c->cookie) % BROKER_STALLED_SLOTS];
-    if (is_on)
+    c->is_stalled = is_stalled;
+    _Atomic uint8_t *slot = &c->loop->broker->stalled[hash_u64(c->cookie) % BROKER_STALLED_SLOTS];
+    if (is_stalled)
         atomic_fetch_add_explicit(slot, 1, memory_order_relaxed);
     else
         atomic_fetch_sub_explicit(slot, 1, memory_order_relaxed);
-}
-
-static void stalled_set(struct broker_conn *c, bool is_stalled)
-{
-    mark(c, &c->is_stalled, c->loop->broker->stalled, is_stalled);
-}
-
-static void crowded_set(struct broker_conn *c, bool is_crowded)
-{
-    mark(c, &c->is_crowded, c->loop->broker->crowded, is_crowded);
 }
 
 static size_t share_of_inbox(const struct broker_conn *to, size_t share)
@@ -62,8 +46,11 @@ void broker_deliver_resumed(struct broker_conn *to)
     size_t count = session_queue_count(to->session);
     if (count == 0)
         stalled_set(to, false);
-    if (to->is_crowded && count < share_of_inbox(to, GO_SHARE))
-        crowded_set(to, false);
+    if (to->is_crowded && count < share_of_inbox(to, GO_SHARE)) {
+        to->is_crowded = false;
+        broker_slow_go(to->loop, to->cookie, to->crowd_loops);
+        to->crowd_loops = 0;
+    }
 }
 
 struct slow_mail {
@@ -78,7 +65,7 @@ static void slow_receive(struct net_loop *here, struct net_mail *mail)
     struct broker_loop *l = &m->broker->loop[net_loop_index(here)];
     struct broker_conn *from = broker_conn_find(l, m->from_cookie);
     if (from)
-        broker_conn_slow(from, m->to_cookie);
+        broker_slow(from, m->to_cookie);
     mem_free(m);
 }
 
@@ -88,11 +75,12 @@ void broker_deliver_held(struct broker_conn *to, uint8_t qos, struct broker_conn
     stalled_set(to, true);
     if (qos == 0 || session_queue_count(to->session) < share_of_inbox(to, SLOW_SHARE))
         return;
-    crowded_set(to, true);
+    to->is_crowded = true;
     if (from_cookie == 0 || from_cookie == to->cookie)
         return;
+    to->crowd_loops |= (uint64_t)1 << broker_cookie_loop(from_cookie);
     if (from) {
-        broker_conn_slow(from, to->cookie);
+        broker_slow(from, to->cookie);
         return;
     }
     struct broker_loop *l = to->loop;

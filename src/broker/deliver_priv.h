@@ -28,6 +28,3 @@ void broker_deliver_resumed(struct broker_conn *to);
 
 /* The mark by which other loops and nodes see that a session does not read. */
 bool broker_deliver_is_stalled(const struct broker *b, uint64_t cookie);
-
-/* The mark by which publishers on all loops see that a receiver has caught up with them. */
-bool broker_deliver_is_crowded(const struct broker *b, uint64_t cookie);

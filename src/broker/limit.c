@@ -14,8 +14,10 @@
 #include "broker/limit_priv.h"
 
 #include "broker/deliver_priv.h"
+#include "broker/slow_priv.h"
 
 #define BYTES_WINDOW (100 * USEC_MSEC) /* does not matter much: how even the rate is */
+#define OVER_RATE_USEC (2 * USEC_MSEC) /* does not matter: until the rate is looked at again */
 #define SHED_USEC (50 * USEC_MSEC) /* matters: how soon the largest queues are looked for again */
 
 /* Takes n from this window; false: it is used up. */
@@ -113,9 +115,9 @@ void broker_limit_bytes(struct broker_conn *c, size_t n, bool has_published)
     enum broker_pressure p = has_published ? pressure_of(c) : BROKER_PRESSURE_NONE;
     if (unlikely(p > BROKER_PRESSURE_NONE)) {
         broker_metric_add(broker_loop_metrics(c->loop, t), BROKER_M_MEMORY_SLOWED, 1);
-        broker_conn_slow_for(c, wait[p]);
+        broker_slow_for(c, wait[p]);
     } else if (max > 0 && !rate_take(&t->bytes, broker_loop_now(c->loop), BYTES_WINDOW, n,
                                      max / (USEC_SEC / BYTES_WINDOW) + 1)) {
-        broker_conn_slow(c, 0);
+        broker_slow_for(c, OVER_RATE_USEC);
     }
 }

@@ -66,7 +66,7 @@ struct broker_loop {
     uint64_t conn_count;
     struct map by_cookie; /* connections with a session */
     uint64_t cookie_last;
-    struct list slow;  /* connections whose reading waits for a slow receiver */
+    struct list slow;  /* connections whose reading waits (slow.c) */
     struct list dirty; /* connections with something to do at the end of the turn */
     struct net_defer turn_end;
     struct net_timer slow_timer;
@@ -123,7 +123,6 @@ struct broker {
     _Atomic uint64_t hub_version; /* counts changes of which loops want a filter */
     _Atomic uint16_t held_sessions[BROKER_HELD_SLOTS]; /* persistent ones that are connected here */
     _Atomic uint8_t stalled[BROKER_STALLED_SLOTS];     /* by cookie: how many of them do not read */
-    _Atomic uint8_t crowded[BROKER_STALLED_SLOTS];     /* and have so much waiting that publishers wait */
     struct broker_tenant *_Atomic tenant[256];
     _Atomic size_t tenant_count;
     struct broker_listener **listener;

@@ -380,8 +380,11 @@ static void fan_member(struct publish *p, const struct dist_receiver *r)
         is_sent = fan_peer(p, r->node, &send);
     else if (to == p->loop->index)
         is_sent = broker_deliver_one(p->loop, &send);
-    else
+    else {
         is_sent = to < p->loop->broker->loop_count && !broker_cross_put(p->loop, to, &send);
+        if (is_sent && p->msg->qos > 0 && p->conn)
+            broker_cross_wait(p->conn, to, p->msg);
+    }
     if (is_sent)
         p->receivers++;
     else {
@@ -480,8 +483,8 @@ static void fan_loops(struct publish *p, uint64_t loops)
             if (p->msg->qos > 0) /* not acknowledged: the client keeps it */
                 p->reason = CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR;
         }
-        if (p->msg->qos > 0 && p->conn && broker_cross_is_tight(p->loop, to))
-            broker_conn_slow(p->conn, 0);
+        if (p->msg->qos > 0 && p->conn)
+            broker_cross_wait(p->conn, to, p->msg);
         p->receivers++;
     }
 }

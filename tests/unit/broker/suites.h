@@ -7,3 +7,4 @@ Suite *suite_acl(void);
 Suite *suite_metric(void);
 Suite *suite_auth(void);
 Suite *suite_restore(void);
+Suite *suite_slow(void);
