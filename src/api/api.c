@@ -9,12 +9,14 @@
 #include "api/api.h"
 
 #include <stdio.h>
+#include <strings.h>
 
 #include "api/api_priv.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "codec/json.h"
 #include "net/clock.h"
+#include "net/loop.h"
 
 #define IDLE_USEC_MAX (10 * USEC_SEC) /* matters: how long a slow client may hold a connection */
 
@@ -32,21 +34,83 @@ const struct api_route *api_route_at(size_t i)
 
 /* ---- answers ---- */
 
-static void audit(const struct api_ask *a, int status)
+/* A header's value in an audit line: as much of it as tells who and what. */
+#define AUDIT_VALUE_MAX 256
+
+static void audit_put(struct buf *b, struct str name, struct str value)
 {
-    struct log_field field[] = {{"who", str_of(a->who)}};
-    log_fields(a->api->conf.log, LOG_LEVEL_NOTICE, "api.audit", field, countof(field),
-               "%.*s by %s: %d", STR_ARG(buf_str(&a->audit)), a->who, status);
+    buf_printf(b, " %.*s=%.*s", STR_ARG(name),
+               value.n < AUDIT_VALUE_MAX ? (int)value.n : AUDIT_VALUE_MAX, value.p);
+}
+
+bool api_name_begins(struct str name, struct str prefix)
+{
+    return name.n >= prefix.n && strncasecmp(name.p, prefix.p, prefix.n) == 0;
+}
+
+/* All headers that begin so. */
+static void audit_put_all(struct api_ask *a, struct str prefix)
+{
+    struct str name, value;
+    for (size_t i = 0; net_http_header_at(a->q, i, &name, &value); i++)
+        if (api_name_begins(name, prefix))
+            audit_put(&a->audit, name, value);
+}
+
+/* The request's line and parameters, as an audit line has them. */
+static void audit_begin(struct api_ask *a)
+{
+    struct str list = str_of(a->route ? a->route->headers : ""), name;
+    if (a->audit.n > 0)
+        return;
+    buf_printf(&a->audit, "%.*s %.*s", STR_ARG(net_http_method(a->q)),
+               STR_ARG(net_http_path(a->q)));
+    while (list.n && str_next(&list, ' ', &name)) {
+        char z[64], end = name.n ? name.p[name.n - 1] : 0;
+        name.n -= end == '!' || end == '*';
+        str_copy(z, sizeof z, name);
+        struct str v = net_http_header(a->q, z);
+        if (end == '*')
+            audit_put_all(a, name);
+        else if (v.p)
+            audit_put(&a->audit, name, v);
+    }
+    buf_printf(&a->audit, " req_id=%llu", (unsigned long long)a->id);
+}
+
+static void audit_log(const struct api *api, struct str what, const char *who, int status)
+{
+    struct log_field field[] = {{"who", str_of(who)}};
+    log_fields(api->conf.log, LOG_LEVEL_NOTICE, "api.audit", field, countof(field),
+               "%.*s by %s: %d", STR_ARG(what), who, status);
+}
+
+static void audit(struct api_ask *a, int status)
+{
+    audit_begin(a);
+    audit_log(a->api, buf_str(&a->audit), a->who, status);
+}
+
+/* What the server itself has refused. */
+static void on_refused(void *arg, const struct net_http_refusal *r)
+{
+    audit_log(arg, r->what, r->who, r->status);
+}
+
+/* The one who asks is wrong, or asks wrongly: somebody may be trying doors. */
+static bool is_wrong(int status)
+{
+    return status == 400 || status == 401 || status == 403 || status == 413;
 }
 
 void api_reply(struct api_ask *a, int status, const char *type, struct str body)
 {
     if (a->api) {
-        if (a->is_change)
+        char id[24];
+        if (a->is_change || is_wrong(status))
             audit(a, status);
-        struct str id = net_http_header(a->q, "req_id");
-        if (id.p)
-            net_http_reply_header(a->q, "req_id", id);
+        snprintf(id, sizeof id, "%llu", (unsigned long long)a->id);
+        net_http_reply_header(a->q, "req_id", str_of(id));
         net_http_reply(a->q, status, type, body);
     }
     list_del(&a->link);
@@ -135,6 +199,21 @@ bool api_uuid(struct api_ask *a, const char *name, struct uuid *out)
     return false;
 }
 
+struct codec_json *api_body(struct api_ask *a, enum codec_json_kind kind)
+{
+    char why[CODEC_JSON_ERROR_MAX];
+    struct codec_json *j = codec_json_parse(net_http_body(a->q), why);
+    if (!j)
+        api_text(a, 400, why);
+    else if (codec_json_kind(j) != kind) {
+        api_text(a, 400,
+                 kind == CODEC_JSON_OBJECT ? "the body must be a JSON object"
+                                           : "the body must be a JSON array");
+        j = codec_json_free(j);
+    }
+    return j;
+}
+
 /* ---- pieces of JSON ---- */
 
 void api_key(struct buf *b, const char *name)
@@ -172,22 +251,6 @@ void api_put_uuid(struct buf *b, const char *name, const struct uuid *v)
 
 /* ---- requests ---- */
 
-/* The request's line and parameters, as an audit line has them. */
-static void audit_begin(struct api_ask *a, const struct api_route *r)
-{
-    struct str list = str_of(r ? r->headers : ""), name;
-    buf_printf(&a->audit, "%.*s %.*s", STR_ARG(net_http_method(a->q)),
-               STR_ARG(net_http_path(a->q)));
-    while (list.n && str_next(&list, ' ', &name)) {
-        char z[64];
-        name.n -= name.n && name.p[name.n - 1] == '!';
-        str_copy(z, sizeof z, name);
-        struct str v = net_http_header(a->q, z);
-        if (v.p)
-            buf_printf(&a->audit, " %s=%.*s", z, v.n < 256 ? (int)v.n : 256, v.p);
-    }
-}
-
 /* False: a 400 names the header that is missing. */
 static bool has_required(struct api_ask *a, const struct api_route *r)
 {
@@ -224,13 +287,13 @@ static void on_request(void *arg, struct net_http_request *q)
     a->q = q;
     list_push_back(&api->asks, &a->link);
     a->role = api_token_role(a);
-    struct str method = net_http_method(q);
-    const struct api_route *r = route_find(method, net_http_path(q));
+    struct str method = net_http_method(q), id = net_http_header(q, "req_id");
+    const struct api_route *r = a->route = route_find(method, net_http_path(q));
+    if (!id.p || !str_to_u64(id, &a->id))
+        a->id = hlc_now(&api->request_id, net_loop_wall(api->conf.loop));
     a->is_change = !str_eq(method, STR("GET")) && !str_eq(method, STR("HEAD"));
-    if (a->role == API_ROLE_NONE && net_http_header(q, "Authorization").p)
-        a->is_change = true; /* somebody tries tokens */
     if (a->is_change)
-        audit_begin(a, r);
+        audit_begin(a); /* while its headers are there: the answer may come later */
     bool is_open = r && r->is_open && api->conf.is_metrics_open;
     if (a->role == API_ROLE_NONE && !is_open) {
         net_http_reply_header(q, "WWW-Authenticate", STR("Bearer"));
@@ -258,6 +321,7 @@ static int listen_on(struct api *a, bool is_local, char out_error[API_ERROR_MAX]
         .idle_usec_max = IDLE_USEC_MAX,
         .connection_count_max = a->conf.connection_count_max,
         .request = on_request,
+        .refused = on_refused,
         .arg = a,
     };
     int r = net_http_new(a->conf.loop, &conf, why, is_local ? &a->local : &a->tcp);

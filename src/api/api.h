@@ -35,7 +35,7 @@ struct api_conf {
     struct net_tls *tls;    /* NULL: plain */
     size_t body_bytes_max;
     size_t connection_count_max; /* over TCP, and as many on the unix socket; 0: 256 */
-    bool is_metrics_open; /* /metrics, /healthz, /readyz without a token */
+    bool is_metrics_open;        /* /metrics, /healthz, /readyz without a token */
     const struct log *log;
     /* Appends why the node does not serve, one reason a line; nothing when it does. */
     void (*not_ready)(void *arg, struct buf *why);

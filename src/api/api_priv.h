@@ -2,9 +2,11 @@
 #pragma once
 
 #include "api/api.h"
+#include "base/hlc.h"
 #include "base/list.h"
 #include "base/usec.h"
 #include "base/uuid.h"
+#include "codec/json.h"
 #include "net/http.h"
 #include "stores/outcome.h"
 
@@ -37,6 +39,7 @@ struct api {
     char *token_file;
     struct list asks; /* those that are not answered */
     usec_t began;
+    struct hlc request_id; /* the last one given */
 };
 
 /* One request on its way through. */
@@ -46,6 +49,8 @@ struct api_ask {
     struct net_http_request *q; /* NULL with api */
     enum api_role role;
     char who[128];
+    const struct api_route *route; /* NULL: no such path and method */
+    uint64_t id;                   /* req_id: the asker's, or ours */
     bool is_change;
     struct buf audit; /* what an audit line says of it */
 };
@@ -63,6 +68,9 @@ void api_outcome(struct api_ask *a, enum stores_outcome o);
  * connection. */
 struct str api_header(const struct api_ask *a, const char *name);
 
+/* Does a header's name, whose case does not matter, begin so? */
+bool api_name_begins(struct str name, struct str prefix);
+
 /* A header that is a number from min to max, or `absent` when it is not there; false: a 400 that
  * names it was sent. */
 struct api_number {
@@ -73,6 +81,9 @@ must_use bool api_number(struct api_ask *a, const struct api_number *n, uint64_t
 
 /* A header that names a node; false: a 400 was sent. */
 must_use bool api_uuid(struct api_ask *a, const char *name, struct uuid *out);
+
+/* The body as JSON of that kind, yours; NULL: a 400 was sent. */
+struct codec_json *api_body(struct api_ask *a, enum codec_json_kind kind);
 
 /* ---- token.c ---- */
 

@@ -320,22 +320,6 @@ void api_traffic(struct api_ask *a)
     buf_deinit(&b);
 }
 
-/* The body as JSON; NULL: a 400 was sent. */
-static struct codec_json *body_of(struct api_ask *a, enum codec_json_kind kind)
-{
-    char why[CODEC_JSON_ERROR_MAX];
-    struct codec_json *j = codec_json_parse(net_http_body(a->q), why);
-    if (!j)
-        api_text(a, 400, why);
-    else if (codec_json_kind(j) != kind) {
-        api_text(a, 400,
-                 kind == CODEC_JSON_OBJECT ? "the body must be a JSON object"
-                                           : "the body must be a JSON array");
-        j = codec_json_free(j);
-    }
-    return j;
-}
-
 static bool rule_read(const struct codec_json *j, struct str prefix,
                       struct cluster_traffic_rule *out)
 {
@@ -370,7 +354,7 @@ void api_traffic_put(struct api_ask *a)
     void *at = NULL;
     bool is_good = true;
     struct codec_json *j = NULL;
-    if (!is_member(a) || !service_of(a, &service) || !(j = body_of(a, CODEC_JSON_OBJECT)))
+    if (!is_member(a) || !service_of(a, &service) || !(j = api_body(a, CODEC_JSON_OBJECT)))
         return;
     while (codec_json_next(j, &at, &prefix, &v)) /* what is wrong somewhere changes nothing */
         is_good = is_good && rule_read(v, prefix, &rule);
@@ -390,7 +374,7 @@ void api_traffic_delete(struct api_ask *a)
 {
     struct str service;
     struct codec_json *j = NULL;
-    if (!is_member(a) || !service_of(a, &service) || !(j = body_of(a, CODEC_JSON_ARRAY)))
+    if (!is_member(a) || !service_of(a, &service) || !(j = api_body(a, CODEC_JSON_ARRAY)))
         return;
     bool is_good = are_texts(j);
     for (size_t i = 0; is_good && i < codec_json_count(j); i++)
@@ -413,7 +397,7 @@ void api_group_put(struct api_ask *a)
         api_text(a, 404, "no such server");
         return;
     }
-    if (!(j = body_of(a, CODEC_JSON_ARRAY)))
+    if (!(j = api_body(a, CODEC_JSON_ARRAY)))
         return;
     size_t n = codec_json_count(j);
     bool is_good = n <= CLUSTER_TRAFFIC_GROUPS_MAX && are_texts(j);

@@ -44,15 +44,38 @@ static const char *message_judge(const struct broker_tenant *t, const struct cod
     return NULL;
 }
 
-/* The message of /pub and /retain; NULL: an answer was sent. */
-static struct broker_tenant *message_of(struct api_ask *a, struct codec_msg *out)
+/* client_meta_NAME: VALUE as User Properties; false: a 400 was sent. */
+static bool meta_of(struct api_ask *a, struct buf *out)
+{
+    const struct str prefix = STR("client_meta_");
+    struct str name, value;
+    for (size_t i = 0; net_http_header_at(a->q, i, &name, &value); i++) {
+        if (!api_name_begins(name, prefix) || name.n == prefix.n)
+            continue;
+        if (!str_is_utf8(name) || !str_is_utf8(value)) {
+            api_text(a, 400, "a client_meta_ header is not UTF-8");
+            return false;
+        }
+        must(name.n <= UINT16_MAX && value.n <= UINT16_MAX); /* the server bounds all headers */
+        buf_put_u8(out, CODEC_MQTT_P_USER_PROPERTY);
+        buf_put_u16(out, (uint16_t)(name.n - prefix.n));
+        buf_put_str(out, str_view(name.p + prefix.n, name.n - prefix.n));
+        buf_put_u16(out, (uint16_t)value.n);
+        buf_put_str(out, value);
+    }
+    return true;
+}
+
+/* The message of /pub and /retain, its properties in props; NULL: an answer was sent. */
+static struct broker_tenant *message_of(struct api_ask *a, struct buf *props, struct codec_msg *out)
 {
     struct str qos = api_header(a, "qos");
     struct api_number expiry = {"expiry_seconds", 1, UINT32_MAX, 0};
     uint64_t seconds;
-    if (!api_number(a, &expiry, &seconds))
+    if (!api_number(a, &expiry, &seconds) || !meta_of(a, props))
         return NULL;
-    *out = (struct codec_msg){.topic = api_header(a, "topic"), .payload = net_http_body(a->q)};
+    *out = (struct codec_msg){
+        .topic = api_header(a, "topic"), .payload = net_http_body(a->q), .props = buf_str(props)};
     out->hlc = hlc_of_ms(net_loop_wall(a->api->conf.loop) / USEC_MSEC);
     out->has_expiry = seconds > 0;
     out->expiry_sec = (uint32_t)seconds;
@@ -88,9 +111,11 @@ static void published(void *arg, uint8_t reason)
 void api_pub(struct api_ask *a)
 {
     struct codec_msg m;
-    struct broker_tenant *t = message_of(a, &m);
+    struct buf props = {0};
+    struct broker_tenant *t = message_of(a, &props, &m);
     if (t)
         must(broker_publish_ask(a->api->conf.broker, 0, t->name, &m, published, a));
+    buf_deinit(&props);
 }
 
 /* ---- retained messages ---- */
@@ -112,21 +137,27 @@ static void retained(void *arg, enum stores_outcome o)
     mem_free(p);
 }
 
-void api_retain(struct api_ask *a)
+static void retain_put(struct api_ask *a, const struct broker_tenant *t, struct codec_msg *m)
 {
-    struct codec_msg m;
-    struct broker_tenant *t = message_of(a, &m);
-    if (!t)
-        return;
     if (!t->loop[0].settings->value.retain_enabled) {
         api_text(a, 401, "RetainEnabled is false for this tenant");
         return;
     }
     struct put *p = mem_new(sizeof *p);
     p->ask = a;
-    p->is_clear = m.payload.n == 0;
-    m.is_retain = true;
-    stores_retain_put(stores_of(a), t->name, &m, 0, 0, retained, p);
+    p->is_clear = m->payload.n == 0;
+    m->is_retain = true;
+    stores_retain_put(stores_of(a), t->name, m, 0, 0, retained, p);
+}
+
+void api_retain(struct api_ask *a)
+{
+    struct codec_msg m;
+    struct buf props = {0};
+    const struct broker_tenant *t = message_of(a, &props, &m);
+    if (t)
+        retain_put(a, t, &m);
+    buf_deinit(&props);
 }
 
 /* A page under way: pages of the store are asked for until there are enough. */

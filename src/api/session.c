@@ -297,10 +297,78 @@ static void inbox_found(void *arg, enum stores_outcome o, const struct stores_st
     buf_deinit(&b);
 }
 
+/* Whose a stored session is, is known while it is connected: with user_id, whoever is connected
+ * with that identifier must be that user before fn goes on. */
+struct claim {
+    struct api_ask *ask;
+    struct str tenant, client, user; /* ours */
+    void (*fn)(struct api_ask *a, struct str tenant, struct str client);
+};
+
+static void claim_end(struct claim *c, enum stores_outcome o)
+{
+    if (!c->ask->api)
+        api_text(c->ask, 503, ""); /* goes nowhere */
+    else if (o == STORES_OK)
+        c->fn(c->ask, c->tenant, c->client);
+    else if (o == STORES_E_NO_SESSION)
+        api_text(c->ask, 404, "NO_INBOX");
+    else
+        api_text(c->ask, 409, "TRY_LATER");
+    mem_free((void *)(uintptr_t)c->tenant.p);
+    mem_free((void *)(uintptr_t)c->client.p);
+    mem_free((void *)(uintptr_t)c->user.p);
+    mem_free(c);
+}
+
+static void claim_listed(void *arg, const struct uuid *node, const struct api_peer_answer *answer)
+{
+    struct api_peer_item item;
+    struct str rest = answer ? answer->items : STR("");
+    (void)node;
+    claim_end(arg, !answer                       ? STORES_E_UNAVAILABLE
+                   : api_peer_item(&rest, &item) ? STORES_OK
+                                                 : STORES_E_NO_SESSION);
+}
+
+static void claim_located(void *arg, enum stores_outcome o, const struct stores_owner *owner)
+{
+    struct claim *c = arg;
+    struct api_peer_ask order = {.op = API_PEER_LIST,
+                                 .tenant = c->tenant,
+                                 .client = c->client,
+                                 .user = c->user,
+                                 .has_client = true,
+                                 .has_user = true,
+                                 .count_max = 1};
+    if (o == STORES_OK && owner && c->ask->api)
+        api_peer_call(c->ask->api, &owner->node, &order, claim_listed, c);
+    else /* nobody is connected: the identifier alone tells */
+        claim_end(c, o == STORES_E_NO_SESSION ? STORES_OK : o);
+}
+
+static void claim_begin(struct api_ask *a,
+                        void (*fn)(struct api_ask *a, struct str tenant, struct str client))
+{
+    struct str tenant = api_header(a, "tenant_id"), client = api_header(a, "client_id"),
+               user = api_header(a, "user_id");
+    if (user.n == 0) {
+        fn(a, tenant, client);
+        return;
+    }
+    struct claim *c = mem_new(sizeof *c);
+    *c = (struct claim){a, str_dup(tenant), str_dup(client), str_dup(user), fn};
+    stores_dict_find(stores_of(a), c->tenant, c->client, claim_located, c);
+}
+
+static void inbox_find(struct api_ask *a, struct str tenant, struct str client)
+{
+    stores_stored_find(stores_of(a), tenant, client, inbox_found, a);
+}
+
 void api_inbox_find(struct api_ask *a)
 {
-    stores_stored_find(stores_of(a), api_header(a, "tenant_id"), api_header(a, "client_id"),
-                       inbox_found, a);
+    claim_begin(a, inbox_find);
 }
 
 /* A stored session that ends. */
@@ -332,12 +400,17 @@ static void deleted(void *arg, enum stores_outcome o)
         removal_end(r, o);
 }
 
-void api_inbox_delete(struct api_ask *a)
+static void inbox_delete(struct api_ask *a, struct str tenant, struct str client)
 {
     struct removal *r = mem_new(sizeof *r);
     r->ask = a;
     r->stores = stores_of(a);
-    r->tenant = str_dup(api_header(a, "tenant_id"));
-    r->client = str_dup(api_header(a, "client_id"));
+    r->tenant = str_dup(tenant);
+    r->client = str_dup(client);
     stores_delete(r->stores, r->tenant, r->client, deleted, r);
+}
+
+void api_inbox_delete(struct api_ask *a)
+{
+    claim_begin(a, inbox_delete);
 }

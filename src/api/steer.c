@@ -97,7 +97,10 @@ void api_balancer_disable(struct api_ask *a)
 
 void api_balancer_rules(struct api_ask *a)
 {
-    rules_put(a, net_http_body(a->q));
+    struct codec_json *j = api_body(a, CODEC_JSON_OBJECT);
+    if (j)
+        rules_put(a, net_http_body(a->q));
+    codec_json_free(j);
 }
 
 void api_balancer_reset(struct api_ask *a)

@@ -266,6 +266,12 @@ static void range_one(void *arg, const struct kv_range_status *r)
     buf_put_u8(&v->json, '}');
 }
 
+static bool is_known(const struct api *api, const struct uuid *node)
+{
+    return uuid_eq(node, &api->conf.node) ||
+           (api->conf.seat && cluster_member_find(api->conf.seat, node));
+}
+
 void api_store_ranges(struct api_ask *a)
 {
     struct kv_client *c;
@@ -273,6 +279,10 @@ void api_store_ranges(struct api_ask *a)
     bool has_node = api_header(a, "store_id").n > 0;
     if (!store_of(a, &c) || (has_node && !api_uuid(a, "store_id", &node)))
         return;
+    if (has_node && !is_known(a->api, &node)) {
+        api_text(a, 404, "no such node: GET /cluster lists them");
+        return;
+    }
     struct view *v = view_new(a);
     v->has_node = has_node;
     if (has_node)

@@ -6,6 +6,7 @@
  * all of them, from libevent's accepting to its closing.
  * 3. waiting and leaving are in the order in which their connections came there; one timer ends the
  * first of them when its time is up.
+ * 4. What libevent answers by itself leaves as one sentence, and is told of.
  *
  * Never: parses HTTP itself; blocks. */
 #include "net/http.h"
@@ -48,6 +49,7 @@ struct net_http {
     struct list busy;    /* the request is being answered */
     struct list leaving; /* the answer is being taken */
     struct net_defer adopt;
+    struct net_defer reword;
     struct net_timer timer;
     size_t connection_count;
     uint64_t closed_full, closed_slow;
@@ -60,7 +62,10 @@ struct conn {
     struct bufferevent *bev;
     struct evhttp_connection *ev; /* NULL while fresh */
     struct net_http_request *q;   /* while busy */
-    usec_t since;                 /* in the list it is in */
+    const struct list *in;        /* the list it is in */
+    usec_t since;                 /* in that list */
+    bool has_begun;               /* waiting: a part of a request has come */
+    bool is_answered;             /* waiting: libevent has written something by itself */
 };
 
 struct net_http_request {
@@ -102,8 +107,31 @@ static void move(struct conn *c, struct list *to)
 {
     list_del(&c->link);
     list_push_back(to, &c->link);
+    c->in = to;
+    c->has_begun = evbuffer_get_length(bufferevent_get_input(c->bev)) > 0;
+    c->is_answered = false;
     c->since = net_loop_now(c->http->loop);
     arm(c->http);
+}
+
+/* Whoever waits for a request has no answer to send, so what is written then is an error page of
+ * libevent.  It leaves in the next turn at the earliest. */
+static void on_output(struct evbuffer *b, const struct evbuffer_cb_info *info, void *arg)
+{
+    struct conn *c = arg;
+    (void)b;
+    if (info->n_added == 0 || c->in != &c->http->waiting || c->is_answered)
+        return;
+    net_loop_open(c->http->loop);
+    c->is_answered = true;
+    net_loop_defer(c->http->loop, &c->http->reword);
+}
+
+static void on_input(struct evbuffer *b, const struct evbuffer_cb_info *info, void *arg)
+{
+    struct conn *c = arg;
+    (void)b;
+    c->has_begun |= info->n_added > 0;
 }
 
 /* libevent closes it, for whatever reason: an answer that is still to come will go nowhere. */
@@ -116,10 +144,120 @@ static void on_closed(struct evhttp_connection *ev, void *arg)
         c->q->ev = NULL;
         c->q->conn = NULL;
     }
+    (void)evbuffer_remove_cb(bufferevent_get_input(c->bev), on_input, c);
+    (void)evbuffer_remove_cb(bufferevent_get_output(c->bev), on_output, c);
     list_del(&c->link);
     h->connection_count--;
     arm(h);
     mem_free(c);
+}
+
+/* ---- requests that never become one ---- */
+
+static void address_of(evutil_socket_t fd, struct net_address *out)
+{
+    struct sockaddr_storage ss = {0};
+    socklen_t len = sizeof ss;
+    memset(out, 0, sizeof *out);
+    if (fd < 0 || getpeername(fd, (struct sockaddr *)&ss, &len) < 0)
+        return;
+    if (ss.ss_family == AF_UNIX)
+        out->sa.sa_family = AF_UNIX;
+    else
+        memcpy(&out->v6, &ss, sizeof out->v6);
+}
+
+static bool cred_of(evutil_socket_t fd, struct ucred *out)
+{
+    socklen_t len = sizeof *out;
+    return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, out, &len) == 0;
+}
+
+static void tell(const struct conn *c, int status, struct str what)
+{
+    const struct net_http_conf *conf = &c->http->conf;
+    evutil_socket_t fd = bufferevent_getfd(c->bev);
+    struct net_address a;
+    struct ucred u;
+    char who[NET_ADDRESS_TEXT] = "?";
+    if (!conf->refused)
+        return;
+    address_of(fd, &a);
+    if (a.sa.sa_family == AF_UNIX && cred_of(fd, &u))
+        snprintf(who, sizeof who, "uid %u", u.uid);
+    else if (a.sa.sa_family != AF_UNSPEC)
+        (void)net_address_format_host(&a, who);
+    conf->refused(conf->arg, &(struct net_http_refusal){status, what, who});
+}
+
+/* An answer and the end of the connection. */
+static void last_words(struct buf *b, int status, const char *phrase, struct str what)
+{
+    buf_printf(b,
+               "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+               "Content-Length: %zu\r\n\r\n%.*s",
+               status, phrase, what.n, STR_ARG(what));
+}
+
+/* A request whose time is up: libevent would only close. */
+static void refuse_slow(const struct conn *c)
+{
+    SSL *ssl = c->http->conf.tls ? bufferevent_openssl_get_ssl(c->bev) : NULL;
+    evutil_socket_t fd = bufferevent_getfd(c->bev);
+    struct buf b = {0}, what = {0};
+    buf_printf(&what, "the request did not arrive whole within %llu s",
+               (unsigned long long)(c->http->conf.idle_usec_max / USEC_SEC));
+    last_words(&b, 408, "Request Timeout", buf_str(&what));
+    if (ssl && SSL_is_init_finished(ssl))
+        (void)SSL_write(ssl, b.p, (int)b.n); /* it takes it or not: nobody waits */
+    else if (!ssl && fd >= 0)
+        (void)send(fd, b.p, b.n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    tell(c, 408, buf_str(&what));
+    buf_deinit(&b);
+    buf_deinit(&what);
+}
+
+/* The page that libevent has put into the output by itself becomes one sentence. */
+static void reword(struct conn *c)
+{
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+    struct buf b = {0}, what = {0};
+    char head[16] = "";
+    unsigned status = 0;
+    (void)evbuffer_copyout(out, head, sizeof head - 1);
+    c->is_answered = false;
+    if (sscanf(head, "HTTP/1.%*1u %3u", &status) != 1 || status < 400)
+        return; /* 100: it may go on */
+    const char *phrase = "Bad Request";
+    if (status == 413) {
+        phrase = "Request Entity Too Large";
+        buf_printf(&what, "the body is larger than %zu bytes", c->http->conf.body_bytes_max);
+    } else if (status == 501) {
+        status = 400;
+        buf_printf(&what, "no such path and method");
+    } else {
+        status = 400;
+        buf_printf(&what, "this is not a request of HTTP/1.1");
+    }
+    last_words(&b, (int)status, phrase, buf_str(&what));
+    (void)evbuffer_unfreeze(out, 1); /* that of a socket lets nobody but itself take from it */
+    must(evbuffer_drain(out, evbuffer_get_length(out)) == 0);
+    must(evbuffer_add(out, b.p, b.n) == 0);
+    if (!c->http->conf.tls)
+        (void)evbuffer_freeze(out, 1);
+    tell(c, (int)status, buf_str(&what));
+    buf_deinit(&b);
+    buf_deinit(&what);
+}
+
+static void on_reword(void *arg)
+{
+    struct net_http *h = arg;
+    for (struct list *x = h->waiting.next; x != &h->waiting; x = x->next) {
+        struct conn *c = container_of(x, struct conn, link);
+        if (c->is_answered)
+            reword(c);
+    }
 }
 
 static void on_timer(void *arg, usec_t now)
@@ -127,6 +265,8 @@ static void on_timer(void *arg, usec_t now)
     struct net_http *h = arg;
     for (struct conn *c; (c = first(&h->waiting)) && c->since + h->conf.idle_usec_max <= now;) {
         h->closed_slow++;
+        if (c->has_begun)
+            refuse_slow(c);
         evhttp_connection_free(c->ev);
     }
     for (struct conn *c; (c = first(&h->leaving)) && c->since + h->conf.leave_usec_max <= now;) {
@@ -135,6 +275,8 @@ static void on_timer(void *arg, usec_t now)
     }
     arm(h);
 }
+
+/* ---- those who come ---- */
 
 /* What libevent has made of the connections of this turn.  One too many: the one that has been
  * waiting longest for its request goes, so that connections which ask for nothing cannot keep out
@@ -148,6 +290,8 @@ static void on_adopt(void *arg)
         must(ev != NULL);
         c->ev = ev;
         evhttp_connection_set_closecb(c->ev, on_closed, c);
+        must(evbuffer_add_cb(bufferevent_get_input(c->bev), on_input, c) != NULL);
+        must(evbuffer_add_cb(bufferevent_get_output(c->bev), on_output, c) != NULL);
         move(c, &h->waiting);
         if (h->connection_count > h->conf.connection_count_max) {
             h->closed_full++;
@@ -267,13 +411,12 @@ static int socket_new(struct net_http *h, char out_error[256])
 
 static void settings(struct net_http *h)
 {
-    usec_t idle = h->conf.idle_usec_max;
+    usec_t idle = 2 * h->conf.idle_usec_max; /* our timer is first: it says why */
     struct timeval tv = {.tv_sec = (time_t)(idle / USEC_SEC),
                          .tv_usec = (suseconds_t)(idle % USEC_SEC)};
     evhttp_set_timeout_tv(h->server, &tv);
     evhttp_set_max_headers_size(h->server, HEAD_BYTES_MAX);
-    evhttp_set_max_body_size(
-        h->server, (ssize_t)(h->conf.body_bytes_max ? h->conf.body_bytes_max : BODY_BYTES_MAX));
+    evhttp_set_max_body_size(h->server, (ssize_t)h->conf.body_bytes_max);
     evhttp_set_allowed_methods(h->server, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PUT |
                                               EVHTTP_REQ_DELETE | EVHTTP_REQ_HEAD |
                                               EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH);
@@ -284,6 +427,8 @@ static void settings(struct net_http *h)
 
 static void defaults(struct net_http_conf *c)
 {
+    if (c->body_bytes_max == 0)
+        c->body_bytes_max = BODY_BYTES_MAX;
     if (c->idle_usec_max == 0)
         c->idle_usec_max = IDLE_USEC_MAX;
     if (c->leave_usec_max == 0)
@@ -305,6 +450,7 @@ int net_http_new(struct net_loop *l, const struct net_http_conf *conf, char out_
     list_init(&h->busy);
     list_init(&h->leaving);
     net_defer_init(&h->adopt, on_adopt, h);
+    net_defer_init(&h->reword, on_reword, h);
     net_timer_init(&h->timer, on_timer, h);
     int fd = socket_new(h, out_error);
     if (fd < 0) {
@@ -346,6 +492,7 @@ struct net_http *net_http_free(struct net_http *h)
     evhttp_free(h->server);
     must(h->connection_count == 0);
     net_defer_del(&h->adopt);
+    net_defer_del(&h->reword);
     net_timer_del(h->loop, &h->timer);
     net_tls_unref(h->conf.tls);
     if (h->unix_path)
@@ -434,26 +581,14 @@ static evutil_socket_t fd_of(const struct net_http_request *q)
 
 bool net_http_peer(const struct net_http_request *q, struct net_address *out)
 {
-    struct sockaddr_storage ss = {0};
-    socklen_t len = sizeof ss;
-    memset(out, 0, sizeof *out);
-    evutil_socket_t fd = fd_of(q);
-    if (fd < 0 || getpeername(fd, (struct sockaddr *)&ss, &len) < 0)
-        return false;
-    if (ss.ss_family == AF_UNIX)
-        out->sa.sa_family = AF_UNIX;
-    else
-        memcpy(&out->v6, &ss, sizeof out->v6);
-    return true;
+    address_of(fd_of(q), out);
+    return out->sa.sa_family != AF_UNSPEC;
 }
 
 bool net_http_peer_cred(const struct net_http_request *q, uint32_t *out_uid, uint32_t *out_gid)
 {
     struct ucred c;
-    socklen_t len = sizeof c;
-    evutil_socket_t fd = fd_of(q);
-    if (q->http->address.sa.sa_family != AF_UNIX || fd < 0 ||
-        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &len) < 0)
+    if (q->http->address.sa.sa_family != AF_UNIX || !cred_of(fd_of(q), &c))
         return false;
     *out_uid = c.uid;
     *out_gid = c.gid;

@@ -1,7 +1,8 @@
 /* HTTP/1.1: a small server for the admin API.  SPDX-License-Identifier: Apache-2.0
  *
  * A request is answered exactly once, now or later; until then it lives.  Requests with bodies over
- * body_bytes_max, bad syntax or too slow are answered or cut by the server itself. */
+ * body_bytes_max, of unknown methods, bad syntax or too slow are answered by the server itself with
+ * one sentence, and told of. */
 #pragma once
 
 #include "base/buf.h"
@@ -11,6 +12,13 @@
 
 struct net_http;
 struct net_http_request;
+
+/* A request that never became one: the server has answered it and closes. */
+struct net_http_refusal {
+    int status;      /* 400, 408 or 413 */
+    struct str what; /* the sentence of its answer */
+    const char *who; /* the peer's address; "uid N" over a unix socket */
+};
 
 struct net_http_conf {
     const char *address;    /* "host:port"; NULL when unix_path is set */
@@ -24,6 +32,7 @@ struct net_http_conf {
     size_t
         connection_count_max; /* one more ends the one that waits longest for its request; 0: 256 */
     void (*request)(void *arg, struct net_http_request *q);
+    void (*refused)(void *arg, const struct net_http_refusal *r); /* may be NULL */
     void *arg;
 };
 

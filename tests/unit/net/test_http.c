@@ -147,6 +147,23 @@ static void say(int fd, const char *text)
     ck_assert_int_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
 }
 
+/* Until the server closes: what it said. */
+static void heard(int fd, char out[512])
+{
+    size_t n = 0;
+    for (usec_t end = net_clock_now() + 10 * USEC_SEC;;) {
+        ck_assert(net_clock_now() < end);
+        ssize_t got = recv(fd, out + n, 511 - n, MSG_DONTWAIT);
+        if (got == 0)
+            break;
+        if (got > 0)
+            n += (size_t)got;
+        else
+            net_loop_turn(loop, USEC_MSEC);
+    }
+    out[n] = 0;
+}
+
 static bool is_ended(int fd)
 {
     char c;
@@ -186,22 +203,92 @@ START_TEST(one_too_many_ends_the_one_that_waits_longest)
 }
 END_TEST
 
+static struct net_http_refusal refusal;
+static char refusal_what[128], refusal_who[64];
+
+static void on_refused(void *arg, const struct net_http_refusal *r)
+{
+    (void)arg;
+    refusal = *r;
+    str_copy(refusal_what, sizeof refusal_what, r->what);
+    str_copy(refusal_who, sizeof refusal_who, str_of(r->who));
+}
+
 /* Each byte comes well before any timeout between two bytes. */
 START_TEST(a_request_that_drips_is_cut)
 {
-    limits_open((struct net_http_conf){.idle_usec_max = 200 * USEC_MSEC});
+    char text[512];
+    limits_open((struct net_http_conf){.idle_usec_max = 200 * USEC_MSEC, .refused = on_refused});
     int fd = client();
-    const char *text = "GET / HTTP/1.1\r\nX-Long: ";
-    say(fd, text);
-    for (usec_t end = net_clock_now() + 10 * USEC_SEC; !is_ended(fd);) {
+    say(fd, "GET / HTTP/1.1\r\nX-Long: ");
+    for (usec_t end = net_clock_now() + 10 * USEC_SEC; !is_answered(fd);) {
         ck_assert(net_clock_now() < end);
         (void)send(fd, "x", 1, MSG_NOSIGNAL);
         net_loop_turn(loop, USEC_MSEC);
     }
-    ck_assert_uint_eq(net_http_stat(http).connection_count, 0);
+    ck_assert_int_gt(recv(fd, text, 12, MSG_DONTWAIT), 0);
+    ck_assert_mem_eq(text, "HTTP/1.1 408", 12);
+    turn_until(loop, net_http_stat(http).connection_count == 0);
     ck_assert_uint_eq(net_http_stat(http).closed_slow, 1);
+    ck_assert_int_eq(refusal.status, 408);
+    ck_assert_str_eq(refusal_who, "127.0.0.1");
     limits_close();
     close(fd);
+}
+END_TEST
+
+/* Nothing was asked: nothing is said. */
+START_TEST(a_connection_that_asks_nothing_is_closed)
+{
+    char text[512];
+    refusal.status = 0;
+    limits_open((struct net_http_conf){.idle_usec_max = 100 * USEC_MSEC, .refused = on_refused});
+    int fd = client();
+    heard(fd, text);
+    ck_assert_str_eq(text, "");
+    ck_assert_int_eq(refusal.status, 0);
+    limits_close();
+    close(fd);
+}
+END_TEST
+
+START_TEST(what_is_no_request_gets_one_sentence)
+{
+    static const struct {
+        const char *text;
+        int status;
+        const char *what;
+    } row[] = {
+        {"NONSENSE\r\n\r\n", 400, "this is not a request of HTTP/1.1"},
+        {"GET / HTTP/3.9\r\n\r\n", 400, "this is not a request of HTTP/1.1"},
+        {"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400, "this is not a request of HTTP/1.1"},
+        {"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400, "this is not a request of HTTP/1.1"},
+        {"FOO / HTTP/1.1\r\n\r\n", 400, "no such path and method"},
+        {"TRACE / HTTP/1.1\r\n\r\n", 400, "no such path and method"},
+        {"POST / HTTP/1.1\r\nContent-Length: 101\r\n\r\n", 413,
+         "the body is larger than 100 bytes"},
+        {"POST / HTTP/1.1\r\nContent-Length: 101\r\nExpect: 100-continue\r\n\r\n", 413,
+         "the body is larger than 100 bytes"},
+        {"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n70\r\n", 413,
+         "the body is larger than 100 bytes"},
+    };
+    limits_open((struct net_http_conf){.body_bytes_max = 100, .refused = on_refused});
+    for (size_t i = 0; i < countof(row); i++) {
+        char text[512], begin[16];
+        int fd = client();
+        refusal.status = 0;
+        say(fd, row[i].text);
+        heard(fd, text);
+        snprintf(begin, sizeof begin, "HTTP/1.1 %d", row[i].status);
+        ck_assert_msg(strncmp(text, begin, strlen(begin)) == 0, "%zu: %s", i, text);
+        const char *body = strstr(text, "\r\n\r\n");
+        ck_assert_msg(body && strcmp(body + 4, row[i].what) == 0, "%zu: %s", i, text);
+        ck_assert_msg(strstr(text, "text/plain") != NULL, "%zu: %s", i, text);
+        ck_assert_int_eq(refusal.status, row[i].status);
+        ck_assert_str_eq(refusal_what, row[i].what);
+        close(fd);
+    }
+    limits_close();
 }
 END_TEST
 
@@ -240,6 +327,8 @@ Suite *http_suite(void)
     tcase_add_test(t, asks_and_answers);
     tcase_add_test(t, one_too_many_ends_the_one_that_waits_longest);
     tcase_add_test(t, a_request_that_drips_is_cut);
+    tcase_add_test(t, a_connection_that_asks_nothing_is_closed);
+    tcase_add_test(t, what_is_no_request_gets_one_sentence);
     tcase_add_test(t, an_answer_that_nobody_takes_is_cut);
     tcase_add_test(t, the_server_goes_first);
     suite_add_tcase(s, t);
