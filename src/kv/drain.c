@@ -40,6 +40,7 @@ struct kv_drain {
     struct settle *settle;
     size_t settle_count, settle_cap;
     size_t range_count; /* with other voters */
+    size_t led_count;   /* and still led here */
     _Atomic size_t open_count, failed_count;
 };
 
@@ -105,6 +106,7 @@ static void gather(struct kv_drain *d, struct kv_replica *r)
     if (voters < 2 || !raft_config_is_voter(c, r->id))
         return; /* nobody else votes, or nobody waits for us */
     d->range_count++;
+    d->led_count += kv_replica_is_leader(r);
     if (others <= voters / 2) {
         atomic_fetch_add(&d->failed_count, 1); /* there is no quorum without us */
         return;
@@ -232,9 +234,9 @@ static void on_look(void *arg, usec_t now)
         return;
     }
     size_t failed = atomic_load(&d->failed_count);
-    if (st.leader_count > 0)
+    if (d->led_count > 0)
         log_line(d->kv->conf.log, LOG_LEVEL_WARN, "kv.drain.leads",
-                 "%u ranges are still led here: no other voter could take them", st.leader_count);
+                 "%zu ranges are still led here: no other voter could take them", d->led_count);
     if (failed > 0)
         log_line(d->kv->conf.log, LOG_LEVEL_WARN, "kv.drain.behind",
                  "%zu of %zu ranges have no quorum without this node that has everything", failed,

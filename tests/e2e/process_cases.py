@@ -8,6 +8,7 @@ import tempfile
 import time
 
 from api_cases import free_port
+from drain_cases import logged
 from mqtt import Client, gather
 
 TCP = 'listeners = ( { kind = "tcp"; address = "%s"; auth = ["anonymous"]; } );\n'
@@ -236,6 +237,16 @@ def test_stop_is_0_and_says_goodbye(w):
     n.process.send_signal(signal.SIGTERM)
     assert c.closed() == 0x8B
     assert n.process.wait(20) == 0
+
+
+def test_one_node_alone_stops_without_a_warning(w):
+    n = w.node(data=True).start()
+    c = Client(n.port)
+    c.connect("x", clean=False)
+    assert c.subscribe(("a", 1)) == [1]
+    n.process.send_signal(signal.SIGTERM)
+    assert n.process.wait(60) == 0
+    assert logged(n, " warn ") + logged(n, " error ") == 0
 
 
 def test_unix_socket(w):
