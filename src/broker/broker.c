@@ -380,10 +380,19 @@ size_t broker_listen_count(const struct broker *b)
     return b->listener_count;
 }
 
+void broker_listen_begin(struct broker *b)
+{
+    for (size_t i = 0; i < b->listener_count; i++)
+        net_listener_begin(b->listener[i]->net);
+}
+
 void broker_listen_stop(struct broker *b, size_t i)
 {
     must(i < b->listener_count);
-    net_listener_stop(b->listener[i]->net);
+    struct broker_listener *n = b->listener[i];
+    net_listener_stop(n->net);
+    n->is_stopped = true;
+    broker_refer_forget(b, n);
 }
 
 const struct net_address *broker_listen_address(const struct broker *b, size_t i)

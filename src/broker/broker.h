@@ -94,6 +94,9 @@ must_use int broker_listen(struct broker *b, const struct broker_listen_conf *co
 /* How many there ever were: the next one gets this number. */
 size_t broker_listen_count(const struct broker *b);
 
+/* The listeners whose net.is_waiting is set accept from now on.  Loop 0. */
+void broker_listen_begin(struct broker *b);
+
 /* The i-th listener takes nobody any more; its clients stay. */
 void broker_listen_stop(struct broker *b, size_t i);
 

@@ -64,6 +64,7 @@ struct broker_conn {
     bool is_attached;   /* the inbox knows us */
     bool is_waiting;    /* reading is paused until the session mind is ready */
     bool has_published; /* in what is being read */
+    bool is_newcomer;   /* it was on its way in when the drain began */
     bool is_slowed;     /* reading is paused: in loop->slow */
     bool is_stalled;    /* counted in broker.stalled */
     bool is_crowded;    /* so much is queued that its publishers wait */

@@ -143,10 +143,9 @@ static void ask_begin(struct broker_conn *c)
 
 void broker_connect_authenticate(struct broker_conn *c, const struct codec_mqtt_connect *connect)
 {
-    if (c->loop->is_draining) {
-        char reference[BROKER_REFERENCE_MAX];
-        struct session_event ev = {.type = SESSION_EV_REFUSED,
-                                   .refused = broker_drain_words(c, reference)};
+    char reference[BROKER_REFERENCE_MAX];
+    struct session_event ev = {.type = SESSION_EV_REFUSED};
+    if (broker_drain_refuses(c, &ev.refused, reference)) {
         broker_conn_step(c, &ev);
         return;
     }

@@ -5,7 +5,9 @@
  * server goes (0x8B) when there is nowhere; one of 3.x is disconnected.  Each loop closes its own
  * clients, a few at a time and at uneven times, so that they do not knock elsewhere all at once.
  *
- * 1. While a loop drains no client gets in: a CONNECT is refused with the same words.
+ * 1. While a loop drains a CONNECT is refused with the same words.  But when the node stops, and
+ * there is nowhere to send its client, it gets in: it came before the listeners were stopped, so it
+ * was promised to be served, and is sent away in its turn.
  * 2. `done` is called once per broker_drain, when the last client of the last loop has gone. */
 #include "base/mem.h"
 #include "broker/broker.h"
@@ -14,7 +16,8 @@
 #include "broker/refer_priv.h"
 
 #define DRAIN_TICK (50 * USEC_MSEC) /* does not matter: how finely the pace is kept */
-#define SILENT_USEC USEC_SEC        /* for connections that have not said CONNECT yet */
+#define NEW_USEC                                                                                   \
+    USEC_SEC /* matters: for those on their way in: what they came for may be done by then */
 
 struct drain_order { /* from loop 0 to one loop and back */
     struct net_mail mail;
@@ -35,14 +38,27 @@ struct broker_drain_all {
 struct session_refused broker_drain_words(struct broker_conn *c,
                                           char reference[BROKER_REFERENCE_MAX])
 {
+    bool is_in = session_state_get(c->session) == SESSION_ST_OPEN; /* a CONNACK has other words */
     struct session_refused how = {.cause = SESSION_END_BY_SERVER,
-                                  .reason = CODEC_MQTT_RC_SERVER_SHUTTING_DOWN};
+                                  .reason = is_in ? CODEC_MQTT_RC_SERVER_SHUTTING_DOWN
+                                                  : CODEC_MQTT_RC_SERVER_UNAVAILABLE};
     if (session_version(c->session) == CODEC_MQTT_V5 &&
         broker_refer_find(c->loop, c->listener, reference)) {
         how.reason = CODEC_MQTT_RC_USE_ANOTHER_SERVER;
         how.server_reference = str_of(reference);
     }
     return how;
+}
+
+bool broker_drain_refuses(struct broker_conn *c, struct session_refused *out,
+                          char reference[BROKER_REFERENCE_MAX])
+{
+    struct broker_loop *l = c->loop;
+    if (!l->is_draining)
+        return false;
+    *out = broker_drain_words(c, reference);
+    c->is_newcomer = l->drain.deadline != USEC_NEVER && out->server_reference.n == 0;
+    return !c->is_newcomer;
 }
 
 static void send_away(struct broker_conn *c)
@@ -89,9 +105,11 @@ void broker_drain_tick(void *arg, usec_t now)
     {
         struct broker_conn *c = container_of(it, struct broker_conn, link);
         enum session_state st = session_state_get(c->session);
-        bool is_silent = st == SESSION_ST_WAIT_CONNECT && now < d->began + SILENT_USEC;
-        if (st == SESSION_ST_ENDED || (is_silent && !is_late))
-            continue;
+        c->is_newcomer |= st != SESSION_ST_OPEN;
+        bool is_new = (c->is_newcomer && now < d->began + NEW_USEC) ||
+                      (st == SESSION_ST_WAIT_CONNECT && d->deadline == USEC_NEVER);
+        if (st == SESSION_ST_ENDED || (is_new && !is_late))
+            continue; /* who is silent while the listeners are open hears at its CONNECT */
         if (d->per_sec && told++ >= most && !is_late)
             break;
         send_away(c);

@@ -8,4 +8,8 @@
 struct session_refused broker_drain_words(struct broker_conn *c,
                                           char reference[BROKER_REFERENCE_MAX]);
 
+/* Its CONNECT has come: true, and how it is refused, unless it may come in. */
+bool broker_drain_refuses(struct broker_conn *c, struct session_refused *out,
+                          char reference[BROKER_REFERENCE_MAX]);
+
 void broker_drain_tick(void *arg, usec_t now);

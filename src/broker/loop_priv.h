@@ -100,6 +100,7 @@ struct broker_listener {
     struct session_conf session_conf;
     size_t out_bytes_max; /* waiting for one client before deliveries to it stop */
     char *name;
+    bool is_stopped;
 };
 
 #define BROKER_STALLED_SLOTS                                                                       \

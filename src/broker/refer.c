@@ -44,6 +44,17 @@ void broker_refer_tell(struct broker *b, const struct broker_listener *n)
     must(cluster_row_put(b->conf.seat[0], CLUSTER_SPACE_NODE, str_of(key), str_of(value)));
 }
 
+void broker_refer_forget(struct broker *b, const struct broker_listener *n)
+{
+    char key[KEY_MAX];
+    if (!b->conf.seat || !key_of(n, key))
+        return;
+    cluster_row_del(b->conf.seat[0], CLUSTER_SPACE_NODE, str_of(key));
+    for (size_t i = 0; i < b->listener_count; i++)
+        if (!b->listener[i]->is_stopped && strcmp(b->listener[i]->name, n->name) == 0)
+            broker_refer_tell(b, b->listener[i]);
+}
+
 static bool is_open(const struct cluster_seat *s, const struct uuid *node, uint32_t unwanted)
 {
     const struct cluster_member *m = cluster_member_find(s, node);

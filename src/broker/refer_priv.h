@@ -12,6 +12,9 @@
 /* The listener is open: the others may send clients there.  Loop 0. */
 void broker_refer_tell(struct broker *b, const struct broker_listener *n);
 
+/* It is closed: the name's row goes, or tells of another open listener of that name.  Loop 0. */
+void broker_refer_forget(struct broker *b, const struct broker_listener *n);
+
 /* Another node for a client of this listener, each time another one; false: there is none. */
 bool broker_refer_find(struct broker_loop *l, const struct broker_listener *n,
                        char out[BROKER_REFERENCE_MAX]);

@@ -40,7 +40,7 @@ struct net_listener {
     uint64_t token; /* connections we may still take this second, in millionths */
     usec_t token_at;
     int fd;
-    bool is_stopped, is_unix_ours;
+    bool is_waiting, is_stopped, is_unix_ours;
     _Atomic unsigned rate;
     _Atomic uint64_t count_max;
     _Atomic uint64_t refs, connections;
@@ -421,9 +421,19 @@ int net_listener_new(struct net_loop *accept_loop, const struct net_listener_con
     n->token = (uint64_t)conf->connect_per_sec_max * USEC_SEC;
     n->token_at = accept_loop->now;
     net_timer_init(&n->pause, on_pause_over, n);
-    n->watch = net_watch_new(accept_loop, n->fd, NET_WATCH_READ, on_acceptable, n);
+    n->is_waiting = conf->is_waiting;
+    if (!n->is_waiting)
+        n->watch = net_watch_new(accept_loop, n->fd, NET_WATCH_READ, on_acceptable, n);
     *out_listener = n;
     return 0;
+}
+
+void net_listener_begin(struct net_listener *n)
+{
+    if (!n->is_waiting || n->is_stopped)
+        return;
+    n->is_waiting = false;
+    n->watch = net_watch_new(n->accept_loop, n->fd, NET_WATCH_READ, on_acceptable, n);
 }
 
 void net_listener_stop(struct net_listener *n)

@@ -20,7 +20,8 @@ struct net_listener_conf {
     const char *address; /* TCP: "host:port", host an address, empty or "*" for all (both families);
                             UNIX: the path */
     int fd;              /* FD: taken also on failure */
-    unsigned unix_mode;  /* UNIX: permission of the socket; 0: 0660 */
+    bool is_waiting; /* accepts from net_listener_begin on: who comes before waits in the backlog */
+    unsigned unix_mode;      /* UNIX: permission of the socket; 0: 0660 */
     const char *unix_group;  /* UNIX: may be NULL */
     struct net_tls *tls;     /* NULL: plain; a ref is taken */
     const char *ws_path;     /* NULL: no WebSocket; "/path" */
@@ -50,6 +51,9 @@ struct net_listener_conf {
 must_use int net_listener_new(struct net_loop *accept_loop, const struct net_listener_conf *conf,
                               char out_error[NET_LISTENER_ERROR_MAX],
                               struct net_listener **out_listener);
+
+/* One that is_waiting accepts from now on; else nothing.  On accept_loop's thread. */
+void net_listener_begin(struct net_listener *n);
 
 /* Stops accepting (drain); connections live on.  On accept_loop's thread. */
 void net_listener_stop(struct net_listener *n);

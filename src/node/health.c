@@ -1,6 +1,7 @@
 /* How the node is: ready, alive, well, and one line about it.  SPDX-License-Identifier: Apache-2.0
  *
  * 1. ready is told at most once: when nothing is in the way, or after READY_USEC_MAX with what is.
+ *    Not before, other nodes send clients here and sockets that were handed over are served.
  * 2. A beat is on its way to a loop at most once; a loop that does not send it back in time is not
  *    alive.
  *
@@ -23,8 +24,9 @@
 #define READY_USEC_MAX (30 * USEC_SEC)
 #define STATUS_USEC (20 * USEC_SEC)
 #define DISK_BUSY_USEC_MAX (5 * USEC_SEC) /* matters: longer than a burst takes */
-#define STALL_USEC (2 * USEC_SEC) /* matters: a loop that turns so slowly is felt by its clients   \
-                                   */
+#define STALL_USEC                                                                                 \
+    (2 * USEC_SEC) /* matters: a loop that turns so slowly is felt by its clients                  \
+                    */
 #define SLOW_KEPT_USEC (10 * USEC_SEC) /* does not matter much: that it does not flap */
 #define SCORE_SLOW 4       /* of 7 (Lifeguard's local health): some late probes in a row */
 #define SOON_USEC USEC_SEC /* while it starts or drains, and as long as something is wrong */
@@ -121,6 +123,9 @@ static void on_look(void *arg, usec_t now)
     if (!n->is_ready && !n->is_draining && (reasons.n == 0 || n->is_marked || now >= n->ready_by)) {
         n->is_ready = true;
         n->told_at = now;
+        if (!n->is_marked)
+            node_cluster_ready(n);
+        broker_listen_begin(n->broker);
         tell(n, n->events.ready, "serving", &reasons);
     } else if (now >= usec_add(n->told_at, pause)) {
         n->told_at = now;

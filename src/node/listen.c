@@ -257,6 +257,8 @@ listen_one(struct node *n, const struct node_conf *c, const struct node_conf_lis
     if (strcmp(l->kind, "systemd") == 0) {
         conf.net.kind = NET_LISTENER_FD;
         conf.net.fd = handed_fd(run, l->address);
+        conf.net.is_waiting =
+            true; /* the socket was open before us: who knocks can wait a little */
         if (conf.net.fd < 0) {
             snprintf(error, NODE_ERROR_MAX,
                      "%s: systemd handed over no socket with FileDescriptorName=%s", l->origin,

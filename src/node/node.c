@@ -195,7 +195,6 @@ void node_run(struct node *n)
         }
     }
     if (n->running_count == n->loop_count) {
-        node_cluster_ready(n);
         node_health_start(n);
         node_drain_start(n);
         int r = net_loop_run(n->loop[0]);

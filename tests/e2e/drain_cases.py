@@ -1,7 +1,10 @@
 """Nodes that go and come back: nothing is refused, nothing lost, nobody left alone.  SPDX-License-Identifier: Apache-2.0"""
 import json
 import os
+import signal
 import socket
+import subprocess
+import threading
 import time
 
 from api_cases import ADMIN, ask
@@ -192,3 +195,74 @@ def test_an_operator_takes_a_node_out_and_puts_it_back(w):
     back = connected(nodes[0], "moves", clean=False, p=[(0x11, 300)])
     back.disconnect()
     until(lambda: left() == [])  # said on another node: gossip carries it
+
+
+def handed_over(n, sock):
+    """Starts the node as systemd does with a socket of its own: descriptor 3, which is called mqtt."""
+    n.port = sock.getsockname()[1]
+    n.process = subprocess.Popen(
+        ["sh", "-c", 'exec 3<&%d; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=mqtt exec "$0" "$@"' % sock.fileno(), n.args.broker,
+         "--config", n.conf], stdout=n.sink, stderr=n.sink, pass_fds=[sock.fileno()], start_new_session=True)
+
+
+def test_a_restart_with_sockets_of_systemd_refuses_nobody(w):
+    """Who connects while the old process ends, or while the new one has no ranges yet, waits and is served."""
+    n = w.node(data=True, listeners='{ kind = "systemd"; address = "mqtt"; auth = "anonymous"; }',
+               config='clusterConfig : { enable = true; env = "handed"; host = "127.0.0.1"; port = %d; };\n'
+               'rpcConfig : { host = "127.0.0.1"; port = %d; };\n' % (free_port(), free_port()))
+    sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    handed_over(n, sock)
+    over, answers = threading.Event(), []
+
+    def knock(k):
+        i = 0
+        while not over.is_set():
+            c, i = Client(n.port, (4, 5)[k % 2]), i + 1
+            try:
+                c.connect("k%d-%d" % (k, i % 5), clean=i % 2 == 0, p=[(0x11, 60)] if k % 2 else (), ok=False)
+                answers.append(c.expect(CONNACK).reason)
+                c.publish("t/%d" % k, "x", 1)
+                c.disconnect()
+            except (Closed, OSError, AssertionError):
+                pass  # cut off after it was in: it comes again
+            c.s.close()
+    threads = [threading.Thread(target=knock, args=(k,)) for k in range(6)]
+    for t in threads:
+        t.start()
+    try:
+        for _ in range(2):
+            count = len(answers)
+            until(lambda: len(answers) > count + 40)
+            n.process.terminate()
+            assert n.process.wait(PATIENCE) == 0
+            handed_over(n, sock)
+        count = len(answers)
+        until(lambda: len(answers) > count + 40)
+    finally:
+        over.set()
+        for t in threads:
+            t.join()
+        sock.close()
+    assert set(answers) == {0}, {a: answers.count(a) for a in set(answers)}
+
+
+def test_a_closed_listener_is_named_no_more(w):
+    nodes = operated(w, 2)
+    uuid = json.loads(asked(nodes[0], "GET", "/cluster")[1])["local"]
+    more = [n.listen_also("tcp", 'name = "second";') for n in nodes]
+
+    def refused_by(port):
+        c = Client(port, 5)
+        c.connect("late", ok=False)
+        p = c.expect(CONNACK)
+        c.s.close()
+        return p.reason, p.prop(0x1C)
+    for n, port in zip(nodes, more):
+        n.process.send_signal(signal.SIGHUP)
+        until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+    until(lambda: asked(nodes[1], "PUT", "/drain", node_id=uuid) == (200, "OK"))
+    until(lambda: refused_by(more[0]) == (0x9C, "127.0.0.1:%d" % more[1]))
+    nodes[1].edit('{ kind = "tcp"; address = "127.0.0.1:%d"; auth = "anonymous"; name = "second"; }, ' % more[1], "")
+    nodes[1].process.send_signal(signal.SIGHUP)
+    until(lambda: refused_by(more[0]) == (0x88, None))  # there is nowhere to go
+    assert refused_by(nodes[0].port) == (0x9C, "127.0.0.1:%d" % nodes[1].port)

@@ -417,6 +417,11 @@ int net_listener_new(struct net_loop *accept_loop, const struct net_listener_con
     return 0;
 }
 
+void net_listener_begin(struct net_listener *n)
+{
+    (void)n; /* none waits here */
+}
+
 void net_listener_stop(struct net_listener *n)
 {
     n->loop->listener = NULL;
