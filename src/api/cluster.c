@@ -20,12 +20,13 @@
 static const char *const services[] = {"mqtt.broker", "dist.server", "inbox.server",
                                        "retain.server", "session.dict"};
 
-/* False: a 409 was sent. */
+/* False: a 409 was sent, and *a is gone. */
 static bool is_member(struct api_ask *a)
 {
-    if (!a->api->conf.seat)
-        api_text(a, 409, ALONE);
-    return a->api->conf.seat != NULL;
+    if (a->api->conf.seat)
+        return true;
+    api_text(a, 409, ALONE);
+    return false;
 }
 
 /* ---- members ---- */
