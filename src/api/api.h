@@ -27,7 +27,8 @@ struct api_conf {
     const char *version;
     struct uuid node;       /* this one */
     const char *data_path;  /* where it keeps things; NULL: nowhere */
-    uint64_t memory_max;    /* as configured; 0: no limit */
+    uint64_t memory_max;    /* for queues and buffers; 0: no limit */
+    uint64_t memory_limit;  /* what the system lets the process have; 0: no limit */
     const char *address;    /* "host:port"; NULL: not over TCP */
     const char *unix_path;  /* NULL: no unix socket */
     const char *unix_group; /* may be NULL */

@@ -87,6 +87,8 @@ void api_put_facts(const struct api *api, struct buf *b)
     api_key(b, "cpuSeconds");
     buf_printf(b, "%.2f", (double)net_clock_cpu() / 1e6);
     api_put_number(b, "memoryBytes", memory_used());
+    api_put_number(b, "memoryLimitBytes", c->memory_limit);
+    api_put_number(b, "queuedBytes", broker_memory_used(c->broker));
     api_put_number(b, "memoryMaxBytes", c->memory_max);
     put_disk(api, b);
     if (c->kv)

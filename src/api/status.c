@@ -17,19 +17,21 @@
 #include "net/loop.h"
 
 #define DISK_LOW_PERCENT 10u
-#define RANGE_ALARMS_MAX 20u /* matters little: more of the same tell nobody more */
+#define MEMORY_HIGH_PERCENT 90u
+#define QUEUED_HIGH_PERCENT 75u /* matters: from here on publishers are slowed (broker/limit.c) */
+#define RANGE_ALARMS_MAX 20u    /* matters little: more of the same tell nobody more */
 
 struct status {
     struct api_ask *ask;
     unsigned legs;
-    struct buf nodes, alarms;
+    struct buf nodes, critical, warnings;
     unsigned ranges, led, healthy, under, no_quorum, range_alarms;
     uint64_t lag;
 };
 
 static void alarm_put(struct status *s, const char *level, const char *what, const char *what_to_do)
 {
-    struct buf *b = &s->alarms;
+    struct buf *b = strcmp(level, "critical") == 0 ? &s->critical : &s->warnings;
     if (b->n)
         buf_put_u8(b, ',');
     buf_put_u8(b, '{');
@@ -71,7 +73,7 @@ static void range_count(struct status *s, const struct kv_range_status *r)
     for (unsigned i = 0; i < r->member_count; i++) {
         voters += r->member[i].is_voter;
         live += r->member[i].is_voter && r->member[i].is_live;
-        if (r->member[i].is_live && r->member[i].lag > s->lag)
+        if (r->member[i].lag > s->lag)
             s->lag = r->member[i].lag;
     }
     s->ranges++;
@@ -95,32 +97,75 @@ static void range_seen(void *arg, const struct kv_range_status *r)
 
 /* ---- nodes ---- */
 
+/* What to do about a reason not to be ready (node/health.c), by how it begins. */
+static const char *remedy_of(struct str reason)
+{
+    static const struct {
+        const char *begin, *remedy;
+    } row[] = {
+        {"draining", "it stops: nothing, or wait for it to end"},
+        {"out of service", "bilrostctl undrain puts it back"},
+        {"some ranges have no leader",
+         "wait some seconds; if it stays, start the nodes that are missing, then look at its "
+         "journal"},
+        {"the disk is full",
+         "free space under data_dir, or enlarge the disk: it goes on by itself"},
+        {"not joined", "is another node running, and are seedEndpoints and the network right?"},
+        {"isolated", "look at its network: it comes back by itself"},
+    };
+    for (size_t i = 0; i < countof(row); i++)
+        if (str_has_prefix(reason, str_of(row[i].begin)))
+            return row[i].remedy;
+    return "wait a minute; if it stays, look at its journal";
+}
+
+static void memory_alarms(struct status *s, const struct codec_json *j, const char *id)
+{
+    char what[256];
+    uint64_t used = codec_json_u64(codec_json_get(j, "memoryBytes"));
+    uint64_t limit = codec_json_u64(codec_json_get(j, "memoryLimitBytes"));
+    uint64_t queued = codec_json_u64(codec_json_get(j, "queuedBytes"));
+    uint64_t max = codec_json_u64(codec_json_get(j, "memoryMaxBytes"));
+    if (limit && used > limit / 100 * MEMORY_HIGH_PERCENT) {
+        snprintf(what, sizeof what, "node %s uses %llu of the %llu MiB that its service may have",
+                 id, (unsigned long long)(used >> 20), (unsigned long long)(limit >> 20));
+        alarm_put(s, "critical", what,
+                  "raise MemoryMax= of its service, or lower memory_max: beyond it it is killed");
+    }
+    if (max && queued > max / 100 * QUEUED_HIGH_PERCENT) {
+        snprintf(what, sizeof what,
+                 "node %s: %llu of the %llu MiB of memory_max wait for slow clients", id,
+                 (unsigned long long)(queued >> 20), (unsigned long long)(max >> 20));
+        alarm_put(s, "warning", what,
+                  "publishers are slowed: look for slow subscribers (bilrostctl session list: "
+                  "QUEUED), or raise memory_max");
+    }
+}
+
 static void node_alarms(struct status *s, const struct codec_json *j, const char *id)
 {
     char what[256];
     uint64_t free_bytes = codec_json_u64(codec_json_get(j, "diskFreeBytes"));
     uint64_t bytes = codec_json_u64(codec_json_get(j, "diskBytes"));
-    uint64_t used = codec_json_u64(codec_json_get(j, "memoryBytes"));
-    uint64_t max = codec_json_u64(codec_json_get(j, "memoryMaxBytes"));
     if (bytes && free_bytes < bytes / 100 * DISK_LOW_PERCENT) {
         snprintf(what, sizeof what, "node %s: %llu MiB of its disk are left", id,
                  (unsigned long long)(free_bytes >> 20));
         alarm_put(s, "warning", what, "free space under data_dir, or enlarge the disk");
     }
-    if (max && used > max) {
-        snprintf(what, sizeof what, "node %s uses %llu MiB, more than memory_max", id,
-                 (unsigned long long)(used >> 20));
-        alarm_put(
-            s, "warning", what,
-            "readers are slowed: look for slow subscribers (bilrostctl session list), or raise "
-            "memory_max");
-    }
+    memory_alarms(s, j, id);
     const struct codec_json *why = codec_json_get(j, "reasons");
     for (size_t i = 0; i < codec_json_count(why); i++) {
         struct str text = codec_json_text(codec_json_at(why, i));
         snprintf(what, sizeof what, "node %s is not ready: %.*s", id, STR_ARG(text));
-        alarm_put(s, "warning", what, "wait a minute; if it stays, look at its journal");
+        alarm_put(s, "warning", what, remedy_of(text));
     }
+}
+
+static bool is_dead(const struct status *s, const struct uuid *node)
+{
+    const struct cluster_seat *seat = s->ask->api ? s->ask->api->conf.seat : NULL;
+    const struct cluster_member *m = seat ? cluster_member_find(seat, node) : NULL;
+    return m && m->state == CLUSTER_ST_DEAD;
 }
 
 static void node_seen(void *arg, const struct uuid *node, const struct api_peer_answer *answer)
@@ -140,7 +185,9 @@ static void node_seen(void *arg, const struct uuid *node, const struct api_peer_
         api_put_bool(&s->nodes, "silent", true);
         buf_put_u8(&s->nodes, '}');
         snprintf(what, sizeof what, "node %s did not answer within 5 s", id);
-        alarm_put(s, "critical", what, "look at its journal and load; restart it when it hangs");
+        if (!is_dead(s, node)) /* of the dead is said more below */
+            alarm_put(s, "critical", what,
+                      "look at its journal and load; restart it when it hangs");
     }
     codec_json_free(j);
 }
@@ -191,12 +238,15 @@ static void status_end(struct status *s)
         api_put_number(&b, "lagMax", s->lag);
         buf_put_u8(&b, '}');
         api_key(&b, "alarms");
-        buf_printf(&b, "[%.*s]}", STR_ARG(buf_str(&s->alarms)));
+        const char *comma = s->critical.n && s->warnings.n ? "," : "";
+        buf_printf(&b, "[%.*s%s%.*s]}", STR_ARG(buf_str(&s->critical)), comma,
+                   STR_ARG(buf_str(&s->warnings))); /* what is worst comes first */
     }
     api_json(s->ask, 200, &b);
     buf_deinit(&b);
     buf_deinit(&s->nodes);
-    buf_deinit(&s->alarms);
+    buf_deinit(&s->critical);
+    buf_deinit(&s->warnings);
     mem_free(s);
 }
 

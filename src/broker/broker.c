@@ -451,6 +451,11 @@ uint64_t broker_connection_count(const struct broker *b)
     return atomic_load_explicit(&b->connection_count, memory_order_relaxed);
 }
 
+uint64_t broker_memory_used(const struct broker *b)
+{
+    return budget_used(&b->memory);
+}
+
 void broker_metrics_format(struct broker *b, struct buf *out)
 {
     size_t n = atomic_load_explicit(&b->tenant_count, memory_order_acquire);

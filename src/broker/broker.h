@@ -142,3 +142,6 @@ void broker_metrics_format(struct broker *b, struct buf *out);
 
 /* Clients connected now.  Any thread. */
 uint64_t broker_connection_count(const struct broker *b);
+
+/* Bytes of queued messages and buffers now, of memory_max.  Any thread. */
+uint64_t broker_memory_used(const struct broker *b);

@@ -62,7 +62,7 @@ static void node_put(struct ctl_table *t, const struct codec_json *status,
     ctl_table_put(t, str_view(id.p, id.n < 8 ? id.n : 8));
     ctl_table_put(t, codec_json_text(GET(m, "address")));
     if (is_silent)
-        ctl_table_put(t, STR("no answer"));
+        ctl_table_put(t, str_eq(state, STR("dead")) ? state : STR("no answer"));
     else if (codec_json_bool(GET(m, "draining")))
         ctl_table_put(t, STR("draining"));
     else if (state.n && !str_eq(state, STR("alive")))
@@ -86,10 +86,19 @@ static void node_put(struct ctl_table *t, const struct codec_json *status,
     ctl_table_put(t, codec_json_text(GET(n, "version")));
 }
 
-static void gone_put(struct ctl_table *t, const struct codec_json *m)
+static bool has_row(const struct codec_json *nodes, struct str id)
+{
+    for (size_t i = 0; i < codec_json_count(nodes); i++)
+        if (str_eq(codec_json_text(GET(codec_json_at(nodes, i), "id")), id))
+            return true;
+    return false;
+}
+
+static void gone_put(struct ctl_table *t, const struct codec_json *nodes,
+                     const struct codec_json *m)
 {
     struct str id = codec_json_text(GET(m, "id")), state = codec_json_text(GET(m, "state"));
-    if (!str_eq(state, STR("dead")))
+    if (!str_eq(state, STR("dead")) || has_row(nodes, id))
         return; /* the living have a row, those who left are missed by nobody */
     ctl_table_put(t, str_view(id.p, id.n < 8 ? id.n : 8));
     ctl_table_put(t, codec_json_text(GET(m, "address")));
@@ -111,7 +120,7 @@ bool ctl_screen(const struct codec_json *s, struct buf *out)
     for (size_t i = 0; i < codec_json_count(nodes); i++)
         node_put(&t, s, codec_json_at(nodes, i));
     for (size_t i = 0; i < codec_json_count(members); i++)
-        gone_put(&t, codec_json_at(members, i));
+        gone_put(&t, nodes, codec_json_at(members, i));
     ctl_table_end(&t, out);
     buf_put_str(out, codec_json_count(alarms) ? STR("\nalarms:\n") : STR("\nno alarms\n"));
     for (size_t i = 0; i < codec_json_count(alarms); i++) {

@@ -158,13 +158,26 @@ static void add_local(struct walk *w, struct kv_loop *l)
     buf_deinit(&fact);
 }
 
-static bool is_known(const struct walk *w, const struct kv_store *s, struct range_id id)
+static struct item *item_find(const struct walk *w, const struct kv_store *s, struct range_id id)
 {
     for (size_t i = 0; i < w->count; i++)
         if (w->item[i]->store == s && w->item[i]->s.id.epoch == id.epoch &&
             w->item[i]->s.id.id == id.id)
-            return true;
-    return false;
+            return w->item[i];
+    return NULL;
+}
+
+/* How far the others are behind is known where the range is led: it says so in its row. */
+static void lag_take(const struct kv_loop *l, struct item *it, const struct range_descriptor *d)
+{
+    if (it->s.role == KV_ROLE_LEADER || d->term < it->s.term)
+        return;
+    for (unsigned i = 0; i < it->s.member_count; i++)
+        for (unsigned k = 0; k < d->member_count; k++)
+            if (uuid_eq(&it->s.member[i].node, &d->member[k].node))
+                it->s.member[i].lag = d->member[k].lag;
+    if (it->reason.n == 0)
+        explain(l, it);
 }
 
 static void add_remote(struct walk *w)
@@ -177,9 +190,13 @@ static void add_remote(struct walk *w)
         snprintf(prefix, sizeof prefix, "%s/", w->kv->store[i]->name);
         while ((row = cluster_row_next(l->seat, CLUSTER_SPACE_LANDSCAPE, str_of(prefix), &at))) {
             struct range_descriptor d;
-            if (range_descriptor_decode(row->value, &d) != 0 || d.role != RANGE_ROLE_LEADER ||
-                is_known(w, w->kv->store[i], d.id))
+            if (range_descriptor_decode(row->value, &d) != 0 || d.role != RANGE_ROLE_LEADER)
                 continue;
+            struct item *known = item_find(w, w->kv->store[i], d.id);
+            if (known) {
+                lag_take(l, known, &d);
+                continue;
+            }
             d.role = RANGE_ROLE_NONE;
             explain(l, item_of(w, l, w->kv->store[i], &d));
         }

@@ -31,6 +31,7 @@
 #define SCORE_SLOW 4       /* of 7 (Lifeguard's local health): some late probes in a row */
 #define SOON_USEC USEC_SEC /* while it starts or drains, and as long as something is wrong */
 
+/* api/status.c knows by their first words what to do about them. */
 void node_health_reasons(const struct node *n, struct buf *why)
 {
     if (n->is_draining)

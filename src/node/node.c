@@ -74,6 +74,7 @@ static enum broker_durability node_durability(const struct node_conf *c)
 static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
 {
     const struct node_conf *c = n->conf;
+    n->memory_max = memory_max(n);
     struct broker_conf conf = {
         .node = n->uuid,
         .epoch = n->epoch,
@@ -84,7 +85,7 @@ static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
         .seed = net_random_u64(),
         .log = n->log,
         .reference_host = c->cluster_host,
-        .memory_max = memory_max(n),
+        .memory_max = n->memory_max,
         .connection_max = (uint64_t)c->connection_max,
         .auth_files = n->auth,
         .plugins = n->plugins,

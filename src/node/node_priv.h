@@ -52,7 +52,8 @@ struct node {
     bool is_disk_bad, is_slow;
     struct node_beat *beat; /* by loop */
     usec_t ready_by, told_at;
-    uint64_t memory_limit;
+    uint64_t memory_limit; /* what the system lets this service have; 0: it says nothing */
+    uint64_t memory_max;   /* the budget of queues and buffers; 0: no limit */
     struct uuid uuid;
     uint64_t epoch;
     usec_t began;

@@ -327,6 +327,10 @@ def test_a_full_disk_is_told(w):
             n.until("n1 hears of the full disk", 60, told)
             n.until("n3 is not ready", 10, lambda: readiness(n, 3)[0] == 503)
             assert "the disk is full" in readiness(n, 3)[1], readiness(n, 3)
+            screen = subprocess.run([os.path.join(os.path.dirname(w.args.broker), "bilrostctl"), "-H",
+                                     "unix:" + os.path.join(n.home(1), "api.sock"), "status"], capture_output=True, text=True,
+                                    check=False).stdout
+            assert re.search("warning: node %s is not ready: the disk is full .*\n    -> free space under data_dir" % three, screen), screen
             n.until("n3 leads nothing", 60, lambda: three not in [r.get("leader") for r in ranges()])
             assert members_of(n, 1)[0][three]["state"] in ("alive", "suspect"), members_of(n, 1)
             os.unlink(filler)
