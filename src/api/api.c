@@ -14,10 +14,12 @@
 #include "api/api_priv.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "cluster/cluster.h"
 #include "codec/json.h"
 #include "net/clock.h"
 #include "net/loop.h"
 
+#define NODE_TEXT_MIN 4               /* does not matter much: that nobody means a node by a slip */
 #define IDLE_USEC_MAX (10 * USEC_SEC) /* matters: how long a slow client may hold a connection */
 
 static const struct api_route routes[] = {
@@ -189,12 +191,33 @@ bool api_number(struct api_ask *a, const struct api_number *n, uint64_t *out)
     return false;
 }
 
+bool api_node_read(const struct api *api, struct str text, struct uuid *out)
+{
+    const struct cluster_member *m;
+    unsigned count = 0;
+    if (uuid_parse(text, out))
+        return true;
+    for (size_t i = 0; text.n >= NODE_TEXT_MIN && api->conf.seat; i++) {
+        char id[UUID_TEXT];
+        if (!(m = cluster_member_at(api->conf.seat, i)))
+            break;
+        uuid_format(&m->uuid, id);
+        if (str_has_prefix(str_of(id), text)) {
+            *out = m->uuid;
+            count++;
+        }
+    }
+    return count == 1;
+}
+
 bool api_uuid(struct api_ask *a, const char *name, struct uuid *out)
 {
-    char text[96];
-    if (uuid_parse(api_header(a, name), out))
+    char text[128];
+    if (api_node_read(a->api, api_header(a, name), out))
         return true;
-    snprintf(text, sizeof text, "%s is not the id of a node, as in GET /cluster", name);
+    snprintf(text, sizeof text,
+             "%s is not the id of a node, nor how just one begins (bilrostctl cluster shows them)",
+             name);
     api_text(a, 400, text);
     return false;
 }

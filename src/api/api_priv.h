@@ -79,6 +79,9 @@ struct api_number {
 };
 must_use bool api_number(struct api_ask *a, const struct api_number *n, uint64_t *out);
 
+/* A node's id, or how that of just one member begins: 4 characters or more. */
+must_use bool api_node_read(const struct api *api, struct str text, struct uuid *out);
+
 /* A header that names a node; false: a 400 was sent. */
 must_use bool api_uuid(struct api_ask *a, const char *name, struct uuid *out);
 

@@ -104,7 +104,7 @@ static const char *remedy_of(struct str reason)
         const char *begin, *remedy;
     } row[] = {
         {"draining", "it stops: nothing, or wait for it to end"},
-        {"out of service", "bilrostctl undrain puts it back"},
+        {"out of service", "put it back when its work is done: bilrostctl undrain"},
         {"some ranges have no leader",
          "wait some seconds; if it stays, start the nodes that are missing, then look at its "
          "journal"},
@@ -144,7 +144,7 @@ static void memory_alarms(struct status *s, const struct codec_json *j, const ch
 
 static void node_alarms(struct status *s, const struct codec_json *j, const char *id)
 {
-    char what[256];
+    char what[256], fix[256];
     uint64_t free_bytes = codec_json_u64(codec_json_get(j, "diskFreeBytes"));
     uint64_t bytes = codec_json_u64(codec_json_get(j, "diskBytes"));
     if (bytes && free_bytes < bytes / 100 * DISK_LOW_PERCENT) {
@@ -157,7 +157,10 @@ static void node_alarms(struct status *s, const struct codec_json *j, const char
     for (size_t i = 0; i < codec_json_count(why); i++) {
         struct str text = codec_json_text(codec_json_at(why, i));
         snprintf(what, sizeof what, "node %s is not ready: %.*s", id, STR_ARG(text));
-        alarm_put(s, "warning", what, remedy_of(text));
+        bool is_drained = str_has_prefix(text, STR("out of service"));
+        snprintf(fix, sizeof fix, "%s%s%s", remedy_of(text), is_drained ? " " : "",
+                 is_drained ? id : "");
+        alarm_put(s, "warning", what, fix);
     }
 }
 

@@ -31,7 +31,7 @@ static void refuse(struct api_ask *a, int outcome, const char *why)
 {
     switch ((enum kv_rule_outcome)outcome) {
     case KV_RULE_E_UNKNOWN:
-        api_text(a, 404, "no such balancer: GET /store/balancer lists them");
+        api_text(a, 404, "no such balancer (bilrostctl balancer STORE shows them)");
         break;
     case KV_RULE_E_BAD:
         api_text(a, 409, why);
@@ -160,7 +160,7 @@ static const struct cluster_member *node_of(struct api_ask *a)
         return NULL;
     const struct cluster_member *m = cluster_member_find(seat, &node);
     if (!m)
-        api_text(a, 404, "no such node: GET /cluster lists them");
+        api_text(a, 404, "no such node (bilrostctl cluster shows them)");
     return m;
 }
 

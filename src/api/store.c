@@ -280,7 +280,7 @@ void api_store_ranges(struct api_ask *a)
     if (!store_of(a, &c) || (has_node && !api_uuid(a, "store_id", &node)))
         return;
     if (has_node && !is_known(a->api, &node)) {
-        api_text(a, 404, "no such node: GET /cluster lists them");
+        api_text(a, 404, "no such node (bilrostctl cluster shows them)");
         return;
     }
     struct view *v = view_new(a);
@@ -360,11 +360,12 @@ void api_range_transfer(struct api_ask *a)
     kv_run(c, &cmd, run_done, a);
 }
 
-static bool nodes_read(struct str list, struct kv_command *cmd)
+static bool nodes_read(const struct api *api, struct str list, struct kv_command *cmd)
 {
     struct str one;
     while (list.n && str_next(&list, ',', &one)) {
-        if (cmd->node_count == KV_MEMBER_MAX || !uuid_parse(one, &cmd->node[cmd->node_count]))
+        if (cmd->node_count == KV_MEMBER_MAX ||
+            !api_node_read(api, one, &cmd->node[cmd->node_count]))
             return false;
         for (unsigned i = 0; i < cmd->node_count; i++)
             if (uuid_eq(&cmd->node[i], &cmd->node[cmd->node_count]))
@@ -381,9 +382,9 @@ void api_range_config(struct api_ask *a)
     struct api_number version = {"version", 0, UINT64_MAX, 0};
     if (!command_of(a, &cmd, &c) || !api_number(a, &version, &cmd.version))
         return;
-    bool is_good = nodes_read(api_header(a, "voters"), &cmd);
+    bool is_good = nodes_read(a->api, api_header(a, "voters"), &cmd);
     cmd.voter_count = cmd.node_count;
-    is_good = is_good && nodes_read(api_header(a, "learners"), &cmd);
+    is_good = is_good && nodes_read(a->api, api_header(a, "learners"), &cmd);
     if (!is_good) {
         api_text(a, 400,
                  "voters and learners are ids of different nodes, separated by commas, 16 at most");

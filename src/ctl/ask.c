@@ -61,17 +61,42 @@ static int complain(const char *target, int r)
     return code;
 }
 
+/* What the short words of the API mean; "" when it said a sentence itself. */
+static const char *meaning_of(struct str word)
+{
+    static const struct {
+        const char *word, *meaning;
+    } row[] = {
+        {"NO_SESSION", ": no such client is connected"},
+        {"NO_INBOX", ": there is no such persistent session"},
+        {"UNACCEPTED_TOPIC", ": no topic to publish to: it has wildcards, or is too long or deep"},
+        {"TOPIC_FILTER_INVALID", ": this is no topic filter"},
+        {"INVALID_QOS", ": a QoS is 0, 1 or 2, and the tenant may allow less"},
+        {"EXCEED_LIMIT", ": a limit of the tenant is reached"},
+        {"BACK_PRESSURE_REJECTED", ": too much to do: try again"},
+        {"TRY_LATER", ": a store does not answer: try again"},
+        {"NOT_AUTHORIZED", ": the client may not"},
+        {"CONFLICT", ": it has changed meanwhile: try again"},
+    };
+    for (size_t i = 0; i < countof(row); i++)
+        if (str_eq(word, str_of(row[i].word)))
+            return row[i].meaning;
+    return "";
+}
+
 static int refused(int status, struct str body)
 {
     while (body.n && body.p[body.n - 1] == '\n')
         body.n--;
-    fprintf(stderr, "bilrostctl: %.*s\n", STR_ARG(body.n ? body : STR("the node refused")));
+    fprintf(stderr, "bilrostctl: %.*s%s\n", STR_ARG(body.n ? body : STR("the node refused")),
+            meaning_of(body));
     if (status == 400 && str_eq(body, STR("no such path and method"))) {
         fprintf(stderr, "bilrostctl: this node does not know the command: it may be older than "
                         "this bilrostctl; ask a newer one (-H)\n");
         return CTL_EXIT_PROTOCOL;
     }
-    return status == 401 || status == 403 ? CTL_EXIT_PERMISSION : CTL_EXIT_REFUSED;
+    bool is_role = (status == 401 || status == 403) && meaning_of(body)[0] == 0;
+    return is_role ? CTL_EXIT_PERMISSION : CTL_EXIT_REFUSED;
 }
 
 static int body_read(struct ask *a, const char *arg)

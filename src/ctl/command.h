@@ -13,6 +13,8 @@ enum ctl_show {
     CTL_SHOW_SESSIONS,
     CTL_SHOW_SUBS,
     CTL_SHOW_RETAINED,
+    CTL_SHOW_SERVERS,
+    CTL_SHOW_DRAINS,
 };
 
 struct ctl_command {

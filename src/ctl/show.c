@@ -198,6 +198,49 @@ static void put_silent(const struct codec_json *j, struct buf *out)
                    STR_ARG(codec_json_text(codec_json_at(list, i))));
 }
 
+static void show_servers(const struct codec_json *j, struct buf *out)
+{
+    struct ctl_table t;
+    ctl_table_begin(&t, "NODE|ADDRESS|GROUPS");
+    for (size_t i = 0; i < codec_json_count(j); i++) {
+        const struct codec_json *n = codec_json_at(j, i), *groups = GET(n, "groups");
+        struct buf names = {0};
+        struct str address = text_of(n, "address");
+        for (size_t k = 0; k < codec_json_count(groups); k++)
+            buf_printf(&names, "%s%.*s", k ? ", " : "",
+                       STR_ARG(codec_json_text(codec_json_at(groups, k))));
+        ctl_table_put(&t, text_of(n, "id"));
+        if (address.n)
+            ctl_table_printf(&t, "%.*s:%llu", STR_ARG(address),
+                             (unsigned long long)codec_json_u64(GET(n, "port")));
+        else
+            ctl_table_put(&t, STR(""));
+        ctl_table_put(&t, buf_str(&names));
+        buf_deinit(&names);
+    }
+    ctl_table_end(&t, out);
+}
+
+static void show_drains(const struct codec_json *j, struct buf *out)
+{
+    struct ctl_table t;
+    if (codec_json_count(j) == 0) {
+        buf_put_str(out, STR("all nodes are in service\n"));
+        return;
+    }
+    ctl_table_begin(&t, "NODE|WANTED|ALIVE|CLIENTS LEFT|LEADERS LEFT|REPLICAS LEFT");
+    for (size_t i = 0; i < codec_json_count(j); i++) {
+        const struct codec_json *n = codec_json_at(j, i), *left = GET(n, "left");
+        ctl_table_put(&t, text_of(n, "node"));
+        ctl_table_put(&t, text_of(n, "mark"));
+        put_yes(&t, n, "alive");
+        put_number(&t, left, "clients");
+        put_number(&t, left, "leaders");
+        put_number(&t, left, "replicas");
+    }
+    ctl_table_end(&t, out);
+}
+
 bool ctl_show(enum ctl_show how, struct str answer, uint64_t now_ms, struct buf *out)
 {
     char why[CODEC_JSON_ERROR_MAX];
@@ -228,6 +271,12 @@ bool ctl_show(enum ctl_show how, struct str answer, uint64_t now_ms, struct buf 
         break;
     case CTL_SHOW_RETAINED:
         show_retained(j, now_ms, out);
+        break;
+    case CTL_SHOW_SERVERS:
+        show_servers(j, out);
+        break;
+    case CTL_SHOW_DRAINS:
+        show_drains(j, out);
         break;
     case CTL_SHOW_TEXT:
     case CTL_SHOW_ROWS:

@@ -85,7 +85,7 @@ static void look_at_pace(struct node *n, usec_t now)
     for (unsigned i = 0; i < n->running_count; i++) {
         struct net_loop_pulse p = net_loop_pulse(n->loop[i]);
         if (p.turn_longest_usec >= STALL_USEC ||
-            (!p.is_asleep && usec_until(p.turn_began, now) >= STALL_USEC))
+            (p.turn_began != 0 && !p.is_asleep && usec_until(p.turn_began, now) >= STALL_USEC))
             n->slow_at = now;
     }
     if (n->seat)

@@ -464,7 +464,7 @@ def test_api_sees_what_is_stored_from_any_node(w):
         assert all(r["role"] in ("leader", "follower", "learner", "candidate") and local in json.dumps(r["clusterConfig"])
                    for r in view(p, "/store/ranges", store_name="inbox.store", store_id=local))
         assert ask(p, "GET", "/store/ranges", token=READ, store_name="inbox.store",
-                   store_id="00000000-0000-0000-0000-00000000000a") == (404, "no such node: GET /cluster lists them")
+                   store_id="00000000-0000-0000-0000-00000000000a") == (404, "no such node (bilrostctl cluster shows them)")
     assert again(lambda: same(ask(ports[1], "DELETE", "/retain", expiry_seconds=0, **head), (200, '{"removed":3}'))) is None
     again(lambda: same(view(ports[2], "/retain", tenant_id="default"), {"messages": []}))
     assert ask(ports[2], "DELETE", "/session", expiry_seconds=0, **head) == (200, '{"removed":1}')

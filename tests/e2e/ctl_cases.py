@@ -42,8 +42,8 @@ def test_ctl_sees_and_steers_one_node(w):
     assert "mqtt_connect_count_total" in done(ctl(w, n, "metrics"))
     assert "which is alone" in done(ctl(w, n, "cluster"))
     assert "dist.worker" in done(ctl(w, n, "store")) and "session.dict" in done(ctl(w, n, "service"))
-    assert "hostId" in done(ctl(w, n, "store", "landscape", "inbox.store"))
-    assert "groups" in done(ctl(w, n, "service", "landscape", "mqtt.broker"))
+    assert "ADDRESS" in done(ctl(w, n, "store", "landscape", "inbox.store"))
+    assert "GROUPS" in done(ctl(w, n, "service", "landscape", "mqtt.broker"))
     assert "RANGE" in done(ctl(w, n, "range", "inbox.store"))
     assert "clientId: victim" in done(ctl(w, n, "session", "victim"))
     # subscriptions, messages
@@ -73,15 +73,15 @@ def test_ctl_sees_and_steers_one_node(w):
     assert "expirySeconds: 600" in done(ctl(w, n, "session", "inbox", "kept"))
     assert done(ctl(w, n, "session", "expire", "3600")) == "removed: 0\n"
     assert done(ctl(w, n, "session", "delete", "kept")) == "OK\n"
-    assert ctl(w, n, "session", "inbox", "kept") == (1, "", "bilrostctl: NO_INBOX\n")
+    assert ctl(w, n, "session", "inbox", "kept") == (1, "", "bilrostctl: NO_INBOX: there is no such persistent session\n")
     # kills
     assert done(ctl(w, n, "kill", "victim")) == "killed: 1\n"
     c.closed()
-    assert ctl(w, n, "kill", "victim") == (1, "", "bilrostctl: NO_SESSION\n")
+    assert ctl(w, n, "kill", "victim") == (1, "", "bilrostctl: NO_SESSION: no such client is connected\n")
     assert ctl(w, n, "session", "victim")[0] == 1
     assert ctl(w, n, "kill", "user", "joe")[0] == 1
     assert ctl(w, n, "kill", "all") == (64, "", "bilrostctl: kill all wants --yes\n")
-    assert ctl(w, n, "kill", "all", "--yes") == (1, "", "bilrostctl: NO_SESSION\n")
+    assert ctl(w, n, "kill", "all", "--yes") == (1, "", "bilrostctl: NO_SESSION: no such client is connected\n")
     # over TCP, with a token
     api = "http://127.0.0.1:%d" % port
     assert run(w, "-H", api, "cluster")[0] == 77
@@ -186,6 +186,20 @@ def test_ctl_steers_a_cluster(w):
     members = json.loads(done(ctl(w, nodes[0], "cluster", "--json")))["nodes"]
     assert [line.split()[0] for line in done(ctl(w, nodes[1], "cluster")).splitlines()[3:]] == [m["id"] for m in members]
     assert "not protected" in done(ctl(w, nodes[0], "cluster", "keyring"))
+    # a node is named by how its id begins, as the screen shows it
+    brief = members[1]["id"][:8]
+    served = done(ctl(w, nodes[2], "service", "landscape", "mqtt.broker")).splitlines()[1:]
+    assert sorted(line.split()[0] for line in served) == sorted(m["id"] for m in members), served
+    assert done(ctl(w, nodes[2], "drain", "list")) == "all nodes are in service\n"
+    assert done(ctl(w, nodes[2], "drain", brief)) == "OK\n"
+    again(lambda: same([x.split() for x in done(ctl(w, nodes[0], "drain", "list")).splitlines()[1:]],
+                       [[members[1]["id"], "drain", "yes", "0", "0", "3"]]),
+          within=60)
+    again(lambda: same("out of service" in ctl(w, nodes[0], "status")[1], True), within=60)
+    assert "-> put it back when its work is done: bilrostctl undrain " + members[1]["id"] in ctl(w, nodes[0], "status")[1]
+    assert done(ctl(w, nodes[2], "undrain", brief)) == "OK\n"
+    assert "just one begins" in ctl(w, nodes[0], "drain", "abc")[2] and ctl(w, nodes[0], "drain", "abc")[0] == 1
+    again(lambda: same("no alarms" in ctl(w, nodes[0], "status")[1], True), within=60)
     assert ctl(w, nodes[0], "cluster", "keyring-add", "00" * 32) == (
         1, "", "bilrostctl: this cluster runs without keys: the first one needs a restart of all nodes\n")
     assert ctl(w, nodes[0], "cluster", "keyring-add", "xyz")[0] == 1

@@ -80,7 +80,8 @@ def test_status_shows_memory_and_disk_that_run_out(w):
             c.s.close()
         shows(w, n, "^no alarms$", code=0)
     finally:
-        n.kill()
+        if n.process:
+            n.kill()
         subprocess.run(["umount", data], capture_output=True, check=False)
 
 

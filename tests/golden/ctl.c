@@ -18,8 +18,8 @@ static void end(void *world)
 
 static enum ctl_show show_named(struct str name)
 {
-    static const char *const text[] = {"text",   "rows",     "status", "members", "keys",
-                                       "ranges", "sessions", "subs",   "retained"};
+    static const char *const text[] = {"text",     "rows", "status",   "members", "keys",  "ranges",
+                                       "sessions", "subs", "retained", "servers", "drains"};
     for (size_t i = 0; i < countof(text); i++)
         if (str_eq(name, str_of(text[i])))
             return (enum ctl_show)i;
