@@ -41,6 +41,13 @@ static void header_add(struct ask *a, const char *name, struct str value)
 
 static int complain(const char *target, int r)
 {
+    if (r == -EKEYREJECTED) {
+        fprintf(stderr,
+                "bilrostctl: %s: its certificate is not for this address, or is not trusted here; "
+                "--ca FILE names who vouches for it\n",
+                target);
+        return CTL_EXIT_PROTOCOL;
+    }
     const char *hint = "";
     int code = CTL_EXIT_UNAVAILABLE;
     if (r == -ENOENT || r == -ECONNREFUSED) {

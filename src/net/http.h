@@ -86,6 +86,7 @@ struct net_http_ask {
     size_t answer_bytes_max; /* 0: 64 MiB */
 };
 
-/* 0 and the status and body; or -errno (-ECONNREFUSED, -ENOENT, -EACCES, -ETIMEDOUT, -EPROTO).  The
+/* 0 and the status and body; or -errno (-ECONNREFUSED, -ENOENT, -EACCES, -ETIMEDOUT, -EPROTO;
+ * -EKEYREJECTED: its certificate is not to be trusted).  The
  * buffer is yours. */
 must_use int net_http_fetch(const struct net_http_ask *ask, int *out_status, struct buf *out_body);

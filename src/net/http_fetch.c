@@ -111,7 +111,7 @@ static int tls_begin(struct fetch *f, struct net_tls *tls, const char *host)
         if (r)
             return r;
     }
-    return r;
+    return r && net_tls_link_is_distrusted(f->tls) ? -EKEYREJECTED : r;
 }
 
 static int open_target(struct fetch *f, const struct net_http_ask *ask, char host[256])

@@ -100,6 +100,11 @@ int net_tls_link_handshake(struct net_tls_link *k, unsigned *out_events)
     return r ? r : -ECONNRESET;
 }
 
+bool net_tls_link_is_distrusted(const struct net_tls_link *k)
+{
+    return SSL_get_verify_result(k->ssl) != X509_V_OK;
+}
+
 ssize_t net_tls_link_read(struct net_tls_link *k, void *p, size_t cap)
 {
     size_t n = 0;

@@ -23,6 +23,9 @@ must_use ssize_t net_tls_link_write(struct net_tls_link *k, const void *p, size_
 /* Tells the peer that no more comes. */
 void net_tls_link_shutdown(struct net_tls_link *k);
 
+/* Did the handshake fail because nobody whom we trust vouches for the other side's certificate? */
+bool net_tls_link_is_distrusted(const struct net_tls_link *k);
+
 /* Static text, or "" while nothing went wrong. */
 const char *net_tls_link_error(const struct net_tls_link *k);
 bool net_tls_link_identity(struct net_tls_link *k, struct net_stream_identity *out);

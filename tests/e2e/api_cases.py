@@ -1,4 +1,5 @@
 """The admin API: every endpoint, who may, and bad input.  SPDX-License-Identifier: Apache-2.0"""
+import grp
 import json
 import os
 import re
@@ -234,6 +235,44 @@ def test_api_unix_socket_is_for_its_group(w):
             got += part
     assert b" 404 " in got and got.endswith(b"NO_SESSION"), got
     assert "by uid %d: 404" % os.getuid() in log_of(n)
+
+
+def answers_as(path, gid):
+    """What a process of nobody and this group gets: the status, or "" when it may not connect."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        said = b""
+        try:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(65534)
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(path)
+                s.sendall(b"GET /cluster HTTP/1.1\r\nConnection: close\r\n\r\n")
+                said = s.recv(4096).split()[1]
+        except PermissionError:
+            pass
+        finally:
+            os.write(write, said)
+            os._exit(0)
+    os.close(write)
+    os.wait()
+    with os.fdopen(read) as f:
+        return f.read()
+
+
+def test_api_unix_socket_knows_root_its_group_and_nobody_else(w):
+    if os.getuid() != 0:
+        raise w.skip("needs root to be somebody else")
+    n, _ = node(w, extra='unixGroup = "daemon";')
+    os.chmod(n.dir, 0o755)
+    path = os.path.join(n.dir, "api.sock")
+    assert answers_as(path, grp.getgrnam("daemon").gr_gid) == "200"
+    assert answers_as(path, 65534) == ""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)
+        s.sendall(b"GET /cluster HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert s.recv(4096).split()[1] == b"200"
 
 
 def test_api_lists_sessions_by_pages(w):

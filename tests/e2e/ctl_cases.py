@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 
-from api_cases import ADMIN, READ, cluster_with_api, members_full, node, same
+from api_cases import ADMIN, READ, cluster_with_api, members_full, node, same, with_api
 from cluster_cases import again
 from mqtt import PUBLISH, Client
 
@@ -176,6 +176,21 @@ def test_ctl_says_what_is_wrong_with_its_target(w):
     n.kill()
     code, _, err = ctl(w, n, "status")
     assert code == 69 and "is bilrostd running" in err, err
+
+
+def test_ctl_speaks_tls_to_whom_it_trusts(w):
+    n = w.node()
+    crt, key = n.certificate()
+    port = with_api(n, 'enableSSL = true; sslConfig: { certFile = "%s"; keyFile = "%s"; };' % (crt, key))
+    n.start()
+    api = "https://127.0.0.1:%d" % port
+    again(lambda: same(run(w, "-H", api, "--ca", crt, "-t", READ, "status")[0], 0))
+    code, _, err = run(w, "-H", api, "--ca", crt, "status")
+    assert code == 77 and "a token is needed" in err, (code, err)
+    code, out, err = run(w, "-H", api, "-t", READ, "status")  # nobody vouches for it
+    assert code == 76 and out == "" and err.count("\n") == 1 and "--ca FILE" in err, (code, err)
+    code, _, err = run(w, "-H", "http" + api[5:], "-t", READ, "status")
+    assert code in (69, 76) and err.count("\n") == 1, (code, err)
 
 
 def test_ctl_steers_a_cluster(w):

@@ -125,6 +125,32 @@ def until(what):
     again(once, PATIENCE)
 
 
+def test_nodes_drained_in_turn_under_load_lose_nothing(w):
+    """bilrostctl drain, until nothing is left on the node but its replicas; stopped, as for work on its host; undrain."""
+    if not os.path.exists(BENCH):
+        raise w.skip("bilrost-bench is not built")
+    nodes = operated(w, 3)
+    voters_are(nodes)
+    until(lambda: [m["ready"] for m in json.loads(asked(nodes[0], "GET", "/cluster")[1])["nodes"]] == [True] * 3)
+    hosts = [x for n in nodes for x in ("--host", "127.0.0.1:%d" % n.port)]
+    load = w.spawn(BENCH, "failover", "--json", "--qos", "2", "--mqtt", "5", "--publishers", "10", "--rate", "200", "--prefix", "drained",
+                   "--seconds", "20", "--drain", "60", *hosts)
+    for i, n in enumerate(nodes):
+        uuid, other = json.loads(asked(n, "GET", "/cluster")[1])["local"], nodes[i - 1]
+        marked = lambda: [x for x in json.loads(asked(other, "GET", "/drain")[1]) if x["node"] == uuid]
+        until(lambda: asked(other, "PUT", "/drain", node_id=uuid) == (200, "OK"))
+        until(lambda: [(x["left"]["clients"], x["left"]["leaders"]) for x in marked() if "left" in x] == [(0, 0)])
+        assert n.terminate(PATIENCE) == 0
+        until(lambda: [m["state"] for m in json.loads(asked(other, "GET", "/cluster")[1])["nodes"] if m["id"] == uuid] == ["left"])
+        n.start()
+        until(lambda: asked(n, "DELETE", "/drain", node_id=uuid) == (200, "OK"))
+        until(lambda: asked(n, "GET", "/readyz")[0] == 200)
+    out, _ = load.communicate(timeout=150)
+    r = json.loads(out[out.index("{"):])
+    assert r["ok"] and r["lost"] == 0 and r["duplicate"] == 0 and r["sessions_lost"] == 0, r
+    assert r["acknowledged"] == r["published"], r
+
+
 def test_rules_of_balancers_hold_everywhere_and_are_kept(w):
     nodes = operated(w, 3)
     head = {"store_name": "inbox.store", "balancer_factory_class": "ReplicaCntBalancer"}
