@@ -257,7 +257,8 @@ static void range_one(void *arg, const struct kv_range_status *r)
         view_end(v);
         return;
     }
-    if (!v->ask->api || strcmp(r->store, v->store) != 0 || (v->has_node && !member_of(r, &v->node)))
+    bool is_asked = v->store[0] == 0 || strcmp(r->store, v->store) == 0;
+    if (!v->ask->api || !is_asked || (v->has_node && !member_of(r, &v->node)))
         return;
     api_key(&v->json, NULL);
     buf_put_u8(&v->json, '{');
@@ -272,12 +273,23 @@ static bool is_known(const struct api *api, const struct uuid *node)
            (api->conf.seat && cluster_member_find(api->conf.seat, node));
 }
 
+/* Without a store: whichever tells of all. */
+static bool ranges_of(struct api_ask *a, struct kv_client **out)
+{
+    struct kv *kv = a->api->conf.kv;
+    if (api_header(a, "store_name").n > 0)
+        return store_of(a, out);
+    struct kv_store *s = kv ? kv_store_of_name(kv, str_of(stores[0])) : NULL;
+    *out = s ? kv_client_get(s, 0) : NULL;
+    return true;
+}
+
 void api_store_ranges(struct api_ask *a)
 {
     struct kv_client *c;
     struct uuid node;
     bool has_node = api_header(a, "store_id").n > 0;
-    if (!store_of(a, &c) || (has_node && !api_uuid(a, "store_id", &node)))
+    if (!ranges_of(a, &c) || (has_node && !api_uuid(a, "store_id", &node)))
         return;
     if (has_node && !is_known(a->api, &node)) {
         api_text(a, 404, "no such node (bilrostctl cluster shows them)");

@@ -101,14 +101,27 @@ static void show_keys(const struct codec_json *j, struct buf *out)
         buf_put_str(out, STR("packets are not protected: no keys\n"));
 }
 
+/* Are these ranges of more than one store? */
+static bool is_mixed(const struct codec_json *j)
+{
+    for (size_t i = 1; i < codec_json_count(j); i++)
+        if (!str_eq(text_of(codec_json_at(j, i), "store"), text_of(codec_json_at(j, 0), "store")))
+            return true;
+    return false;
+}
+
 static void show_ranges(const struct codec_json *j, struct buf *out)
 {
     struct ctl_table t;
     char text[24];
-    ctl_table_begin(&t, "RANGE|FROM|TO|LEADER|VOTERS|LEARNERS|LAG|SIZE|STATE");
+    bool has_store = is_mixed(j);
+    ctl_table_begin(&t, has_store ? "STORE|RANGE|FROM|TO|LEADER|VOTERS|LEARNERS|LAG|SIZE|STATE"
+                                  : "RANGE|FROM|TO|LEADER|VOTERS|LEARNERS|LAG|SIZE|STATE");
     for (size_t i = 0; i < codec_json_count(j); i++) {
         const struct codec_json *r = codec_json_at(j, i), *bounds = GET(r, "boundary");
         struct str why = text_of(r, "reason");
+        if (has_store)
+            ctl_table_put(&t, text_of(r, "store"));
         ctl_table_put(&t, text_of(r, "id"));
         ctl_table_put(&t, text_of(bounds, "startKey"));
         ctl_table_put(&t, text_of(bounds, "endKey"));

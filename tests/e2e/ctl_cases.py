@@ -221,6 +221,8 @@ def test_ctl_steers_a_cluster(w):
     r = json.loads(done(ctl(w, nodes[0], "--json", "range", "retain.store")))[0]
     other = next(m["id"] for m in members if m["id"] != r["leader"])
     assert len(done(ctl(w, nodes[0], "range", "retain.store")).splitlines()) == 2
+    every = [line.split()[:2] for line in done(ctl(w, nodes[1], "range")).splitlines()]
+    assert every[0] == ["STORE", "RANGE"] and ["retain.store", r["id"]] in every and len(every) == 4, every
     again(lambda: same(ctl(w, nodes[0], "range", "transfer", "retain.store", r["id"], other)[:2], (0, "OK\n")))
     again(lambda: same(json.loads(done(ctl(w, nodes[0], "--json", "range", "retain.store")))[0]["leader"], other))
     code, _, err = ctl(w, nodes[0], "range", "config", "retain.store", r["id"], ",".join(m["id"] for m in members[:2]))
