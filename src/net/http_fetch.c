@@ -152,6 +152,9 @@ static int send_request(struct fetch *f, const struct net_http_ask *ask, const c
     return r > 0 ? 0 : (int)r;
 }
 
+/* A server that does not want a body may say why and close before it has taken it. */
+#define REFUSAL_BYTES_MAX ((size_t)64 * 1024)
+
 /* All until the end. */
 static int read_answer(struct fetch *f, size_t max, struct buf *all)
 {
@@ -203,7 +206,9 @@ int net_http_fetch(const struct net_http_ask *ask, int *out_status, struct buf *
     int r = open_target(&f, ask, host);
     if (r == 0)
         r = send_request(&f, ask, host);
-    if (r == 0)
+    if (r == -EPIPE || r == -ECONNRESET)
+        r = read_answer(&f, REFUSAL_BYTES_MAX, out_body) == 0 && out_body->n ? 0 : r;
+    else if (r == 0)
         r = read_answer(&f, ask->answer_bytes_max ? ask->answer_bytes_max : ANSWER_BYTES_MAX,
                         out_body);
     if (r == 0)

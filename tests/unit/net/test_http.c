@@ -10,6 +10,8 @@
 
 #include "unit/net/net.h"
 
+#define HUGE_BYTES ((size_t)8 * 1024 * 1024) /* more than socket buffers hold */
+
 struct late { /* an answer given in a later turn */
     struct net_timer timer;
     struct net_http_request *q;
@@ -89,6 +91,11 @@ START_TEST(asks_and_answers)
     ck_str(buf_str(&b), STR("late"));
     char large[2000] = {0};
     ck_assert_int_eq(ask(tcp, "POST", "/x", str_view(large, sizeof large), &b), 413);
+    char *huge = mem_new(HUGE_BYTES); /* refused before it is taken */
+    ck_assert_int_eq(ask(un, "POST", "/x", str_view(huge, HUGE_BYTES), &b), 413);
+    ck_str(buf_str(&b), STR("the body is larger than 1000 bytes"));
+    ck_assert_int_eq(ask(tcp, "POST", "/x", str_view(huge, HUGE_BYTES), &b), 413);
+    mem_free(huge);
     ck_assert_int_eq(ask("unix:/nonexistent", "GET", "/", STR(""), &b), -ENOENT);
     ck_assert_int_eq(ask("ftp://x", "GET", "/", STR(""), &b), -EINVAL);
     buf_deinit(&b);
