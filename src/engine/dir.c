@@ -35,6 +35,11 @@ struct engine_dir {
     bool is_new;
 };
 
+/* What to do with a directory that cannot be told from another's any more. */
+#define DAMAGED_HINT                                                                               \
+    ": put a copy back; a node whose data other nodes have too may be given an empty directory "   \
+    "instead"
+
 static void say(struct buf *why, const char *path, const char *what)
 {
     if (why != NULL)
@@ -60,7 +65,7 @@ static int read_format(struct engine_dir *d, struct buf *why)
         bool is_ours = str_has_prefix(s, STR(FORMAT_TEXT)) && s.p[s.n - 1] == '\n';
         s = is_ours ? str_view(s.p + sizeof FORMAT_TEXT - 1, s.n - sizeof FORMAT_TEXT) : STR("");
         if (!is_ours || !str_to_u64(s, &v) || v == 0) {
-            say(why, d->path, "the file FORMAT is damaged");
+            say(why, d->path, "the file FORMAT is damaged" DAMAGED_HINT);
             r = ENGINE_DIR_E_DAMAGED;
         } else if (v > ENGINE_DIR_FORMAT) {
             say(why, d->path,
@@ -97,7 +102,7 @@ static int read_node(struct engine_dir *d, struct buf *why)
             d->epoch = f.u64;
     }
     if (!is_sound || c.bad || uuid_is_zero(&d->node)) {
-        say(why, d->path, "the file NODE is damaged");
+        say(why, d->path, "the file NODE is damaged" DAMAGED_HINT);
         r = ENGINE_DIR_E_DAMAGED;
     }
     buf_deinit(&b);
@@ -134,7 +139,8 @@ static int check_empty(struct engine_dir *d, struct buf *why)
         for (size_t i = 0; i < countof(fine); i++)
             is_fine = is_fine || strcmp(name, fine[i]) == 0;
         if (!is_fine) {
-            say(why, d->path, "the directory is not empty and holds no data of ours");
+            say(why, d->path,
+                "the directory is not empty and holds no data of ours; name another or empty it");
             r = ENGINE_DIR_E_STRANGE;
         }
     }
@@ -178,17 +184,22 @@ static int enter(struct engine_dir *d, const struct engine_dir_conf *conf, struc
 {
     int r = read_node(d, why);
     if (r == -ENOENT) {
-        say(why, d->path, "the file NODE is missing");
+        say(why, d->path, "the file NODE is missing" DAMAGED_HINT);
         return ENGINE_DIR_E_DAMAGED;
     }
     if (r != 0)
         return r;
     if (!uuid_is_zero(&conf->node) && !uuid_eq(&conf->node, &d->node)) {
-        say(why, d->path, "the data belong to another node");
+        say(why, d->path,
+            "the data belong to another node; each node needs a directory of its own");
         return ENGINE_DIR_E_FOREIGN;
     }
     if (conf->cluster.n > 0 && d->cluster.n > 0 && !str_eq(conf->cluster, d->cluster)) {
-        say(why, d->path, "the data belong to another cluster");
+        if (why != NULL)
+            buf_printf(why,
+                       "%s: the data belong to the cluster \"%.*s\", not to \"%.*s\"; correct the "
+                       "cluster's name or the directory",
+                       d->path, STR_ARG(d->cluster), STR_ARG(conf->cluster));
         return ENGINE_DIR_E_FOREIGN;
     }
     if (conf->cluster.n > 0 && d->cluster.n == 0)

@@ -137,9 +137,11 @@ static int open_log(struct kv *kv)
     };
     int e = engine_log_open(&conf, &kv->log);
     if (e > 0)
-        log_line(kv->conf.log, LOG_LEVEL_ERROR, "kv.log.refused",
-                 "the Raft log in %s belongs to another %s", conf.dir,
-                 e == ENGINE_LOG_E_NEWER ? "version: it is newer than this program" : "node");
+        log_line(kv->conf.log, LOG_LEVEL_ERROR, "kv.log.refused", "the Raft log in %s %s", conf.dir,
+                 e == ENGINE_LOG_E_NEWER
+                     ? "was written by a newer version; install that version or a later one"
+                     : "belongs to another node; put this node's own files back, or give it an "
+                       "empty directory when other nodes have its data");
     return e > 0 ? -EPROTO : err_trace(e);
 }
 

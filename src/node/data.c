@@ -20,12 +20,13 @@
 
 static int say(char error[NODE_ERROR_MAX], int r, const char *what)
 {
-    bool is_damaged = r == -EBADMSG;
+    bool is_damaged = r == -EBADMSG, is_strange = r == -EPROTO; /* kv_start */
     snprintf(error, NODE_ERROR_MAX, "%s: %s", what,
-             is_damaged ? "the data are damaged, the log names where; --verify-data lists it all"
-             : r < 0    ? strerrordesc_np(-r)
-                        : "refused");
-    return r < 0 && !is_damaged ? node_outcome_of(r) : NODE_E_DATA;
+             is_damaged   ? "the data are damaged, the log names where; --verify-data lists it all"
+             : is_strange ? "the data are not for this node or this version, the log says which"
+             : r < 0      ? strerrordesc_np(-r)
+                          : "refused");
+    return r < 0 && !is_damaged && !is_strange ? node_outcome_of(r) : NODE_E_DATA;
 }
 
 int node_uuid_find(const struct node_conf *c, char out[UUID_TEXT], char error[NODE_ERROR_MAX])

@@ -1,5 +1,7 @@
 """The process: what it refuses and how it says so, reload, the ways in.  SPDX-License-Identifier: Apache-2.0"""
 import os
+import re
+import shutil
 import signal
 import socket
 import ssl
@@ -134,6 +136,59 @@ def test_data_are_looked_over(w):
     assert code == 78 and "no data directory" in text, (code, text)
     code, text = verify(w, "/etc")
     assert code == 78, (code, text)
+
+
+def test_data_of_others_are_refused(w):
+    """A newer format, another cluster, a log of another node, a damaged NODE: 78, each with what to do; nothing is changed."""
+    first, second = w.cluster(1)[0], w.cluster(1)[0]
+    cluster = re.search('env = "([^"]+)"', open(first.conf).read()).group(1)
+    data = os.path.join(first.dir, "data")
+    assert first.terminate(60) == 0
+    assert second.terminate(60) == 0
+
+    def refuses(*says):
+        before = tree(data)
+        at = os.path.getsize(os.path.join(first.dir, "log"))
+        first.launch()
+        assert first.process.wait(60) == 78, first.process.returncode
+        with open(os.path.join(first.dir, "log"), errors="replace") as f:
+            f.seek(at)
+            text = f.read()
+        for x in says:
+            assert x in text, (x, text)
+        return before == tree(data)
+
+    def tree(path):
+        return {p: open(p, "rb").read() for d, _, names in os.walk(path) for p in [os.path.join(d, x) for x in names]}
+
+    def written(name, content):
+        path = os.path.join(data, name)
+        with open(path, "rb") as f:
+            kept = f.read()
+        with open(path, "wb") as f:
+            f.write(content)
+        return kept
+    kept = written("FORMAT", b"bilrost-data 4000000000\n")
+    assert refuses(data, "newer version; install that version")
+    written("FORMAT", b"bilrost-")
+    assert refuses(data, "FORMAT is damaged", "put a copy back")
+    written("FORMAT", kept)
+    first.edit('env = "%s"' % cluster, 'env = "others"')
+    assert refuses(data, 'belong to the cluster "%s", not to "others"; correct' % cluster)
+    first.edit('env = "others"', 'env = "%s"' % cluster)
+    with open(os.path.join(data, "NODE"), "rb") as f:
+        node = f.read()
+    written("NODE", node[:-1] + bytes([node[-1] ^ 1]))
+    assert refuses(data, "NODE is damaged", "put a copy back")
+    written("NODE", node)
+    log = os.path.join(data, "log")
+    os.rename(log, log + ".own")
+    shutil.copytree(os.path.join(second.dir, "data", "log"), log)
+    refuses(log, "belongs to another node; put this node's own files back", "the log says which")  # this start is counted
+    shutil.rmtree(log)
+    os.rename(log + ".own", log)
+    first.start()
+    assert first.terminate(60) == 0
 
 
 def log_has(n, text, within=10):
