@@ -50,8 +50,8 @@ static void put_state(struct kv_client *c, const char *name, struct buf *b)
 
 void api_balancers(struct api_ask *a)
 {
-    struct kv_client *c = store_of(a);
     struct str name = api_header(a, "balancer_factory_class");
+    struct kv_client *c = store_of(a); /* NULL: a is no more */
     struct buf b = {0};
     int r = 0;
     if (!c)

@@ -536,9 +536,9 @@ def test_api_shows_and_steers_ranges(w):
     status, text = ask(ports[0], "PUT", "/store/range/recover", confirm="yes", **head)
     assert status == 400 and "lost" in text, text
     again(lambda: expect_ok(ask(ports[0], "PUT", "/store/range/transfer", node_id=other, **head)))
-    got = view(ports[2], "/status")
+    # the new leader is known to each a moment later
+    got = again(lambda: status_of_three(ports[2]), within=60)
     assert got["ranges"]["total"] >= 3 and got["ranges"]["withoutQuorum"] == 0, got["ranges"]
-    assert len(got["nodes"]) == 3 and all(n["ready"] for n in got["nodes"]), got["nodes"]
     assert all(n["memoryBytes"] > 1 << 20 and n["diskBytes"] > 0 for n in got["nodes"])
     # a node dies: the others say so, and what to do
     nodes[2].kill()
@@ -548,6 +548,12 @@ def test_api_shows_and_steers_ranges(w):
     gone = next(i for i in ids if i in dead["what"])
     assert ask(ports[0], "DELETE", "/cluster", token=ADMIN, node_id=gone) == (200, "OK")
     again(lambda: same([m["state"] for m in view(ports[1], "/cluster")["nodes"] if m["id"] == gone], ["left"]))
+
+
+def status_of_three(port):
+    got = view(port, "/status")
+    assert len(got["nodes"]) == 3 and all(n["ready"] for n in got["nodes"]), got["nodes"]
+    return got
 
 
 def dead_alarm(port):

@@ -112,6 +112,7 @@ def operated(w, count):
         n.launch()
     for n in nodes:
         n.wait()
+        again(lambda: asked(n, "GET", "/healthz"))  # it opens last
     return nodes
 
 
