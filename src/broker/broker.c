@@ -15,6 +15,7 @@
 #include "broker/inflow_priv.h"
 #include "broker/peer_priv.h"
 #include "broker/publish_priv.h"
+#include "broker/renew_priv.h"
 #include "broker/restore_priv.h"
 #include "broker/roster_priv.h"
 #include "broker/slow_priv.h"
@@ -155,6 +156,7 @@ static void loop_init(struct broker *b, unsigned i)
     net_timer_init(&l->held_timer, loop_held, l);
     net_timer_init(&l->shed_timer, loop_shed, l);
     net_timer_init(&l->drain.timer, broker_drain_tick, l);
+    net_timer_init(&l->renew.timer, broker_renew_tick, l);
     list_init(&l->restore);
     broker_targets_init(l);
     broker_cross_init(l);
@@ -167,6 +169,7 @@ static void loop_deinit(struct broker_loop *l)
     broker_publish_held_drop(l);
     broker_restore_drop(l);
     net_timer_del(l->net, &l->held_timer);
+    net_timer_del(l->net, &l->renew.timer);
     broker_slow_deinit(l);
     net_timer_del(l->net, &l->shed_timer);
     net_defer_del(&l->turn_end);
@@ -263,8 +266,10 @@ static void news_receive(struct net_loop *here, struct net_mail *mail)
 {
     struct news *n = container_of(mail, struct news, mail);
     struct broker_loop *l = &n->broker->loop[net_loop_index(here)];
-    if (n->settings)
+    if (n->settings) {
         broker_tenant_settings_set(n->tenant, l->index, n->settings);
+        broker_renew_begin(l);
+    }
     broker_settings_unref(n->settings);
     if (n->files) {
         broker_auth_files_unref(l->auth_files);

@@ -17,6 +17,7 @@
 #include "broker/drain_priv.h"
 #include "broker/durability_priv.h"
 #include "broker/inflow_priv.h"
+#include "broker/renew_priv.h"
 #include "broker/share_priv.h"
 #include "net/random.h"
 
@@ -367,10 +368,7 @@ void broker_connect_connected(struct broker_conn *c, bool is_session_present)
         broker_share_held(c->loop->broker, session_client_id(c->session), c->inflow->incarnation,
                           true);
     }
-    if (c->settings->value.in_bound_band_width > 0)
-        net_stream_set_rate(c->stream, (uint64_t)c->settings->value.in_bound_band_width);
-    if (c->settings->value.out_bound_band_width > 0)
-        net_stream_set_write_rate(c->stream, (uint64_t)c->settings->value.out_bound_band_width);
+    broker_renew_rates(c);
     broker_connect_ask_free(c);
     broker_conn_report(c, BROKER_EV_CLIENT_CONNECTED, is_session_present ? "session present" : "");
     if (!is_session_present)

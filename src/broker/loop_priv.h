@@ -81,6 +81,10 @@ struct broker_loop {
     size_t qos0_bytes_max; /* QoS 0 is queued for a client while less than this waits for it; 0: no
                               limit */
     struct net_timer shed_timer; /* while pressure is SHED or FULL */
+    struct broker_renew { /* renew.c */
+        struct net_timer timer;
+        struct broker_conn *at; /* the next one; NULL: from the front */
+    } renew;
     bool is_draining;
     size_t refer_turn;
     struct broker_drain { /* drain.c; while is_draining */

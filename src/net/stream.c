@@ -678,11 +678,25 @@ void net_stream_want(struct net_stream *s, size_t n)
 
 void net_stream_set_rate(struct net_stream *s, uint64_t read_bytes_per_sec)
 {
-    s->rate = read_bytes_per_sec;
+    uint64_t was = s->rate;
+    s->rate = read_bytes_per_sec ? read_bytes_per_sec
+              : s->limits        ? s->limits->read_bytes_per_sec
+                                 : 0;
+    if (s->rate == was || !s->extra || !s->extra->is_rate_paused || s->stage != NET_STREAM_OPEN)
+        return;
+    s->rate_clock = s->loop->now;
+    rate_arm(s);
 }
 
 void net_stream_set_write_rate(struct net_stream *s, uint64_t write_bytes_per_sec)
 {
-    if (write_bytes_per_sec || s->extra)
-        net_stream_extra(s)->write_rate = write_bytes_per_sec;
+    struct net_stream_extra *x = s->extra;
+    if ((x ? x->write_rate : 0) == write_bytes_per_sec)
+        return;
+    x = net_stream_extra(s);
+    x->write_rate = write_bytes_per_sec;
+    if (!x->is_write_paused || s->stage != NET_STREAM_OPEN)
+        return;
+    x->write_clock = s->loop->now;
+    rate_arm(s);
 }

@@ -117,9 +117,10 @@ void net_stream_resume(struct net_stream *s);
 /* read() needs at least n bytes before another call makes sense (a large packet); a hint. */
 void net_stream_want(struct net_stream *s, size_t n);
 
-/* This stream's own read rate, instead of the limits'; 0: none. */
+/* This stream's own read rate, instead of the limits'; 0: that of the limits.  What waits for the
+ * old rate goes on. */
 void net_stream_set_rate(struct net_stream *s, uint64_t read_bytes_per_sec);
-/* The same for what is written; what is appended faster waits. */
+/* The same for what is written, 0: none; what is appended faster waits. */
 void net_stream_set_write_rate(struct net_stream *s, uint64_t write_bytes_per_sec);
 
 /* No more input; writes what is appended, then ends, at the latest after 10 s.  closed() follows in

@@ -92,6 +92,12 @@ static void dump_listeners(const struct node_conf *c, bool with_comments, struct
     buf_put_str(out, STR("\n);\n"));
 }
 
+/* For whom a reload changes it. */
+static const char *whom(const struct session_setting *s)
+{
+    return s->when == SESSION_SETTING_LIVE ? "all" : "who connects later";
+}
+
 static void dump_tenants(const struct node_conf *c, bool with_comments, struct buf *out)
 {
     size_t count;
@@ -108,9 +114,10 @@ static void dump_tenants(const struct node_conf *c, bool with_comments, struct b
         for (size_t j = 0; j < count; j++) {
             int64_t v = *(const int64_t *)(const void *)((const char *)t->settings + s[j].offset);
             if (with_comments && i == 0)
-                buf_printf(out, "    # %s; %lld to %lld; default %lld\n", s[j].meaning,
-                           (long long)s[j].value_min, (long long)s[j].value_max,
-                           (long long)s[j].value_default);
+                buf_printf(out,
+                           "    # %s; %lld to %lld; default %lld; changed by a reload for %s\n",
+                           s[j].meaning, (long long)s[j].value_min, (long long)s[j].value_max,
+                           (long long)s[j].value_default, whom(&s[j]));
             if (s[j].kind == SESSION_SETTING_BOOL)
                 buf_printf(out, "    %s = %s;\n", s[j].name, v ? "true" : "false");
             else
@@ -231,12 +238,16 @@ void node_conf_document(struct buf *out)
     buf_put_str(out, STR("## tenants\n\nA section per tenant; what a tenant does not set, it has "
                          "from `default`.\n\n"));
     document_keys(&node_keys_tenant, out);
-    buf_put_str(out, STR("### Tenant settings\n\n| setting | from | to | default | meaning "
-                         "|\n|---|---|---|---|---|\n"));
+    buf_put_str(out, STR("### Tenant settings\n\nA reload changes a setting for all clients, or, "
+                         "where it was agreed when they connected, for those that connect later. "
+                         "What a stored session may hold (`SessionInboxSize`, `QoS0DropOldest`) "
+                         "changes when its client connects again.\n\n"
+                         "| setting | from | to | default | a reload changes it for | meaning "
+                         "|\n|---|---|---|---|---|---|\n"));
     size_t count;
     const struct session_setting *s = session_settings_table(&count);
     for (size_t i = 0; i < count; i++)
-        buf_printf(out, "| `%s` | %lld | %lld | `%lld` | %s |\n", s[i].name,
+        buf_printf(out, "| `%s` | %lld | %lld | `%lld` | %s | %s |\n", s[i].name,
                    (long long)s[i].value_min, (long long)s[i].value_max,
-                   (long long)s[i].value_default, s[i].meaning);
+                   (long long)s[i].value_default, whom(&s[i]), s[i].meaning);
 }

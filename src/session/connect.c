@@ -279,6 +279,12 @@ static void will_keep(struct session *s, const struct codec_mqtt_connect *c)
     s->will_delay_sec = c->will.delay_sec;
 }
 
+void session_connect_ack_user(struct session *s, struct str user)
+{
+    mem_free((void *)(uintptr_t)s->ack_user.p);
+    s->ack_user = user.n > 0 && s->version == CODEC_MQTT_V5 ? str_dup(user) : str_view(NULL, 0);
+}
+
 /* The client may connect: now its tenant's settings decide. */
 static void admitted(struct session *s, const struct session_authenticated *a, struct session_out *out)
 {
@@ -302,8 +308,7 @@ static void admitted(struct session *s, const struct session_authenticated *a, s
     must(!s->is_assigned_id || a->assigned_client_id.n > 0);
     mem_free((void *)(uintptr_t)s->client_id.p);
     s->client_id = str_dup(s->is_assigned_id ? a->assigned_client_id : c->client_id);
-    if (a->ack_user.n > 0 && s->version == CODEC_MQTT_V5)
-        s->ack_user = str_dup(a->ack_user);
+    session_connect_ack_user(s, a->ack_user);
     if (s->keep_alive_sec > 0 && s->keep_alive_sec < s->settings->min_keep_alive_seconds)
         s->keep_alive_sec = (uint16_t)s->settings->min_keep_alive_seconds;
     s->expiry_sec = expiry_of(s, c, a->is_transient);

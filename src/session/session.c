@@ -381,7 +381,8 @@ void session_step(struct session *s, const struct session_event *ev, struct sess
         session_end_with(s, out, &ev->kick, NULL);
         break;
     case SESSION_EV_SETTINGS:
-        s->settings = ev->settings;
+        s->settings = ev->renewed.settings;
+        session_connect_ack_user(s, ev->renewed.ack_user);
         break;
     case SESSION_EV_AUTH_CONTINUE:
     case SESSION_EV_AUTHENTICATED:

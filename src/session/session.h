@@ -198,7 +198,7 @@ enum session_event_type {
     SESSION_EV_TICK,          /* session_deadline passed */
     SESSION_EV_LOST,          /* .lost: the connection ended */
     SESSION_EV_KICK,          /* .kick: the host ends it */
-    SESSION_EV_SETTINGS,      /* .settings: the tenant's changed; limits of this moment on apply */
+    SESSION_EV_SETTINGS,      /* .renewed: the tenant's changed, as session_settings_renew has it */
 };
 
 struct session_authenticated {
@@ -259,7 +259,10 @@ struct session_event {
         struct session_subscribed subscribed;
         struct { bool is_by_client; } lost;
         struct session_refused kick;
-        const struct session_settings *settings;
+        struct {
+            const struct session_settings *settings; /* instead of those of AUTHENTICATED, as these are */
+            struct str ack_user;
+        } renewed;
     };
 };
 

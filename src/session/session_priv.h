@@ -183,6 +183,8 @@ void session_connect_auth(struct session *s, struct codec_mqtt_packet *p, struct
 void session_connect_continue(struct session *s, const struct session_event *ev, struct session_out *out);
 void session_connect_authenticated(struct session *s, const struct session_authenticated *a,
                                    struct session_out *out);
+/* User Properties of every PUBACK and PUBREC from now on: copied; empty: none. */
+void session_connect_ack_user(struct session *s, struct str user);
 void session_connect_refused(struct session *s, const struct session_refused *r, struct session_out *out);
 void session_connect_attached(struct session *s, const struct session_attached *a, struct session_out *out);
 void session_pending_free(struct session *s);

@@ -2,8 +2,9 @@
 #include "session/settings.h"
 
 static const struct session_setting table[] = {
-#define X(Name, field, KIND, def, min, max, meaning) \
-    {#Name, SESSION_SETTING_##KIND, def, min, max, meaning, offsetof(struct session_settings, field)},
+#define X(Name, field, KIND, def, min, max, WHEN, meaning) \
+    {#Name, SESSION_SETTING_##KIND, SESSION_SETTING_##WHEN, def, min, max, meaning, \
+     offsetof(struct session_settings, field)},
 #include "session/settings.def"
 #undef X
 };
@@ -49,6 +50,16 @@ const char *session_settings_conflict(const struct session_settings *s)
     if (s->min_session_expiry_seconds > s->max_session_expiry_seconds)
         return "MinSessionExpirySeconds";
     return NULL;
+}
+
+void session_settings_renew(const struct session_settings *born, const struct session_settings *now,
+                            struct session_settings *out)
+{
+    struct session_settings s = *now;
+    for (size_t i = 0; i < countof(table); i++)
+        if (table[i].when == SESSION_SETTING_CONNECT)
+            *value_of(&s, &table[i]) = *(const int64_t *)(const void *)((const char *)born + table[i].offset);
+    *out = s;
 }
 
 void session_settings_check(const struct session_settings *s)

@@ -5,7 +5,7 @@
 
 /* A snapshot: whoever shares it does not change it any more. */
 struct session_settings {
-#define X(Name, field, KIND, def, min, max, meaning) int64_t field;
+#define X(Name, field, KIND, def, min, max, WHEN, meaning) int64_t field;
 #include "session/settings.def"
 #undef X
 };
@@ -15,10 +15,16 @@ enum session_setting_kind {
     SESSION_SETTING_NUM,
 };
 
+enum session_setting_when { /* a change takes effect for a client that is connected */
+    SESSION_SETTING_LIVE,    /* at once */
+    SESSION_SETTING_CONNECT, /* when it connects again */
+};
+
 /* One row of the table, for configuration, documentation and the admin API. */
 struct session_setting {
     const char *name;
     enum session_setting_kind kind;
+    enum session_setting_when when;
     int64_t value_default, value_min, value_max;
     const char *meaning;
     size_t offset; /* of its int64_t in struct session_settings */
@@ -39,6 +45,11 @@ const struct session_setting *session_settings_find(struct str name);
 void session_settings_init(struct session_settings *s);
 
 must_use int session_settings_set(struct session_settings *s, struct str name, int64_t value);
+
+/* What is in force for a client that connected under `born` once its tenant has `now`: of each
+ * setting the one or the other.  out may be born. */
+void session_settings_renew(const struct session_settings *born, const struct session_settings *now,
+                            struct session_settings *out);
 
 /* must() every value inside its bounds and Min <= Max of the pairs. */
 void session_settings_check(const struct session_settings *s);

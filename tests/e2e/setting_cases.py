@@ -11,10 +11,12 @@ import time
 from api_cases import READ, ask, free_port
 from basic_cases import topic
 from mqtt import CONNACK, PUBACK, PUBLISH, PUBREC, SUBACK, SUBSCRIBE, Client, Closed, props, text
+from process_cases import log_has
 from protocol_cases import connected
 from stored_cases import name
 
 CASES = {}
+LIVE_ONLY = {"MinSendPerSec": {"MinSendPerSec": "12"}}  # it takes long: the clients of setting_live are enough
 METRICS = {}
 
 
@@ -275,12 +277,13 @@ def filters_per_sub(port, other):
     assert c.closed() == 0x98
 
 
-def fanout(port, makers, payload="x"):
+def fan_made(port, makers, t):
+    return [make(port, t) for make in makers]
+
+
+def fan_sent(clients, t, publisher, payload="x"):
     """How many of these subscribers get one message, and what its publisher is told."""
-    t = topic("fan")
-    clients = [make(port, t) for make in makers]
-    code = published(port, t, payload)
-    got = 0
+    code, got = publisher.publish(t, payload, 1), 0
     for c in clients:
         c.send(12, 0, b"")
         c.expect(13)
@@ -289,8 +292,16 @@ def fanout(port, makers, payload="x"):
             p = c.recv(0.1)
             if p is not None:
                 c.inbox.append(p)
+        for p in c.inbox:
+            c.send(PUBACK, 0, struct.pack(">H", p.pid))
         got += len(c.inbox)
+        c.inbox = []
     return got, code
+
+
+def fanout(port, makers, payload="x"):
+    t = topic("fan")
+    return fan_sent(fan_made(port, makers, t), t, connected(port, 5), payload)
 
 
 def member(group):
@@ -446,10 +457,9 @@ def slow(port):
     return c, p
 
 
-@case(MinSendPerSec="12")
-def min_send(port, other):
-    """Who holds its acknowledgements back is sent less and less at once, down to the floor."""
-    two, least = [slow(port), slow(other)], [99, 99]
+def slow_least(two, enough):
+    """Who holds its acknowledgements back is sent less and less at once, down to the floor: the least of each."""
+    least = [99, 99]
     for _ in range(8):
         wait = time.monotonic() + 1.1
         got = []
@@ -458,26 +468,28 @@ def min_send(port, other):
             while (m := c.recv(max(0.01, wait - time.monotonic()))) is not None:
                 got[-1].append(m.pid)
         least = [min(a, len(g)) for a, g in zip(least, got)]
-        if least == [12, 8]:
+        if least == enough:
             break
         for (c, _), pids in zip(two, got):
             for pid in pids:
                 c.send(4, 0, struct.pack(">H", pid))
-    assert least == [12, 8], least
-
-
-def names():
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/session/settings.def")
-    with open(path) as f:
-        return set(re.findall(r"^X\((\w+),", f.read(), re.M))
+    return least
 
 
 def test_every_setting_has_an_effect(w):
+    """The tenants begin with the defaults and get their settings by a reload: for clients that connect after it, for those
+    that are connected where that makes sense, and where it was agreed at CONNECT not for them."""
+    from setting_live import CHANGED, KEPT, OWN_TEST, table
     api = METRICS["port"] = free_port()
-    tenants, port = {}, {}
-    for key, (settings, _) in CASES.items():
-        tenants["t-" + key] = " ".join("%s = %s;" % s for s in settings.items() if s[1])
-    n = w.node(config="tenants : { plain : { }; %s };\n" % " ".join('%s : { %s };' % t for t in tenants.items()))
+    when, tenants, port = table(), {}, {}
+    settings_of = {**{key: s for key, (s, _) in CASES.items()}, **LIVE_ONLY}
+    for key, settings in settings_of.items():
+        tenants["t-" + key] = [" ".join("%s = %s;" % s for s in settings.items() if s[1] and (is_new or s[0] not in when))
+                               for is_new in (False, True)]
+
+    def of_tenants(is_new):
+        return "tenants : { plain : { }; %s };" % " ".join('%s : { %s };' % (t, s[is_new]) for t, s in tenants.items())
+    n = w.node(config=of_tenants(False) + "\n")
     n.file("acl", "pattern readwrite own/%c/#\npattern deny secret\n")
     n.edit("@DIR@", n.dir) if "@DIR@" in open(n.conf).read() else None
     tokens = n.file("tokens", "read %s\n" % READ)
@@ -487,27 +499,45 @@ def test_every_setting_has_an_effect(w):
         port[t] = n.listen_also("tcp", 'tenant = "%s";' % t)
     n.start()
     wrong = []
-    for key, (_, check) in CASES.items():
+
+    def attempt(key, what, *args):
         try:
-            check(port["t-" + key], port["plain"])
-        except (AssertionError, Closed) as e:
+            return what(*args)
+        except (AssertionError, Closed, OSError) as e:
             at = e.__traceback__
-            while at.tb_next and at.tb_next.tb_frame.f_code.co_filename == __file__:
+            while at.tb_next and os.path.dirname(at.tb_next.tb_frame.f_code.co_filename) == os.path.dirname(__file__):
                 at = at.tb_next
-            wrong.append("%s: line %d: %r" % (key, at.tb_lineno, e))
+            wrong.append("%s: %s line %d: %r" % (key, os.path.basename(at.tb_frame.f_code.co_filename), at.tb_lineno, e))
+            return None
+    live = {k: attempt(k, f, port["t-" + k], port["plain"]) for k, f in {**CHANGED, **KEPT}.items()}
+    n.edit(of_tenants(False).replace("@DIR@", n.dir), of_tenants(True).replace("@DIR@", n.dir))
+    n.process.send_signal(signal.SIGHUP)
+    log_has(n, "the configuration is in effect", 60)
+    for key, check in live.items():
+        if check:
+            attempt(key, check)
+    for key, (_, check) in CASES.items():
+        attempt(key, check, port["t-" + key], port["plain"])
     assert not wrong, "\n" + "\n".join(wrong)
-    covered = set().union(*[c[0] for c in CASES.values()]) | {"NoLWTWhenServerShuttingDown"}
-    assert not names() - covered, "no case for %s" % (names() - covered)
+    covered = set().union(*settings_of.values()) | OWN_TEST
+    assert not set(when) - covered, "no case for %s" % (set(when) - covered)
+    both = {"Durability": "DurabilityInPubAck"}
+    told = set(CHANGED) | OWN_TEST | {both.get(k) for k in CHANGED}
+    assert {k for k in when if when[k] == "LIVE"} - told == set(), "no connected client for %s" % when
+    assert {k for k in when if when[k] == "CONNECT"} == set(KEPT)
 
 
 def test_wills_when_the_server_stops(w):
     """NoLWTWhenServerShuttingDown: the will is kept back, or sent; it is retained here, to be seen after the restart."""
+    told = ["NoLWTWhenServerShuttingDown = %s;" % x for x in ("false", "true")]
     for is_kept_back in (True, False):
-        n = w.node(data=True, config="tenants : { default : { NoLWTWhenServerShuttingDown = %s; }; };\n"
-                   % ("true" if is_kept_back else "false")).start()
+        n = w.node(data=True, config="tenants : { default : { %s }; };\n" % told[not is_kept_back]).start()
         t = topic("stop")
         c = Client(n.port, 5)
         c.connect(name(), will=(t, "gone", 1, True))
+        n.edit(told[not is_kept_back], told[is_kept_back])
+        n.process.send_signal(signal.SIGHUP)
+        log_has(n, "the configuration is in effect", 60)
         n.process.send_signal(signal.SIGTERM)
         assert c.closed() == 0x8B
         assert n.process.wait(20) == 0

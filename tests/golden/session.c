@@ -582,7 +582,7 @@ static bool host_event(struct world *w, struct str verb, struct str line)
     } else if (str_eq(verb, STR("settings"))) {
         cmd_set(w, line);
         ev.type = SESSION_EV_SETTINGS;
-        ev.settings = &w->settings;
+        ev.renewed.settings = &w->settings;
     } else {
         return false;
     }

@@ -40,12 +40,39 @@ START_TEST(setting)
 }
 END_TEST
 
+/* What a client heard in CONNACK stays; a LIVE setting is that of its tenant. */
+START_TEST(renewing)
+{
+    struct session_settings born, now, got;
+    size_t n;
+    const struct session_setting *row = session_settings_table(&n);
+    session_settings_init(&born);
+    session_settings_init(&now);
+    for (size_t i = 0; i < n; i++) {
+        int64_t other = row[i].value_default > row[i].value_min ? row[i].value_min : row[i].value_min + 1;
+        ck_assert_int_eq(session_settings_set(&now, str_of(row[i].name), other), 0);
+    }
+    session_settings_renew(&born, &now, &got);
+    for (size_t i = 0; i < n; i++) {
+        const struct session_settings *of = row[i].when == SESSION_SETTING_LIVE ? &now : &born;
+        size_t at = row[i].offset;
+        ck_assert_msg(memcmp((const char *)&got + at, (const char *)of + at, sizeof(int64_t)) == 0, "%s",
+                      row[i].name);
+    }
+    ck_assert_int_eq(got.receiving_maximum, born.receiving_maximum);
+    ck_assert_int_eq(got.msg_pub_per_sec, now.msg_pub_per_sec);
+    session_settings_renew(&born, &now, &born); /* in place */
+    ck_assert_int_eq(memcmp(&born, &got, sizeof got), 0);
+}
+END_TEST
+
 Suite *suite_settings(void)
 {
     Suite *s = suite_create("settings");
     TCase *t = tcase_create("settings");
     tcase_add_test(t, defaults_fit);
     tcase_add_test(t, setting);
+    tcase_add_test(t, renewing);
     suite_add_tcase(s, t);
     return s;
 }
