@@ -82,8 +82,12 @@ int main(int argc, char **argv)
         return EX_OSERR;
     }
     exit_code = bench_host_find_all(&conf, loop);
-    if (exit_code != 0)
+    if (exit_code != 0) {
+        net_loop_free(loop);
+        if (tls != NULL)
+            net_tls_unref(tls);
         return exit_code;
+    }
     bool is_terminal = isatty(STDERR_FILENO) == 1 && !conf.is_quiet && !conf.is_json;
     struct bench_load *load = mem_new(sizeof *load);
     ears.load = load;

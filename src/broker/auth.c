@@ -187,12 +187,21 @@ const struct broker_acl *broker_auth_acl_find(const struct broker_auth_files *f,
 static void password_work(struct net_worker_job *job)
 {
     struct broker_auth_ask *ask = container_of(job, struct broker_auth_ask, job);
-    ask->result = net_password_check(ask->password, ask->hash);
+    ask->result = net_password_check(ask->secret, ask->hash);
+}
+
+static void secret_free(struct broker_auth_ask *ask)
+{
+    char *p = (char *)(uintptr_t)ask->secret.p;
+    explicit_bzero(p, ask->secret.n);
+    mem_free(p);
+    ask->secret = str_view(NULL, 0);
 }
 
 static void password_done(struct net_worker_job *job)
 {
     struct broker_auth_ask *ask = container_of(job, struct broker_auth_ask, job);
+    secret_free(ask);
     ask->files = broker_auth_files_unref(ask->files);
     enum broker_auth_outcome outcome = BROKER_AUTH_E_ERROR;
     if (!job->is_cancelled && ask->result == 0)
@@ -228,8 +237,10 @@ static void password_begin(struct broker_auth_ask *ask, struct broker_auth_files
     if (!ask->hash.p)
         ask->hash = nobody_hash(files, ask->user);
     ask->out_user = ask->user;
+    ask->secret = str_dup(ask->password);
     ask->files = broker_auth_files_ref(files);
     if (net_worker_push(worker, here, &ask->job, password_work, password_done)) {
+        secret_free(ask);
         ask->files = broker_auth_files_unref(ask->files);
         ask->done(ask, BROKER_AUTH_E_ERROR);
     }

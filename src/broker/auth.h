@@ -88,6 +88,7 @@ struct broker_auth_ask {
         *out_acl;              /* with OK: rules of this client alone, to be taken; NULL: the files'
                                 */
     struct net_worker_job job; /* ours from here on */
+    struct str secret; /* the password, while a worker looks at it: its owner may end meanwhile */
     struct broker_auth_files *files;
     const struct broker_auth_enhanced *enhanced;
     void *exchange; /* of the method */
