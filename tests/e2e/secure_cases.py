@@ -190,17 +190,16 @@ def test_bad_packets_change_nothing_and_are_counted(w):
         # a's own packets back to it, changed in each byte, cut at each length; then noise
         dropped = {r: metric(a, 'bilrost_gossip_dropped_total{reason="%s"}' % r)
                    for r in ("junk", "foreign", "unkeyed", "forged", "replayed", "flooded")}
-        sent = 0
         for p in heard[:1]:
             for k in range(min(len(p), 200)):
                 shoot(p[:k])
                 shoot(p[:k] + bytes([p[k] ^ 1]) + p[k + 1:])
-                sent += 2
-        for _ in range(5000):
-            shoot(os.urandom(random.randrange(1, 1400)))
-            sent += 1
-        until(lambda: sum(metric(a, 'bilrost_gossip_dropped_total{reason="%s"}' % r) - v
-                          for r, v in dropped.items()) >= sent * 9 // 10)  # the kernel may have dropped some
+
+        def counted():  # the kernel drops what comes too fast for us: more until enough have arrived
+            for _ in range(200):
+                shoot(os.urandom(random.randrange(1, 1400)))
+            return sum(metric(a, 'bilrost_gossip_dropped_total{reason="%s"}' % r) - v for r, v in dropped.items()) >= 5000
+        until(counted)
         for p in heard:
             shoot(p)
         assert state_of(a) == was, (state_of(a), was)
