@@ -230,7 +230,8 @@ void stores_attach(struct stores_client *c, const struct stores_attach *a, store
                                   .client = a->client,
                                   .clean_start = a->is_clean,
                                   .expiry_sec = a->expiry_sec,
-                                  .limit = a->queue_len_max,
+                                  .limit = a->queue_len_max < INBOX_LIMIT_MAX ? a->queue_len_max
+                                                                              : INBOX_LIMIT_MAX,
                                   .byte_max = a->queue_byte_max,
                                   .window = a->receive_max,
                                   .qos0_drop_oldest = a->is_drop_oldest,

@@ -187,7 +187,7 @@ struct stores_attach {
     bool is_clean;           /* Clean Start: what was there ends (its will is published first) */
     uint32_t expiry_sec;     /* 0: ends with the connection; UINT32_MAX: never */
     uint32_t receive_max;    /* the client's Receive Maximum: how far pushes run ahead of acks */
-    uint32_t queue_len_max;  /* SessionInboxSize */
+    uint32_t queue_len_max;  /* SessionInboxSize; more than INBOX_LIMIT_MAX is taken for that */
     uint64_t queue_byte_max; /* 0: no limit */
     bool is_drop_oldest;     /* QoS0DropOldest */
     struct str info;         /* about the client, opaque */

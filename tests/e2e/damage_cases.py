@@ -3,9 +3,12 @@ import glob
 import os
 import random
 import shutil
+import subprocess
+import time
 
+from api_cases import READ, ask, with_api
 from basic_cases import topic
-from cluster_cases import PATIENCE, acked, connected, subscribed, three_voters
+from cluster_cases import PATIENCE, acked, again, connected, subscribed, three_voters
 
 KEPT = dict(clean=False, p=[(0x11, 3600)])
 
@@ -133,3 +136,65 @@ def test_flipped_bytes_in_the_rows_spoil_nothing(w):
 
 def test_an_empty_disk_spoils_nothing(w):
     play(w, lambda n, i: shutil.rmtree(data_of(n)))
+
+
+def test_a_full_disk_refuses_writes_reads_on_and_loses_nothing(w):
+    """One node alone: PUBACK says no while there is no space, subscribers and readers are served, then all goes on.
+    (The largest queue that can be configured, so that only the disk sets the limit.)"""
+    n = w.node(data=True, config="tenants : { default : { SessionInboxSize = 65535; }; };\n")
+    port = with_api(n)
+    data = data_of(n)
+    os.mkdir(data)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "none", data], capture_output=True, check=False).returncode:
+        raise w.skip("may not mount")
+    try:
+        n.start()
+        t = topic("full")
+        p, live, keeper = connected(n), connected(n), "keeper-%d" % random.getrandbits(30)
+        again(lambda: live.subscribe((t + "/live", 0)))
+        subscribed(n, t + "/kept", 1, keeper, **KEPT).disconnect()
+        acked(p, t + "/kept", "first")
+
+        def retained():
+            reason = p.publish(t + "/retained", "kept", 1, retain=True)
+            assert reason in (0, 0x10), reason
+        again(retained)
+
+        def not_ready():
+            assert ask(port, "GET", "/readyz")[0] == 503
+
+        def fill(f):
+            try:
+                while f.write(b"x" * 65536):
+                    pass
+            except OSError:
+                pass
+        refused, sent, end = 0, ["first"], time.monotonic() + 120
+        with open(os.path.join(data, "filler"), "wb", buffering=0) as f:
+            while not refused:  # a batch that is held or fits into the log still goes through
+                assert time.monotonic() < end
+                fill(f)
+                body = "%d " % len(sent) + "x" * 60000
+                reason = p.publish(t + "/kept", body, 1)
+                if reason == 0:
+                    sent.append(body)
+                refused = reason >= 0x80
+        assert reason in (0x80, 0x83, 0x97), reason
+        assert "no space left for" in log_text(n), log_text(n)
+        p.publish(t + "/live", "through", 0)
+        assert live.message(PATIENCE) == (t + "/live", "through")
+        status, said = ask(port, "GET", "/retain", token=READ, tenant_id="default", topic_filter=t + "/#")
+        assert status == 200 and t + "/retained" in said, said
+        again(not_ready)
+        os.unlink(os.path.join(data, "filler"))
+        again(lambda: acked(p, t + "/kept", "last"), within=120)
+        assert "there is space again" in log_text(n), log_text(n)
+        n.kill()
+        n.start()
+        c, got = connected(n, keeper, **KEPT), []
+        while not got or got[-1] != "last":
+            got.append(c.message(PATIENCE)[1])
+        assert [x for x in got if x in sent] == sent, [x[:9] for x in got]  # one that was refused may have come later
+    finally:
+        n.kill()
+        subprocess.run(["umount", data], capture_output=True, check=False)
