@@ -135,7 +135,7 @@ sim-long: $(SIMS) ## many seeds of each simulator (SEEDS=N)
 	@scripts/run-sim long $^
 unit-programs: $(UNITS) $(GOLDEN) $(FUZZ:%=$(B)/fuzz/%.replay)
 # Rooms with threads, whose unit tests also run under ThreadSanitizer (make SAN=thread tsan); their deadlines: tests/lib/slow.h.
-THREADED := $(filter net engine dist stores broker silent,$(notdir $(UNITS:.test=)))
+THREADED := $(filter net engine cluster kv dist stores broker silent,$(notdir $(UNITS:.test=)))
 tsan: $(THREADED:%=$(B)/unit/%.test) ## the unit tests of the rooms with threads
 	@$(if $^,scripts/run-tests $^)
 check: tests all ## unit, golden, fuzz corpora and simulators; add SAN=address,undefined or SAN=thread

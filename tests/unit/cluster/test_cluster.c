@@ -171,7 +171,7 @@ Suite *suite_cluster(void)
 {
     Suite *s = suite_create("cluster");
     TCase *t = tcase_create("cluster");
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, TEST_PATIENCE(60));
     tcase_add_checked_fixture(t, nodes_setup, nodes_teardown);
     tcase_add_test(t, test_three_nodes);
     tcase_add_test(t, test_a_death_is_noticed);

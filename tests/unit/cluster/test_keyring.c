@@ -217,7 +217,7 @@ Suite *suite_keyring(void)
 {
     Suite *s = suite_create("keyring");
     TCase *t = tcase_create("keyring");
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, TEST_PATIENCE(60));
     tcase_add_checked_fixture(t, nodes_setup, nodes_teardown);
     tcase_add_test(t, test_a_key_is_replaced);
     tcase_add_test(t, test_nobody_is_cut_off);

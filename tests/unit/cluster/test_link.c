@@ -509,7 +509,7 @@ Suite *suite_link(void)
 {
     Suite *s = suite_create("link");
     TCase *t = tcase_create("link");
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, TEST_PATIENCE(60));
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, test_call_reaches_the_loop_of_its_shard);
     tcase_add_test(t, test_calls_to_ourselves);

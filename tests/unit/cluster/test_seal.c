@@ -172,7 +172,7 @@ Suite *suite_seal(void)
 {
     Suite *s = suite_create("seal");
     TCase *t = tcase_create("seal");
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, TEST_PATIENCE(60));
     tcase_add_checked_fixture(t, NULL, teardown);
     tcase_add_test(t, test_opens_once);
     tcase_add_test(t, test_the_window);

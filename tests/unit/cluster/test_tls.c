@@ -234,7 +234,7 @@ Suite *suite_tls(void)
 {
     Suite *s = suite_create("tls");
     TCase *t = tcase_create("tls");
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, TEST_PATIENCE(60));
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, test_certified_nodes_talk);
     tcase_add_test(t, test_another_ca_is_refused);

@@ -187,7 +187,7 @@ Suite *suite_traffic(void)
 {
     Suite *s = suite_create("traffic");
     TCase *t = tcase_create("traffic");
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, TEST_PATIENCE(60));
     tcase_add_checked_fixture(t, nodes_setup, nodes_teardown);
     tcase_add_test(t, test_shares);
     tcase_add_test(t, test_rules_are_read_back);

@@ -367,7 +367,7 @@ Suite *suite_wire(void)
 {
     Suite *s = suite_create("wire");
     TCase *t = tcase_create("wire");
-    tcase_set_timeout(t, 120);
+    tcase_set_timeout(t, TEST_PATIENCE(120));
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, test_a_million_packets);
     tcase_add_test(t, test_changed_and_cut_packets);

@@ -14,7 +14,7 @@
 #include "net/worker.h"
 #include "unit/kv/suites.h"
 
-#define DEADLINE (10 * USEC_SEC)
+#define DEADLINE TEST_PATIENCE(10 * USEC_SEC)
 
 struct node {
     char dir[64];
@@ -214,7 +214,7 @@ START_TEST(rows_that_stall_slow_proposers)
     node_start(&n);
     put(&n, 0, 's', STR("a"), STR("1"), STR("1"));
     atomic_store(&is_no_space, true);
-    usec_t until = net_clock_now() + 60 * USEC_SEC;
+    usec_t until = net_clock_now() + TEST_PATIENCE(60 * USEC_SEC);
     enum kv_outcome got = KV_OK;
     while (got == KV_OK && net_clock_now() < until)
         got = try_put(&n, STR("b"), 50 * USEC_MSEC);
@@ -617,7 +617,7 @@ Suite *suite_node(void)
 {
     Suite *s = suite_create("node");
     TCase *t = tcase_create("one node");
-    tcase_set_timeout(t, 120);
+    tcase_set_timeout(t, TEST_PATIENCE(120));
     tcase_add_loop_test(t, keeps_what_it_acked, 0, 2);
     tcase_add_test(t, rows_that_stall_slow_proposers);
     tcase_add_loop_test(t, splits_and_merges, 0, 3);

@@ -313,27 +313,29 @@ START_TEST(nothing_acked_is_lost)
 {
     struct three t = {0};
     three_init(&t, 64);
-    ck_assert_msg(await(&t, 40 * USEC_SEC, is_whole, 0), "three voters within 40 s");
+    ck_assert_msg(await(&t, TEST_PATIENCE(40 * USEC_SEC), is_whole, 0), "three voters within 40 s");
     for (int round = 0; round < 3; round++) {
         unsigned victim = leader(&t), writer = (victim + 1) % NODES;
         atomic_store(&t.shared->order[writer], ORDER_WRITE);
-        ck_assert(await(&t, 20 * USEC_SEC, has_acked, t.shared->acked + 2000));
+        ck_assert(await(&t, TEST_PATIENCE(20 * USEC_SEC), has_acked, t.shared->acked + 2000));
         usec_t began = net_clock_now();
         end(&t, victim);
-        ck_assert_msg(await(&t, 10 * USEC_SEC, has_acked, t.shared->acked + 500), "writes go on");
+        ck_assert_msg(await(&t, TEST_PATIENCE(10 * USEC_SEC), has_acked, t.shared->acked + 500),
+                      "writes go on");
         usec_t took = net_clock_now() - began;
         if (getenv("VERBOSE"))
             fprintf(stderr, "killed node %u: writes again after %.3f s\n", victim,
                     (double)took / 1e6);
         ck_assert_uint_le(took, FAILOVER_USEC);
         spawn(&t, victim);
-        ck_assert_msg(await(&t, 40 * USEC_SEC, is_whole, 0), "whole again within 40 s");
+        ck_assert_msg(await(&t, TEST_PATIENCE(40 * USEC_SEC), is_whole, 0),
+                      "whole again within 40 s");
         atomic_store(&t.shared->order[writer], ORDER_NONE);
     }
     for (unsigned i = 0; i < NODES; i++)
         atomic_store(&t.shared->order[i], ORDER_VERIFY);
     for (unsigned i = 0; i < NODES; i++)
-        ck_assert_msg(await(&t, 30 * USEC_SEC, is_verified, i),
+        ck_assert_msg(await(&t, TEST_PATIENCE(30 * USEC_SEC), is_verified, i),
                       "node %u lost %llu of what was acked", i,
                       (unsigned long long)t.shared->lost[i]);
     if (getenv("VERBOSE"))
@@ -354,7 +356,7 @@ START_TEST(bench)
     if (writers)
         (void)str_to_u64(str_of(writers), &w);
     three_init(&t, (unsigned)w);
-    ck_assert(await(&t, 40 * USEC_SEC, is_whole, 0));
+    ck_assert(await(&t, TEST_PATIENCE(40 * USEC_SEC), is_whole, 0));
     for (int via = 0; via < 2; via++) {
         unsigned writer = (leader(&t) + (unsigned)via) % NODES;
         uint64_t acked = t.shared->acked, lag = t.shared->lag_usec, cpu = 0, syncs = 0, entries = 0;
@@ -393,7 +395,7 @@ Suite *suite_three(void)
 {
     Suite *s = suite_create("three");
     TCase *t = tcase_create("three nodes");
-    tcase_set_timeout(t, 300);
+    tcase_set_timeout(t, TEST_PATIENCE(300));
     tcase_add_test(t, nothing_acked_is_lost);
     tcase_add_test(t, bench);
     suite_add_tcase(s, t);
