@@ -116,9 +116,7 @@ void gossip_spread_take(struct gossip_spread *q, unsigned limit, size_t room,
     for (unsigned rank = 0; rank < GOSSIP_RANK_COUNT; rank++) {
         if (q->rank_count[rank] == 0 || room < ROOM_MIN)
             continue;
-        unsigned upto = limit;
-        if (rank == GOSSIP_RANK_ROW && q->rank_count[rank] <= GOSSIP_SPREAD_ROWS_FEW)
-            upto = 2 * limit;
+        unsigned upto = q->rank_count[rank] <= GOSSIP_SPREAD_FEW ? 2 * limit : limit;
         struct list sent; /* aside, so that none is met twice */
         list_init(&sent);
         for (unsigned t = 0; t < GOSSIP_TRANSMITS_MAX; t++)

@@ -19,7 +19,7 @@ enum gossip_rank { /* what goes first */
 
 #define GOSSIP_TRANSMITS_MAX                                                                       \
     32 /* matters: not below twice the limit of the largest cluster, 4 * ceil(log10(4097)) = 16 */
-#define GOSSIP_SPREAD_ROWS_FEW 8 /* so many rumours about rows fit into a packet beside others */
+#define GOSSIP_SPREAD_FEW 8 /* so many rumours of a rank fit into a packet beside others */
 #define GOSSIP_SPREAD_ROWS_MAX                                                                     \
     2048 /* rumours about rows; beyond it the most transmitted is dropped, syncs repair */
 
@@ -45,9 +45,9 @@ void gossip_spread_clear(struct gossip_spread *q, enum gossip_rank rank);
 bool gossip_spread_has(const struct gossip_spread *q, uint64_t subject);
 
 /* Fills a packet: calls put for each rumour that still fits into `room` bytes, in order; each
- * counts one transmit and is gone when it has `limit` of them.  Rows, while they are few, have
- * twice as many: a member is missed by all who know with a chance of e^-transmits, and while a
- * missed fact about a member comes again from others, a missed row waits for an exchange. */
+ * counts one transmit and is gone when it has `limit` of them, or twice as many while its rank has
+ * few: a member is missed by all who know with a chance of e^-transmits, and then has to wait for an
+ * exchange.  A flood has the plain limit and is no longer than it must be. */
 void gossip_spread_take(struct gossip_spread *q, unsigned limit, size_t room,
                         void (*put)(void *arg, struct str msg), void *arg);
 
