@@ -240,7 +240,7 @@ struct broker *broker_free(struct broker *b)
         return NULL;
     b->is_over = true;
     broker_drain_free(b);
-    broker_sys_free(b->sys);
+    b->sys = broker_sys_free(b->sys);
     broker_roster_stop(b);
     for (size_t i = 0; i < b->listener_count; i++)
         net_listener_free(b->listener[i]->net);

@@ -1,13 +1,14 @@
 /* The event table.  SPDX-License-Identifier: Apache-2.0
  *
  * Invariants: 1 every event is counted, also when its log level is off.
- * It never blocks and keeps nothing of what it is given. */
+ * It never blocks and keeps nothing of what it is given.  No client fills the journal. */
 #include "broker/event.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "broker/plugin.h"
+#include "net/clock.h"
 
 #define DETAIL_MAX 256 /* does not matter: the rest of a longer text is cut */
 
@@ -53,6 +54,26 @@ bool broker_event_is_heard(const struct broker_events *e, enum broker_event_id i
     return is_logged(e, id) || broker_plugins_listen(e->plugins);
 }
 
+/* What goes on in quiet days too (a client came, a client went) is written each time.  The loops
+ * share a window, and where two open it at once some lines more are written. */
+static bool may_write(struct broker_events *e, enum broker_event_id id)
+{
+    struct broker_event_window *w = &e->window[id];
+    usec_t now = net_clock_now(), began = atomic_load_explicit(&w->began, memory_order_relaxed);
+    if (level_of(id) > LOG_LEVEL_NOTICE)
+        return true;
+    if (began == 0 || now - began >= BROKER_EVENT_WINDOW_USEC) {
+        atomic_store_explicit(&w->began, now, memory_order_relaxed);
+        atomic_store_explicit(&w->lines, 0, memory_order_relaxed);
+    }
+    uint32_t n = atomic_fetch_add_explicit(&w->lines, 1, memory_order_relaxed);
+    if (n == BROKER_EVENT_LINES_MAX)
+        log_line(e->log, level_of(id), table[id].name,
+                 "%s: %u times within 10 s; more of this are only counted for the rest of it",
+                 table[id].what, BROKER_EVENT_LINES_MAX);
+    return n < BROKER_EVENT_LINES_MAX;
+}
+
 void broker_event_report(struct broker_events *e, enum broker_event_id id,
                          const struct broker_event_who *who, const char *detail, ...)
 {
@@ -66,7 +87,7 @@ void broker_event_report(struct broker_events *e, enum broker_event_id id,
     va_end(args);
     if (broker_plugins_listen(e->plugins))
         broker_plugins_tell(e->plugins, id, level_of(id), who, str_of(text));
-    if (!is_logged(e, id))
+    if (!is_logged(e, id) || !may_write(e, id))
         return;
     struct log_field field[4];
     size_t n = 0;

@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "base/usec.h"
 
 enum broker_event_id {
 #define EVENT(name, level, is_debug, what) BROKER_EV_##name,
@@ -31,7 +32,16 @@ struct broker_events {
     const struct log *log;
     struct broker_plugins *plugins; /* told of what is heard; NULL: none */
     _Atomic uint64_t count[BROKER_EVENT_COUNT];
+    struct broker_event_window {
+        _Atomic usec_t began;
+        _Atomic uint32_t lines;
+    } window[BROKER_EVENT_COUNT];
 };
+
+/* Clients cause events: of a kind that tells of trouble so many lines are written in a window, the
+ * others are counted. */
+#define BROKER_EVENT_LINES_MAX 100
+#define BROKER_EVENT_WINDOW_USEC (10 * USEC_SEC)
 
 const char *broker_event_name(enum broker_event_id id);
 const char *broker_event_what(enum broker_event_id id);

@@ -1,7 +1,7 @@
 /* $SYS topics.  SPDX-License-Identifier: Apache-2.0
  *
- * The names are the ones that mosquitto made usual.  Clients cannot publish to them (the session mind refuses), only
- * subscribe with a filter that begins with $SYS. */
+ * The names are the ones that mosquitto made usual.  Clients cannot publish to them (the session
+ * mind refuses), only subscribe with a filter that begins with $SYS. */
 #include "broker/sys_priv.h"
 
 #include <stdio.h>
@@ -14,7 +14,15 @@ struct broker_sys {
     struct broker_tenant *tenant;
     struct net_timer timer;
     usec_t interval, began;
+    bool is_failing; /* the last one could not be kept: one topic tries, the others wait */
 };
+
+static void on_put(void *arg, uint8_t reason)
+{
+    struct broker *b = arg;
+    if (b->sys)
+        b->sys->is_failing = reason >= 0x80;
+}
 
 static void put(struct broker_sys *s, const char *topic, uint64_t value)
 {
@@ -22,7 +30,8 @@ static void put(struct broker_sys *s, const char *topic, uint64_t value)
     int n = snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
     struct codec_msg m = {
         .topic = str_of(topic), .payload = str_view(text, (size_t)n), .is_retain = true};
-    broker_publish_message(&s->broker->loop[0], s->tenant, &m, NULL);
+    struct broker_publish_done done = {on_put, s->broker};
+    broker_publish_message(&s->broker->loop[0], s->tenant, &m, &done);
 }
 
 static uint64_t total(const struct broker_metrics *m, enum broker_metric_id id)
@@ -35,15 +44,13 @@ static uint64_t occasions(const struct broker_metrics *m, enum broker_metric_id 
     return atomic_load_explicit(&m->count[id], memory_order_relaxed);
 }
 
-static void tick(void *arg, usec_t now)
+static void put_counts(struct broker_sys *s)
 {
-    struct broker_sys *s = arg;
     struct broker *b = s->broker;
     struct broker_metrics m = {0};
     for (size_t i = 0; broker_tenant_at(b, i); i++)
         for (unsigned j = 0; j < b->loop_count; j++)
             broker_metrics_add(&m, &broker_tenant_at(b, i)->loop[j].metrics);
-    put(s, "$SYS/broker/uptime", (now - s->began) / USEC_SEC);
     put(s, "$SYS/broker/clients/connected", broker_connection_count(b));
     put(s, "$SYS/broker/subscriptions/count",
         total(&m, BROKER_M_TSUB_NUM) + total(&m, BROKER_M_SHARED_NUM));
@@ -56,7 +63,15 @@ static void tick(void *arg, usec_t now)
     put(s, "$SYS/broker/publish/messages/dropped",
         total(&m, BROKER_M_DROP_OVERFLOW) + total(&m, BROKER_M_DROP_OVERSIZE) +
             total(&m, BROKER_M_DROP_RESOURCE) + total(&m, BROKER_M_DROP_CLOSED));
-    net_timer_set(b->loop[0].net, &s->timer, now + s->interval);
+}
+
+static void tick(void *arg, usec_t now)
+{
+    struct broker_sys *s = arg;
+    if (!s->is_failing)
+        put_counts(s);
+    put(s, "$SYS/broker/uptime", (now - s->began) / USEC_SEC);
+    net_timer_set(s->broker->loop[0].net, &s->timer, now + s->interval);
 }
 
 struct broker_sys *broker_sys_new(struct broker *b, struct broker_tenant *tenant, usec_t interval)

@@ -1,4 +1,5 @@
 /* Counters, their Prometheus text, and the event table.  SPDX-License-Identifier: Apache-2.0 */
+#include "base/mem.h"
 #include "broker/event.h"
 #include "broker/metric.h"
 #include "unit/broker/suites.h"
@@ -14,6 +15,48 @@ START_TEST(adds_up_over_loops)
     ck_assert_uint_eq(sum.sum[BROKER_M_CONNECTIONS], 3);
     ck_assert_uint_eq(sum.sum[BROKER_M_INGRESS_QOS1], 100);
     ck_assert_uint_eq(sum.count[BROKER_M_INGRESS_QOS1], 3);
+}
+END_TEST
+
+static unsigned lines, others;
+
+static void count_line(void *arg, enum log_level level, const char *event, struct str text,
+                       const struct log_field *field, size_t field_count)
+{
+    (void)arg;
+    (void)level;
+    (void)event;
+    (void)field;
+    lines++;
+    others += field_count == 0;
+    ck_assert(field_count > 0 || memmem(text.p, text.n, "only counted", 12));
+}
+
+/* A client that makes trouble as fast as it can does not fill the journal. */
+START_TEST(lines_of_one_kind_are_bounded)
+{
+    const struct log log = {LOG_LEVEL_INFO, count_line, NULL};
+    struct broker_events *e = mem_new(sizeof *e);
+    const struct broker_event_who who = {.tenant = STR("t"), .client_id = STR("c")};
+    e->log = &log;
+    lines = others = 0;
+    for (unsigned i = 0; i < 5000; i++)
+        broker_event_report(e, BROKER_EV_PUB_ACTION_DISALLOW, &who, "a/b");
+    ck_assert_uint_eq(atomic_load(&e->count[BROKER_EV_PUB_ACTION_DISALLOW]), 5000);
+    ck_assert_uint_eq(lines, BROKER_EVENT_LINES_MAX + 1);
+    ck_assert_uint_eq(others, 1);
+    broker_event_report(e, BROKER_EV_DIST_ERROR, &who, "a/b"); /* another kind has its own */
+    ck_assert_uint_eq(lines, BROKER_EVENT_LINES_MAX + 2);
+    /* the window is over */
+    atomic_fetch_sub(&e->window[BROKER_EV_PUB_ACTION_DISALLOW].began, BROKER_EVENT_WINDOW_USEC);
+    broker_event_report(e, BROKER_EV_PUB_ACTION_DISALLOW, &who, "a/b");
+    ck_assert_uint_eq(lines, BROKER_EVENT_LINES_MAX + 3);
+    /* clients that come and go are written each time */
+    lines = 0;
+    for (unsigned i = 0; i < 500; i++)
+        broker_event_report(e, BROKER_EV_CLIENT_CHANNEL_ERROR, &who, "reset");
+    ck_assert_uint_eq(lines, 500);
+    mem_free(e);
 }
 END_TEST
 
@@ -70,6 +113,7 @@ Suite *suite_metric(void)
     Suite *s = suite_create("metric");
     TCase *t = tcase_create("metric");
     tcase_add_test(t, adds_up_over_loops);
+    tcase_add_test(t, lines_of_one_kind_are_bounded);
     tcase_add_test(t, prometheus_text);
     tcase_add_test(t, events_are_counted_and_logged);
     suite_add_tcase(s, t);

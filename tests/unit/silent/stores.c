@@ -17,6 +17,8 @@ struct stores {
     enum stores_outcome outcome[SILENT_OP_COUNT];
     uint64_t last; /* incarnations */
     unsigned wills_done;
+    unsigned puts, row;
+    char topic[64]; /* topic to be retained */
     bool is_stopped;
 };
 
@@ -123,6 +125,16 @@ void silent_subscriber(struct stores *s, const char *tenant, const char *filter)
                            .incarnation = ++s->last,
                            .options = 2};
     must(dist_index_add(s->index, s->owner, &r, 0) == 0);
+}
+
+unsigned silent_retain_puts(const struct stores *s)
+{
+    return s->puts;
+}
+
+unsigned silent_retain_row(const struct stores *s, const char *topic)
+{
+    return str_eq(str_of(topic), str_of(s->topic)) ? s->row : 0;
 }
 
 unsigned silent_wills_done(const struct stores *s)
@@ -306,9 +318,12 @@ void stores_retain_put(struct stores_client *c, struct str tenant, const struct 
                        uint64_t topic_max, uint64_t byte_max, stores_done *done, void *arg)
 {
     (void)tenant;
-    (void)msg;
     (void)topic_max;
     (void)byte_max;
+    struct stores *s = &c->all;
+    s->puts++;
+    s->row = str_eq(msg->topic, str_of(s->topic)) ? s->row + 1 : 1;
+    str_copy(s->topic, sizeof s->topic, msg->topic);
     end_with(c, SILENT_RETAIN_PUT, done, arg);
 }
 

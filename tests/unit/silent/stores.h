@@ -28,5 +28,9 @@ void silent_set(struct stores *s, enum silent_op op, enum stores_outcome outcome
 /* A session that is not connected subscribes to filter. */
 void silent_subscriber(struct stores *s, const char *tenant, const char *filter);
 
+/* How many messages came to be retained, and how many of them with this topic in a row, at last. */
+unsigned silent_retain_puts(const struct stores *s);
+unsigned silent_retain_row(const struct stores *s, const char *topic);
+
 /* How often the broker said that a will was published. */
 unsigned silent_wills_done(const struct stores *s);

@@ -25,11 +25,16 @@ static struct broker *broker;
 static struct stores *stores;
 static int fd;
 
-static void setup(void)
+static void setup_with(usec_t sys_interval)
 {
     struct net_loop_conf lc = {.seed = 1};
     ck_assert_int_eq(net_loop_new(&lc, &loop), 0);
-    struct broker_conf bc = {.node = {{1}}, .epoch = 7, .loop = &loop, .loop_count = 1, .seed = 3};
+    struct broker_conf bc = {.node = {{1}},
+                             .epoch = 7,
+                             .loop = &loop,
+                             .loop_count = 1,
+                             .seed = 3,
+                             .sys_interval_usec = sys_interval};
     broker = broker_new(&bc);
     stores = silent_new(loop);
     struct session_settings values;
@@ -46,6 +51,16 @@ static void setup(void)
     const struct net_address *a = broker_listen_address(broker, 0);
     fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_eq(connect(fd, &a->sa, sizeof a->v4), 0);
+}
+
+static void setup(void)
+{
+    setup_with(0);
+}
+
+static void setup_sys(void)
+{
+    setup_with(USEC_MSEC);
 }
 
 /* A client that was refused is let go some seconds later: the broker does not wait for that. */
@@ -263,6 +278,22 @@ START_TEST(a_will_that_cannot_be_published)
 }
 END_TEST
 
+#define TURN_UNTIL(cond)                                                                           \
+    for (usec_t end = net_clock_now() + WAIT_USEC; !(cond); net_loop_turn(loop, USEC_MSEC))        \
+    ck_assert_msg(net_clock_now() < end, "never: " #cond)
+
+/* One topic tries, so that an outage does not fill the journal; then all are there again. */
+START_TEST(figures_that_cannot_be_retained)
+{
+    TURN_UNTIL(silent_retain_puts(stores) >= 20);
+    ck_assert_uint_le(silent_retain_row(stores, "$SYS/broker/uptime"), 1);
+    silent_set(stores, SILENT_RETAIN_PUT, STORES_E_UNAVAILABLE);
+    TURN_UNTIL(silent_retain_row(stores, "$SYS/broker/uptime") >= 3);
+    silent_set(stores, SILENT_RETAIN_PUT, STORES_OK);
+    TURN_UNTIL(silent_retain_row(stores, "$SYS/broker/uptime") == 1); /* others between */
+}
+END_TEST
+
 Suite *unit_suites(int i)
 {
     if (i > 0)
@@ -282,6 +313,11 @@ Suite *unit_suites(int i)
     tcase_add_test(t, an_inbox_that_takes_nothing);
     tcase_add_test(t, an_exchange_that_cannot_be_kept);
     tcase_add_test(t, a_will_that_cannot_be_published);
+    suite_add_tcase(s, t);
+    t = tcase_create("figures");
+    tcase_set_timeout(t, 120);
+    tcase_add_checked_fixture(t, setup_sys, teardown);
+    tcase_add_test(t, figures_that_cannot_be_retained);
     suite_add_tcase(s, t);
     return s;
 }
