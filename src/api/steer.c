@@ -82,7 +82,7 @@ static void rules_put(struct api_ask *a, struct str rules)
     if (r)
         refuse(a, r, why);
     else
-        api_text(a, 200, "OK");
+        api_text(a, 200, why[0] ? why : "OK");
 }
 
 void api_balancer_enable(struct api_ask *a)

@@ -350,7 +350,7 @@ enum kv_rule_outcome {
 must_use int kv_rule_get(struct kv_client *c, struct str balancer, struct buf *out);
 
 /* A JSON object with rules that shall hold instead of the configured ones ("disable" too); what it does not name
- * stays as it is. */
+ * stays as it is.  With 0 out_why is empty, or what the operator should know of it. */
 must_use int kv_rule_put(struct kv_client *c, struct str balancer, struct str rules,
                          char out_why[KV_RULE_WHY_MAX]);
 

@@ -69,6 +69,12 @@ int kv_rule_put(struct kv_client *c, struct str balancer, struct str rules,
     must(cluster_row_put(c->loop->seat, CLUSTER_SPACE_BALANCER_RULE, key_of(c->store, k, key),
                          buf_str(&row)));
     buf_deinit(&row);
+    if (k == BALANCE_RECOVERY) {
+        snprintf(out_why, KV_RULE_WHY_MAX,
+                 "RecoveryBalancer is deprecated and does nothing: for a range that has lost its "
+                 "majority there is bilrostctl store recover");
+        log_line(c->loop->kv->conf.log, LOG_LEVEL_WARN, "kv.rule.deprecated", "%s", out_why);
+    }
     return 0;
 }
 

@@ -171,6 +171,10 @@ def test_rules_of_balancers_hold_everywhere_and_are_kept(w):
     status, text = asked(nodes[0], "PUT", "/store/balancer/disable", store_name="inbox.store",
                          balancer_factory_class="RangeBootstrapBalancer")
     assert status == 409 and "cannot be switched off" in text
+    status, text = asked(nodes[0], "PUT", "/store/balancer/enable", store_name="dist.worker",
+                         balancer_factory_class="RecoveryBalancer")
+    assert status == 200 and "deprecated" in text and "bilrostctl store recover" in text, (status, text)
+    assert logged(nodes[0], "RecoveryBalancer is deprecated") == 1
     assert asked(nodes[0], "PUT", "/store/balancer/rules", body=b'{"learnersPerRange":0}', **head)[0] == 200
     assert asked(nodes[1], "PUT", "/store/balancer/disable", store_name="dist.worker",
                  balancer_factory_class="org.apache.bifromq.RangeLeaderBalancerFactory")[0] == 200
