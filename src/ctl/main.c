@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "ctl/ask.h"
-#include "ctl/config.h"
+#include "ctl/daemon.h"
 #include "ctl/enrol.h"
 #include "ctl/passwd.h"
 
@@ -63,8 +63,8 @@ static int own_run(const struct options *o, const struct ctl_command *c, int arg
 {
     if (strcmp(c->name, "passwd") == 0)
         return ctl_passwd(argv[0], argv[1], o->passwd);
-    if (strcmp(c->name, "config") == 0)
-        return ctl_config(c->sub, argc, argv);
+    if (strcmp(c->name, "config") == 0 || strcmp(c->name, "store") == 0)
+        return ctl_daemon(c->sub, argc, argv);
     if (strcmp(c->name, "help") == 0)
         return argc ? help(argv[0]) : usage(stdout, CTL_EXIT_OK);
     if (strcmp(c->name, "completion") == 0)

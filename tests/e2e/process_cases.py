@@ -84,8 +84,13 @@ def test_a_foreign_data_directory_is_refused(w):
 
 
 def verify(w, path):
-    r = subprocess.run([w.args.broker, "--verify-data", path], capture_output=True, text=True, timeout=60, check=False)
-    return r.returncode, r.stdout + r.stderr
+    """What bilrostd says of a stopped node's data; bilrostctl says the same."""
+    def said(*argv):
+        r = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        return r.returncode, r.stdout + r.stderr
+    answer = said(w.args.broker, "--verify-data", path)
+    assert said(os.path.join(os.path.dirname(w.args.broker), "bilrostctl"), "store", "verify", path) == answer
+    return answer
 
 
 def flip(path, at):

@@ -1,9 +1,9 @@
-/* The configuration is bilrostd's business: it runs in our place.  SPDX-License-Identifier:
+/* Configuration and data are bilrostd's business: it runs in our place.  SPDX-License-Identifier:
  * Apache-2.0
  *
  * The one beside us or in ../sbin is taken before one of the path, so that both are of one version.
  */
-#include "ctl/config.h"
+#include "ctl/daemon.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -12,12 +12,12 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-int ctl_config(const char *what, int argc, char *const *given)
+int ctl_daemon(const char *what, int argc, char *const *given)
 {
     const char *arg[6] = {"bilrostd"};
     size_t n = 1;
-    if (strcmp(what, "explain") == 0) {
-        arg[n++] = "--explain-config";
+    if (strcmp(what, "explain") == 0 || strcmp(what, "verify") == 0) {
+        arg[n++] = what[0] == 'e' ? "--explain-config" : "--verify-data";
         arg[n++] = given[0];
     } else {
         arg[n++] = strcmp(what, "check") == 0 ? "--test-config" : "--dump-config";
