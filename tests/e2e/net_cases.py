@@ -183,6 +183,14 @@ def test_a_node_that_is_cut_off_dies_and_comes_back(w):
             assert n.count_of(i, "is dead") == 1, n.log(i)
 
 
+def test_two_networks_at_once_are_strangers(w):
+    with Nodes(w, 2, netns=True) as a, Nodes(w, 2, netns=True) as b:
+        for one, other in ((a, b), (b, a)):
+            one.until_live(2, (1, 2), 60)
+            assert one.mqtt[1].rsplit(".", 1)[0] != other.mqtt[1].rsplit(".", 1)[0]
+            other.client(1).disconnect()
+
+
 def test_datagrams_are_blocked_and_streams_are_not(w):
     if shutil.which("nft") is None:
         raise w.skip("needs nft")
