@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """A name server for tests: dns.py ADDRESS PORT ZONE.  SPDX-License-Identifier: Apache-2.0
 
 ZONE is a file that is read for each question: lines "NAME A ADDRESS", "NAME AAAA ADDRESS" and "NAME SRV PORT TARGET".
