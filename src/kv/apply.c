@@ -161,12 +161,29 @@ static void apply_data(struct kv_replica *r, const struct raft_entry *entry, str
     answer_own(r, own, KV_WIRE_OK);
 }
 
+/* An operator can follow a change of members on each node that has it; one that is replayed is old.
+ */
+static void tell_members(const struct kv_replica *r)
+{
+    unsigned voters = 0;
+    char id[RANGE_ID_TEXT];
+    if (r->config->is_joint || r->applied < r->boot_commit)
+        return;
+    for (size_t i = 0; i < r->config->count; i++)
+        voters += (r->config->member[i].role & RAFT_VOTER) != 0;
+    range_id_format(r->range_id, id);
+    log_line(r->loop->kv->conf.log, LOG_LEVEL_INFO, "kv.range.members",
+             "range %s %s: %u voters, %u learners", r->home->store->name, id, voters,
+             (unsigned)r->config->count - voters);
+}
+
 static void apply_config(struct kv_replica *r, const struct raft_entry *entry)
 {
     struct raft_config *c = raft_config_decode(entry->payload);
     must(c != NULL); /* raft has accepted it */
     mem_free(r->config);
     r->config = c;
+    tell_members(r);
     range_config_changed(&r->range);
     r->is_meta_dirty = r->is_routed_dirty = true;
 }

@@ -656,7 +656,8 @@ bool kv_router_is_whole(const struct kv_client *c, bool (*is_good)(const struct 
 bool kv_node_is_live(const struct kv_loop *l, const struct uuid *node);
 /* As its own configuration names them; how many. */
 unsigned kv_status_members(const struct kv_replica *r, struct kv_member out[KV_MEMBER_MAX]);
-/* Whether half of the voters or fewer are alive; then *out says so, and who is missing. */
+/* Whether half of the voters or fewer are alive, of those of now or of those of next; then *out
+ * says so, and who is missing. */
 bool kv_status_no_quorum(const struct kv_loop *l, const struct kv_member *m, unsigned count,
                          struct buf *out);
 void kv_router_learn(struct kv_client *c, const struct kv_route_news *n);

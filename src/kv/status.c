@@ -32,15 +32,21 @@ bool kv_node_is_live(const struct kv_loop *l, const struct uuid *node)
     return m && (m->state == CLUSTER_ST_ALIVE || m->state == CLUSTER_ST_SUSPECT);
 }
 
+/* During a joint change both sets vote, each by itself (Raft thesis 4.3). */
+static bool votes(const struct kv_member *m, bool in_next)
+{
+    return in_next ? m->is_next_voter : m->is_voter;
+}
+
 /* Who is missed, as far as there is room. */
 static void put_missing(const struct kv_loop *l, const struct kv_member *m, unsigned count,
-                        struct buf *out)
+                        bool in_next, struct buf *out)
 {
     const char *before = "; missing: ";
     for (unsigned i = 0; i < count; i++) {
         const struct cluster_member *c = l->seat ? cluster_member_find(l->seat, &m[i].node) : NULL;
         char id[UUID_TEXT];
-        if (!m[i].is_voter || m[i].is_live)
+        if (!votes(&m[i], in_next) || m[i].is_live)
             continue;
         uuid_format(&m[i].node, id);
         buf_printf(out, "%snode %s", before, id);
@@ -53,16 +59,19 @@ static void put_missing(const struct kv_loop *l, const struct kv_member *m, unsi
 bool kv_status_no_quorum(const struct kv_loop *l, const struct kv_member *m, unsigned count,
                          struct buf *out)
 {
-    unsigned voters = 0, live = 0;
-    for (unsigned i = 0; i < count; i++) {
-        voters += m[i].is_voter;
-        live += m[i].is_voter && m[i].is_live;
+    for (int in_next = 0; in_next < 2; in_next++) {
+        unsigned voters = 0, live = 0;
+        for (unsigned i = 0; i < count; i++) {
+            voters += votes(&m[i], in_next);
+            live += votes(&m[i], in_next) && m[i].is_live;
+        }
+        if (voters == 0 || live * 2 > voters)
+            continue;
+        buf_printf(out, "no quorum: %u of %u voters are alive", live, voters);
+        put_missing(l, m, count, in_next, out);
+        return true;
     }
-    if (voters == 0 || live * 2 > voters)
-        return false;
-    buf_printf(out, "no quorum: %u of %u voters are alive", live, voters);
-    put_missing(l, m, count, out);
-    return true;
+    return false;
 }
 
 static void explain(const struct kv_loop *l, struct item *it)

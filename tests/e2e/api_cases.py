@@ -423,7 +423,9 @@ def all_ready(ports):
 
 def members_full(port, count):
     for store in view(port, "/stores"):
-        for r in view(port, "/store/ranges", store_name=store):
+        ranges = view(port, "/store/ranges", store_name=store)
+        assert ranges, store
+        for r in ranges:
             assert len(r["clusterConfig"]["voters"]) == count and r["state"] == "normal", r
 
 
@@ -436,7 +438,6 @@ def test_api_on_any_node_is_for_the_whole_cluster(w):
         c.connect("c-%d" % i)
         assert c.subscribe(("t/%d" % i, 1)) == [1]
         clients.append(c)
-    time_out = time.monotonic() + 20
     for p in ports:
         names = [s["clientId"] for s in view(p, "/sessions", tenant_id="default", prefix="c-")["sessions"]]
         assert names == ["c-%d" % i for i in range(6)], names
@@ -474,7 +475,6 @@ def test_api_on_any_node_is_for_the_whole_cluster(w):
                server_id=ids[1]) == (200, "OK")
     again(lambda: same({s["id"]: s["groups"] for s in view(ports[2], "/service/landscape", service_name="inbox.server")},
                        {ids[0]: [], ids[1]: ["fast"], ids[2]: []}))
-    assert time.monotonic() < time_out + 60
 
 
 def test_api_sees_what_is_stored_from_any_node(w):
@@ -524,7 +524,8 @@ def expect_ok(answer):
 
 def test_api_shows_and_steers_ranges(w):
     nodes, ports = cluster_with_api(w, 3)
-    again(lambda: members_full(ports[0], 3), within=60)
+    for p in ports:
+        again(lambda: members_full(p, 3), within=60)
     ids = [m["id"] for m in view(ports[0], "/cluster")["nodes"]]
     r = view(ports[1], "/store/ranges", store_name="inbox.store")[0]
     assert r["boundary"] == {"startKey": None, "endKey": None} and sorted(r["clusterConfig"]["voters"]) == sorted(ids)
@@ -542,7 +543,6 @@ def test_api_shows_and_steers_ranges(w):
     again(lambda: expect_ok(ask(ports[0], "PUT", "/store/range/transfer", node_id=other, **head)))
     # the new leader is known to each a moment later
     got = again(lambda: status_of_three(ports[2]), within=60)
-    assert got["ranges"]["total"] >= 3 and got["ranges"]["withoutQuorum"] == 0, got["ranges"]
     assert all(n["memoryBytes"] > 1 << 20 and n["diskBytes"] > 0 for n in got["nodes"])
     # a node dies: the others say so, and what to do
     nodes[2].kill()
@@ -557,6 +557,7 @@ def test_api_shows_and_steers_ranges(w):
 def status_of_three(port):
     got = view(port, "/status")
     assert len(got["nodes"]) == 3 and all(n["ready"] for n in got["nodes"]), got["nodes"]
+    assert got["ranges"]["total"] >= 3 and got["ranges"]["withoutQuorum"] == 0, got["ranges"]
     return got
 
 

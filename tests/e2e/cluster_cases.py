@@ -8,6 +8,7 @@ import time
 from basic_cases import topic
 from mqtt import CONNACK, PUBACK, Client, Closed, gather
 
+STORES = ("dist.worker", "inbox.store", "retain.store")
 PATIENCE = 30.0  # for what the cluster does by itself: joining, electing, noticing a death
 
 
@@ -56,12 +57,30 @@ def test_the_first_of_the_same_seeds_founds(w):
     assert said == [3, 0, 0], said
 
 
-def three_voters(founder):
-    """Every store has its three voters, as the node says that founded them."""
+def logged(node, what):
+    node.log.flush()
+    with open(node.log.name) as f:
+        return f.read().count(what)
+
+
+def three_voters(nodes):
+    """Each store's range has its three voters, as some node has said when the change was made."""
     def once():
-        with open(founder.log.name) as f:
-            assert f.read().count("3 of them vote): members as wanted") >= 3
-    again(once)
+        said = "".join(open(n.log.name).read() for n in nodes)
+        for store in STORES:
+            assert re.search(r"range %s \S+: 3 voters" % re.escape(store), said), store
+    again(once, 2 * PATIENCE)
+
+
+def reaches(p, t, *subs):
+    """Until what p publishes to t comes to all of these, who subscribed on other nodes; what came before it they have read."""
+    def once():
+        mark = "probe-%d" % random.getrandbits(40)
+        p.publish(t, mark, 1)
+        for s in subs:
+            while s.message(2) != (t, mark):
+                pass
+    again(once, 2 * PATIENCE)
 
 
 def test_three_nodes_exchange_messages(w):
@@ -69,6 +88,8 @@ def test_three_nodes_exchange_messages(w):
     t = topic("c3")
     subs = [subscribed(n, t + "/#", 2) for n in nodes]
     pubs = [connected(n) for n in nodes]
+    for p in pubs:
+        reaches(p, t + "/probe", *subs)
     for q in (0, 1, 2):
         for k, p in enumerate(pubs):
             for i in range(20):
@@ -162,7 +183,7 @@ def test_a_client_that_comes_back_during_failover_is_told_to_wait_or_finds_its_s
     p = connected(nodes[1])
     for name in names:
         acked(p, t + "/" + name, "kept")
-    three_voters(nodes[0])
+    three_voters(nodes)
     nodes[0].kill()  # it founded the ranges and leads them
     refused, waiting, end = set(), list(enumerate(names)), time.monotonic() + 2 * PATIENCE
     while waiting:
@@ -190,14 +211,11 @@ def test_nothing_acknowledged_is_lost_when_a_node_is_killed(w):
     s.disconnect()
     watch = subscribed(nodes[1], t + "-will", 1)
     victim = connected(nodes[0], "victim-%d" % random.getrandbits(30), will=(t + "-will", "died", 1, False))
-    end = time.monotonic() + 8  # ranges get their three voters
     p, sent = connected(nodes[2]), 0
-    while time.monotonic() < end:
-        if sent < 400:  # fewer than SessionInboxSize
-            acked(p, t + "/x", str(sent))
-            sent += 1
-        else:
-            p.recv(0.2)
+    while sent < 400:  # fewer than SessionInboxSize, while ranges get their three voters
+        acked(p, t + "/x", str(sent))
+        sent += 1
+    three_voters(nodes)
     nodes[0].kill()
     for _ in range(50):
         acked(p, t + "/x", str(sent))
@@ -232,7 +250,7 @@ def test_memory_is_what_a_tenant_accepts_and_nobody_else(w):
     p, safe = quick(ports[0]), connected(nodes[0])
     again(lambda: p.publish(t, "before", 1) == 0)
     acked(safe, t, "before")
-    three_voters(nodes[0])
+    three_voters(nodes)
     for n in nodes[1:]:
         n.kill()
     p.publish(t, "meanwhile", 1, wait=False)
@@ -253,9 +271,6 @@ def said(n, what):
         assert found, (what, "".join(x for x in lines if "_ERROR" not in x)[-4000:])
         return found
     return again(once, 2 * PATIENCE)
-
-
-STORES = ("dist.worker", "inbox.store", "retain.store")
 
 
 def tells_why(w, nodes):
@@ -283,7 +298,7 @@ def test_without_a_quorum_nothing_is_acknowledged_that_may_vanish(w):
     p5, p4 = connected(nodes[0]), Client(nodes[0].port, 4)
     again(lambda: p4.connect())
     acked(p5, t + "/kept", "before")
-    three_voters(nodes[0])
+    three_voters(nodes)
     for n in nodes[1:]:
         n.kill()
     p4.publish(t + "/kept", "v4", 1, wait=False)

@@ -195,16 +195,22 @@ def test_ctl_speaks_tls_to_whom_it_trusts(w):
 
 def test_ctl_steers_a_cluster(w):
     nodes, ports = cluster_with_api(w, 3)
-    again(lambda: members_full(ports[0], 3), within=60)
-    out = done(ctl(w, nodes[0], "status"))
-    assert ": 3 of 3 nodes are ready" in out and "0 under-replicated, 0 without quorum" in out, out
+    for p in ports:
+        again(lambda: members_full(p, 3), within=60)
+
+    def well():
+        out = done(ctl(w, nodes[0], "status"))
+        assert ": 3 of 3 nodes are ready" in out and "0 under-replicated, 0 without quorum" in out, out
+    again(well, within=60)
     members = json.loads(done(ctl(w, nodes[0], "cluster", "--json")))["nodes"]
     assert [line.split()[0] for line in done(ctl(w, nodes[1], "cluster")).splitlines()[3:]] == [m["id"] for m in members]
     assert "not protected" in done(ctl(w, nodes[0], "cluster", "keyring"))
     # a node is named by how its id begins, as the screen shows it
     brief = members[1]["id"][:8]
-    served = done(ctl(w, nodes[2], "service", "landscape", "mqtt.broker")).splitlines()[1:]
-    assert sorted(line.split()[0] for line in served) == sorted(m["id"] for m in members), served
+
+    def served():
+        return done(ctl(w, nodes[2], "service", "landscape", "mqtt.broker")).splitlines()[1:]
+    again(lambda: same(sorted(line.split()[0] for line in served()), sorted(m["id"] for m in members)), within=60)
     assert done(ctl(w, nodes[2], "drain", "list")) == "all nodes are in service\n"
     assert done(ctl(w, nodes[2], "drain", brief)) == "OK\n"
     again(lambda: same([x.split() for x in done(ctl(w, nodes[0], "drain", "list")).splitlines()[1:]],

@@ -96,7 +96,7 @@ def play(w, spoil):
     missing, and it serves as before."""
     nodes = w.cluster(3)
     s = Sessions(nodes[0], 9)
-    three_voters(nodes[0])
+    three_voters(nodes)
     s.send(nodes[1], "first")
     for i in range(2):
         nodes[2].kill()

@@ -8,7 +8,7 @@ import threading
 import time
 
 from api_cases import ADMIN, ask
-from cluster_cases import again, connected
+from cluster_cases import again, connected, logged, three_voters
 from mqtt import CONNACK, DISCONNECT, Client, Closed
 
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/bilrost-bench")
@@ -19,19 +19,6 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
-
-
-def logged(node, what):
-    node.log.flush()
-    with open(node.log.name) as f:
-        return f.read().count(what)
-
-
-def voters_are(nodes, stores=3):
-    """All ranges have their three voters: each store said so once."""
-    def once():
-        assert sum(logged(n, "3 of them vote") for n in nodes) >= stores
-    again(once, PATIENCE)
 
 
 def good_bye(client):
@@ -53,7 +40,7 @@ def slow_count(nodes):
 
 def test_a_node_that_stops_sends_its_clients_to_others(w):
     nodes = operated(w, 3)
-    voters_are(nodes)
+    three_voters(nodes)
     until(lambda: not any(m["degraded"] for m in json.loads(asked(nodes[0], "GET", "/cluster")[1])["nodes"]))
     slow = slow_count(nodes)
     new = [connected(nodes[0], "away-%d" % i) for i in range(6)]
@@ -80,7 +67,7 @@ def test_a_rolling_restart_loses_and_doubles_nothing(w):
     if not os.path.exists(BENCH):
         raise w.skip("bilrost-bench is not built")
     nodes = w.cluster(3)
-    voters_are(nodes)
+    three_voters(nodes)
     hosts = [x for n in nodes for x in ("--host", "127.0.0.1:%d" % n.port)]
     loads = [w.spawn(BENCH, "failover", "--json", "--qos", str(q), "--mqtt", "5", "--publishers", "10", "--rate", "200",
                      "--prefix", "roll%d" % q, "--seconds", "30", "--drain", "60", *hosts) for q in (1, 2)]
@@ -131,7 +118,7 @@ def test_nodes_drained_in_turn_under_load_lose_nothing(w):
     if not os.path.exists(BENCH):
         raise w.skip("bilrost-bench is not built")
     nodes = operated(w, 3)
-    voters_are(nodes)
+    three_voters(nodes)
     until(lambda: [m["ready"] for m in json.loads(asked(nodes[0], "GET", "/cluster")[1])["nodes"]] == [True] * 3)
     hosts = [x for n in nodes for x in ("--host", "127.0.0.1:%d" % n.port)]
     load = w.spawn(BENCH, "failover", "--json", "--qos", "2", "--mqtt", "5", "--publishers", "10", "--rate", "200", "--prefix", "drained",
