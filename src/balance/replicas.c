@@ -199,6 +199,33 @@ static void learners_add(struct balance_plan *p, unsigned want)
     }
 }
 
+/* A leader whose node is to be emptied needs somebody to hand over to: when all others are drained
+ * as well, one of them makes room. */
+static void make_room_for_heir(struct balance_plan *p)
+{
+    const struct uuid *worst = NULL;
+    if (!balance_is_removed(p->s, &p->d->leader))
+        return;
+    for (unsigned i = 0; i < p->voters; i++) {
+        const struct uuid *u = &p->voter[i];
+        if (balance_is_usable(p->s, u))
+            return;
+        if (!uuid_eq(u, &p->d->leader) && (!worst || is_worse(p->s, u, worst)))
+            worst = u;
+    }
+    if (worst)
+        balance_plan_drop(p, worst);
+}
+
+/* Those that cannot be promoted, because their node is emptied of clients or away for a moment. */
+static unsigned idle_learners(const struct balance_plan *p)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < p->learners; i++)
+        n += !balance_is_usable(p->s, &p->learner[i]);
+    return n;
+}
+
 /* Surplus learners go: the last of those that were not asked for by name. */
 static void learners_trim(struct balance_plan *p, unsigned want, const struct uuid *guest)
 {
@@ -229,14 +256,16 @@ bool balance_replicas(const struct balance_sight *s, const struct range_descript
     unsigned dead = drop_lost(&p), want = wanted(&p, dead);
     if (want == 1 && balance_is_removed(s, &d->leader))
         want = 2; /* itself, and who shall lead then */
+    make_room_for_heir(&p);
     unsigned had = p.voters;
     promote(&p, want);
     if (p.voters < want) {
         unsigned need = want - had; /* those that could vote already wait as learners too */
         p = now; /* not yet: first learners, and the lost stay until they are replaced */
         for (unsigned i = p.learners; i-- > 0;)
-            if (balance_is_lost(s, &p.learner[i]))
+            if (balance_is_lost(s, &p.learner[i]) || balance_is_removed(s, &p.learner[i]))
                 balance_plan_drop(&p, &p.learner[i]);
+        need += idle_learners(&p);
         learners_add(&p, need > learners ? need : learners);
         return balance_plan_step(&p, BALANCE_REPLICAS, "more voters are wanted: they learn first",
                                  out);

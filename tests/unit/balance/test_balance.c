@@ -572,6 +572,82 @@ START_TEST(rules_are_taken_or_refused_whole)
 }
 END_TEST
 
+/* One node is told to leave, its successor for a range learns on another, and that is told too. */
+START_TEST(a_learner_on_a_node_that_leaves_is_in_nobodys_way)
+{
+    struct model m;
+    model_init(&m, 5, 1);
+    member_put(&m.range[0], name(1), true);
+    member_put(&m.range[0], name(2), true);
+    member_put(&m.range[0], name(4), false);
+    m.node[2].is_removed = true;
+    m.node[4].is_removed = true;
+    play(&m, 100);
+    ck_assert_uint_eq(m.range[0].member_count, 3);
+    for (unsigned i = 0; i < m.range[0].member_count; i++) {
+        ck_assert(m.range[0].member[i].is_voter);
+        ck_assert(is_usable(&m, m.range[0].member[i].node.b[0] - 1U));
+    }
+}
+END_TEST
+
+/* A learner on a drained node cannot be promoted: it does not stand for the one that is needed. */
+START_TEST(a_learner_that_cannot_vote_is_not_counted_on)
+{
+    struct model m;
+    model_init(&m, 4, 1);
+    m.rule.voter_count = 1;
+    m.rule.learner_count = 1;
+    member_put(&m.range[0], name(1), false);
+    m.node[0].is_removed = true;
+    m.node[1].is_draining = true;
+    play(&m, 100);
+    ck_assert(is_usable(&m, m.range[0].leader.b[0] - 1U));
+    for (unsigned i = 0; i < m.range[0].member_count; i++)
+        ck_assert_uint_ne(m.range[0].member[i].node.b[0], 1);
+}
+END_TEST
+
+/* The leader's node is to be emptied and the other voters' nodes are drained: somebody must lead.
+ */
+START_TEST(a_leader_that_leaves_finds_an_heir_among_the_drained)
+{
+    struct model m;
+    model_init(&m, 5, 1);
+    member_put(&m.range[0], name(1), true);
+    member_put(&m.range[0], name(2), true);
+    m.node[0].is_removed = true;
+    m.node[1].is_draining = true;
+    m.node[2].is_draining = true;
+    play(&m, 100);
+    ck_assert_uint_eq(voters(&m.range[0]), 3);
+    ck_assert(is_usable(&m, m.range[0].leader.b[0] - 1U));
+    for (unsigned i = 0; i < m.range[0].member_count; i++)
+        ck_assert_uint_ne(m.range[0].member[i].node.b[0], 1);
+}
+END_TEST
+
+/* With enough nodes to go to, and nobody awaited, a node that leaves has nothing left, every range
+ * as many voters as the rule says, all of them on nodes that live. */
+static void is_as_wanted(const struct model *m)
+{
+    unsigned usable = 0;
+    for (size_t i = 0; i < m->nodes; i++) {
+        usable += is_usable(m, i);
+        if (!m->node[i].is_live && m->node[i].dead_usec < m->rule.dead_usec)
+            return; /* its grace runs */
+    }
+    if (usable < m->rule.voter_count)
+        return;
+    for (size_t i = 0; i < m->ranges; i++) {
+        ck_assert_uint_eq(voters(&m->range[i]), m->rule.voter_count);
+        for (unsigned k = 0; k < m->range[i].member_count; k++) {
+            const struct balance_node *n = &m->node[m->range[i].member[k].node.b[0] - 1];
+            ck_assert(n->is_live && !n->is_removed);
+        }
+    }
+}
+
 /* Random landscapes: nodes come, die, are forgotten, drain; after each change there is a fixed
  * point. */
 START_TEST(random_landscapes_settle)
@@ -610,8 +686,10 @@ START_TEST(random_landscapes_settle)
                 live += m.range[k].member[j].is_voter && is_live(&m, &m.range[k].member[j].node);
             has_quorum = has_quorum && live * 2 > voters(&m.range[k]);
         }
-        if (has_quorum)
+        if (has_quorum) {
             play(&m, 1000);
+            is_as_wanted(&m);
+        }
     }
 }
 END_TEST
@@ -637,7 +715,10 @@ Suite *suite_balance(void)
     tcase_add_test(t, small_cold_neighbours_merge);
     tcase_add_test(t, names_are_understood);
     tcase_add_test(t, rules_are_taken_or_refused_whole);
-    tcase_add_loop_test(t, random_landscapes_settle, 0, 300);
+    tcase_add_test(t, a_learner_on_a_node_that_leaves_is_in_nobodys_way);
+    tcase_add_test(t, a_learner_that_cannot_vote_is_not_counted_on);
+    tcase_add_test(t, a_leader_that_leaves_finds_an_heir_among_the_drained);
+    tcase_add_loop_test(t, random_landscapes_settle, 0, 600);
     suite_add_tcase(s, t);
     return s;
 }
