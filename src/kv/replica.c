@@ -404,8 +404,11 @@ void kv_replica_command(struct kv_replica *r, struct str payload)
 static void entry_free(struct kv_replica *r, struct kv_entry *e)
 {
     must(list_empty(&e->bundles));
-    if (r->tick_entry == e)
+    if (r->tick_entry == e) {
         r->tick_entry = NULL;
+        if (!r->is_closed)
+            kv_replica_tick_soon(r); /* also when raft refused it: what was due is due still */
+    }
     if (r->command_entry == e)
         r->command_entry = NULL;
     list_del(&e->link);

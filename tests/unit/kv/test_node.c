@@ -27,6 +27,7 @@ struct node {
     unsigned leaders, effects;
     bool is_memory;
     enum kv_durability durability;
+    const struct range_machine_ops *ops; /* NULL: the test machine's */
     const struct engine_fs *fs;
     struct engine_mem *mem; /* the rows of a node in memory, when the test wants them */
 };
@@ -73,7 +74,7 @@ static void node_start(struct node *n)
     ck_assert_int_eq(kv_new(&conf, &n->kv), 0);
     struct kv_store_conf store = {
         .name = "test.store",
-        .ops = test_machine_ops(),
+        .ops = n->ops ? n->ops : test_machine_ops(),
         .durability = n->durability,
         .host = {.arg = n, .leader = on_leader, .effect = on_effect},
     };
@@ -613,6 +614,41 @@ START_TEST(snapshots_keep_the_rate)
 }
 END_TEST
 
+/* What the machine wants to do by itself: first something that Raft refuses, then what it may. */
+static unsigned tick_count;
+static size_t tick_bytes;
+
+static uint64_t refused_tick(void *arg, uint64_t hlc, struct buf *out)
+{
+    (void)arg, (void)hlc;
+    tick_count++;
+    if (tick_count == 1)
+        memset(buf_reserve(out, tick_bytes), 0, tick_bytes), out->n += tick_bytes;
+    else if (tick_count == 2)
+        test_command(out, 's', STR("due"), STR("done"));
+    return UINT64_MAX;
+}
+
+START_TEST(a_command_of_the_machine_that_raft_refuses_is_asked_for_again)
+{
+    struct node n;
+    struct range_machine_ops ops = *test_machine_ops();
+    ops.tick = refused_tick;
+    tick_count = 0;
+    node_init(&n);
+    n.ops = &ops;
+    node_start(&n);
+    tick_bytes = n.kv->raft_conf.entry_bytes_max;
+    usec_t until = net_clock_now() + DEADLINE;
+    while (tick_count < 3 && net_clock_now() < until) /* the third: after the second was applied */
+        turn(&n);
+    ck_assert_uint_ge(tick_count, 3);
+    get(&n, 0, KV_READ_LINEAR, STR("gdue"), STR("done"));
+    node_stop(&n);
+    node_deinit(&n);
+}
+END_TEST
+
 Suite *suite_node(void)
 {
     Suite *s = suite_create("node");
@@ -629,6 +665,7 @@ Suite *suite_node(void)
     tcase_add_test(t, ends_once);
     tcase_add_test(t, snapshots_keep_the_rate);
     tcase_add_test(t, empties_a_log_behind_its_snapshot);
+    tcase_add_test(t, a_command_of_the_machine_that_raft_refuses_is_asked_for_again);
     suite_add_tcase(s, t);
     return s;
 }
