@@ -168,6 +168,7 @@ DOCDIR  ?= $(PREFIX)/share/doc/bilrost
 BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 DEVDOCDIR ?= $(PREFIX)/share/doc/bilrost-dev
 ZSHDIR  ?= $(PREFIX)/share/zsh/vendor-completions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 D        = $(DESTDIR)
 UNIT    := systemd/bilrostd.service.in
 # Documents for the people who run it; the others are for those who change it.
@@ -188,6 +189,7 @@ install-daemon: all $(UNITS_BUILT)
 	install -D -m 755 $(B)/bilrostctl $(D)$(PREFIX)/bin/bilrostctl
 	$(B)/bilrostctl completion bash >$(B)/completion.bash && $(PUT) $(B)/completion.bash $(D)$(BASHDIR)/bilrostctl
 	$(B)/bilrostctl completion zsh >$(B)/completion.zsh && $(PUT) $(B)/completion.zsh $(D)$(ZSHDIR)/_bilrostctl
+	$(B)/bilrostctl completion fish >$(B)/completion.fish && $(PUT) $(B)/completion.fish $(D)$(FISHDIR)/bilrostctl.fish
 	$(if $(wildcard scripts/bilrost-setup),install -D -m 755 scripts/bilrost-setup $(D)$(SBINDIR)/bilrost-setup)
 	install -D -m 755 systemd/package-hook $(D)$(LIBEXECDIR)/bilrost/package-hook
 	install -D -m 640 etc/bilrostd.conf $(D)/etc/bilrost/bilrostd.conf

@@ -194,11 +194,13 @@ void ctl_command_manual(struct buf *out)
         roff_put(out, exits[i].what);
         buf_put_str(out, STR(".\n"));
     }
-    buf_put_str(out, STR(".SH ENVIRONMENT\n.TP\n\\fBBILROST_TOKEN\\fR\nThe token, as "
-                         "\\fB\\-\\-token\\fR.\n"
-                         ".SH FILES\n.TP\n\\fI/run/bilrost/api.sock\\fR\nWhere a node's admin API "
-                         "listens for root and its group.\n"
-                         ".SH SEE ALSO\n\\fBbilrostd\\fR(8), \\fBbilrostd.conf\\fR(5), \\fBbilrost\\fR(7)\n"));
+    buf_put_str(
+        out,
+        STR(".SH ENVIRONMENT\n.TP\n\\fBBILROST_TOKEN\\fR\nThe token, as "
+            "\\fB\\-\\-token\\fR.\n"
+            ".SH FILES\n.TP\n\\fI/run/bilrost/api.sock\\fR\nWhere a node's admin API "
+            "listens for root and its group.\n"
+            ".SH SEE ALSO\n\\fBbilrostd\\fR(8), \\fBbilrostd.conf\\fR(5), \\fBbilrost\\fR(7)\n"));
 }
 
 /* ---- completion ---- */
@@ -312,12 +314,91 @@ static void complete_zsh(struct buf *out)
                 STR("        *) _files ;;\n        esac ;;\n    esac\n}\n_bilrostctl \"$@\"\n"));
 }
 
+/* Words of fish between single quotes. */
+static void fish_quote(struct buf *out, const char *text)
+{
+    buf_put_u8(out, '\'');
+    for (; *text; text++) {
+        if (*text == '\'' || *text == '\\')
+            buf_put_u8(out, '\\');
+        buf_put_u8(out, (uint8_t)*text);
+    }
+    buf_put_u8(out, '\'');
+}
+
+/* "-H, --host" as " -s H -l host", or as the two words that a case of fish names */
+static void fish_option(struct buf *out, const char *flags, bool as_words)
+{
+    struct str rest = str_of(flags), word;
+    while (rest.n && str_next(&rest, ' ', &word)) {
+        bool is_long = word.p[1] == '-';
+        if (word.p[word.n - 1] == ',')
+            word.n--;
+        if (as_words)
+            buf_printf(out, " %.*s", STR_ARG(word));
+        else
+            buf_printf(out, is_long ? " -l %.*s" : " -s %.*s", (int)word.n - (is_long ? 2 : 1),
+                       word.p + (is_long ? 2 : 1));
+    }
+}
+
+/* A word that may stand behind `after`, with its meaning. */
+static void fish_word(struct buf *out, const char *after, const char *word, const char *what)
+{
+    buf_printf(out, "complete -c bilrostctl -n '__bilrostctl_after %s' -f -a %s -d ", after, word);
+    fish_quote(out, what);
+    buf_put_u8(out, '\n');
+}
+
+static void complete_fish(struct buf *out)
+{
+    buf_put_str(out, STR("# fish completion for bilrostctl\n"
+                         "function __bilrostctl_after\n"
+                         "    set -l seen\n"
+                         "    set -l skip 0\n"
+                         "    for word in (commandline -opc)[2..-1]\n"
+                         "        if test $skip = 1\n"
+                         "            set skip 0\n"
+                         "            continue\n"
+                         "        end\n"
+                         "        switch $word\n"
+                         "            case"));
+    for (size_t i = 0; i < countof(option); i++)
+        if (option[i].arg[0])
+            fish_option(out, option[i].name, true);
+    buf_put_str(out, STR("\n                set skip 1\n"
+                         "            case '-*'\n"
+                         "            case '*'\n"
+                         "                set -a seen $word\n"
+                         "        end\n"
+                         "    end\n"
+                         "    test \"$seen\" = \"$argv\"\n"
+                         "end\n"));
+    for (size_t i = 0; i < countof(option); i++) {
+        buf_put_str(out, STR("complete -c bilrostctl"));
+        fish_option(out, option[i].name, false);
+        buf_put_str(out, option[i].arg[0] ? STR(" -r -d ") : STR(" -d "));
+        fish_quote(out, option[i].what);
+        buf_put_u8(out, '\n');
+    }
+    for (size_t i = 0; i < countof(table); i++) {
+        if (is_first(i)) {
+            fish_word(out, "", table[i].name, table[i].what);
+            fish_word(out, "help", table[i].name, table[i].what);
+        }
+        if (table[i].sub[0])
+            fish_word(out, table[i].name, table[i].sub, table[i].what);
+    }
+}
+
 bool ctl_command_complete(const char *shell, struct buf *out)
 {
     if (strcmp(shell, "bash") == 0)
         complete_bash(out);
     else if (strcmp(shell, "zsh") == 0)
         complete_zsh(out);
+    else if (strcmp(shell, "fish") == 0)
+        complete_fish(out);
     else
         return false;
     return true;

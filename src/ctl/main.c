@@ -47,7 +47,7 @@ static int complete(const char *shell)
     struct buf b = {0};
     if (ctl_command_complete(shell, &b))
         return put(&b, stdout, CTL_EXIT_OK);
-    fputs("bilrostctl: completion is there for bash and zsh\n", stderr);
+    fputs("bilrostctl: completion is there for bash, zsh and fish\n", stderr);
     return CTL_EXIT_USAGE;
 }
 
