@@ -1,10 +1,12 @@
 /* The way to other nodes and from them.  SPDX-License-Identifier: Apache-2.0
  *
- * A batch is a row of records: tenant (16 bit length), cookie, sub_id, qos, flags, and the message as a record of its
- * own (32 bit length).  The receiving node matches topics against its own live subscriptions, so a message goes over
- * the link once however many of them match.  Batches of one loop go to the loop of the same number there, in order.
+ * A batch is a row of records: tenant (16 bit length), cookie, sub_id, qos, flags, and the message
+ * as a record of its own (32 bit length).  The receiving node matches topics against its own live
+ * subscriptions, so a message goes over the link once however many of them match.  Batches of one
+ * loop go to the loop of the same number there, in order.
  *
- * Invariants: 1 done comes exactly once for each message taken with it;  2 a batch is at most BATCH_BYTES_MAX long. */
+ * Invariants: 1 done comes exactly once for each message taken with it;  2 a batch is at most
+ * BATCH_BYTES_MAX long. */
 #include "broker/peer_priv.h"
 
 #include "base/mem.h"
@@ -58,17 +60,17 @@ static struct broker_peer *peer_get(struct broker_loop *l, const struct uuid *no
     return p;
 }
 
-static void put_record(struct buf *b, const struct broker_cross_send *s)
+void broker_peer_record_put(struct buf *b, const struct broker_peer_record *r)
 {
-    buf_put_u16(b, (uint16_t)s->tenant->name.n);
-    buf_put_str(b, s->tenant->name);
-    buf_put_u64(b, s->cookie);
-    buf_put_u32(b, s->sub_id);
-    buf_put_u8(b, s->qos);
-    buf_put_u8(b, s->flags);
+    buf_put_u16(b, (uint16_t)r->tenant.n);
+    buf_put_str(b, r->tenant);
+    buf_put_u64(b, r->cookie);
+    buf_put_u32(b, r->sub_id);
+    buf_put_u8(b, r->qos);
+    buf_put_u8(b, r->flags);
     size_t at = b->n;
     buf_put_u32(b, 0);
-    codec_msg_encode(b, s->msg);
+    codec_msg_encode(b, r->msg);
     size_t n = b->n - at - 4;
     for (int i = 0; i < 4; i++)
         b->p[at + (size_t)i] = (uint8_t)(n >> (24 - 8 * i));
@@ -82,7 +84,9 @@ bool broker_peer_send(struct broker_loop *l, const struct dist_node *to,
     struct broker_peer *p = peer_get(l, &to->uuid);
     if (p->bytes.n + codec_msg_cost(send->msg) > BATCH_BYTES_MAX)
         return false;
-    put_record(&p->bytes, send);
+    broker_peer_record_put(&p->bytes, &(struct broker_peer_record){send->tenant->name, send->cookie,
+                                                                   send->sub_id, send->qos,
+                                                                   send->flags, send->msg});
     if (done) {
         p->leg = mem_grow(p->leg, &p->leg_cap, p->leg_count + 1, sizeof(*p->leg));
         p->leg[p->leg_count++] = (struct leg){done, arg};
@@ -123,18 +127,28 @@ void broker_peer_flush(struct broker_loop *l)
 
 /* ---- from them ---- */
 
+bool broker_peer_record_next(struct codec_cursor *c, struct broker_peer_record *out,
+                             struct codec_msg *out_msg)
+{
+    out->tenant = codec_cursor_str16(c);
+    out->cookie = codec_cursor_u64(c);
+    out->sub_id = codec_cursor_u32(c);
+    out->qos = codec_cursor_u8(c);
+    out->flags = codec_cursor_u8(c);
+    out->msg = out_msg;
+    struct str record = codec_cursor_bytes(c, codec_cursor_u32(c));
+    return !c->bad && out->qos <= 2 && codec_msg_decode(record, out_msg) == 0;
+}
+
 static bool take_record(struct broker_loop *l, struct codec_cursor *c)
 {
-    struct str tenant = codec_cursor_str16(c);
-    struct broker_cross_send s = {.cookie = codec_cursor_u64(c), .sub_id = codec_cursor_u32(c)};
-    s.qos = codec_cursor_u8(c);
-    s.flags = codec_cursor_u8(c);
-    struct str record = codec_cursor_bytes(c, codec_cursor_u32(c));
+    struct broker_peer_record r;
     struct codec_msg msg;
-    if (c->bad || s.qos > 2 || codec_msg_decode(record, &msg))
+    if (!broker_peer_record_next(c, &r, &msg))
         return false;
-    s.msg = &msg;
-    s.tenant = broker_tenant_find(l->broker, tenant);
+    struct broker_cross_send s = {
+        .cookie = r.cookie, .sub_id = r.sub_id, .qos = r.qos, .flags = r.flags, .msg = &msg};
+    s.tenant = broker_tenant_find(l->broker, r.tenant);
     if (!s.tenant)
         return true; /* a tenant that is not configured here has no sessions here */
     unsigned to = broker_cookie_loop(s.cookie);

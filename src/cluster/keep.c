@@ -9,10 +9,9 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "base/crc.h"
 #include "base/mem.h"
 #include "cluster/cluster_priv.h"
-#include "codec/record.h"
+#include "cluster/record_priv.h"
 
 #define SHARED 0
 #define PEERS 1
@@ -20,61 +19,18 @@
 #define PEERS_EVERY (10 * USEC_SEC)
 #define PEERS_SOON USEC_SEC /* who has no seeds and ran for moments must find back, too */
 #define FILE_MAX ((size_t)64 << 20)
-#define MAGIC "BLNKROW1"
 #define PEERS_MAX 256
 
-enum { ROW_WRITER = 1, ROW_SPACE, ROW_KEY, ROW_VALUE, ROW_VERSION, ROW_TOMBSTONE };
-
 /* --- encoding --- */
-
-static void put_row(struct buf *b, const struct gossip_row *r)
-{
-    size_t at = b->n;
-    buf_put_u32(b, 0);
-    codec_record_begin(b, 1, 1);
-    codec_record_bytes(b, ROW_WRITER, str_view(r->owner.b, sizeof r->owner.b));
-    codec_record_u64(b, ROW_SPACE, r->space);
-    codec_record_bytes(b, ROW_KEY, r->key);
-    codec_record_bytes(b, ROW_VALUE, r->value);
-    codec_record_u64(b, ROW_VERSION, r->version);
-    codec_record_u64(b, ROW_TOMBSTONE, r->is_tombstone);
-    uint32_t n = (uint32_t)(b->n - at - 4);
-    for (unsigned i = 0; i < 4; i++)
-        b->p[at + i] = (uint8_t)(n >> (8 * (3 - i)));
-}
-
-static bool get_row(struct str s, struct gossip_event *ev)
-{
-    struct codec_cursor c = codec_cursor_of(s);
-    struct codec_field f;
-    uint8_t kind, version;
-    *ev = (struct gossip_event){.kind = GOSSIP_EV_ROW_LOAD, .key = STR(""), .bytes = STR("")};
-    codec_record_head(&c, &kind, &version);
-    while (codec_record_next(&c, &f)) {
-        if (f.tag == ROW_WRITER && f.bytes.n == sizeof ev->uuid.b)
-            memcpy(ev->uuid.b, f.bytes.p, sizeof ev->uuid.b);
-        else if (f.tag == ROW_SPACE)
-            ev->space = (uint8_t)f.u64;
-        else if (f.tag == ROW_KEY)
-            ev->key = f.bytes;
-        else if (f.tag == ROW_VALUE)
-            ev->bytes = f.bytes;
-        else if (f.tag == ROW_VERSION)
-            ev->version = f.u64;
-        else if (f.tag == ROW_TOMBSTONE)
-            ev->flags = f.u64 != 0;
-    }
-    return !c.bad && ev->key.n > 0;
-}
 
 static void fill_shared(struct cluster *c, struct buf *b)
 {
     const struct gossip_table *t = gossip_table_of(c->gossip);
-    buf_put(b, MAGIC, 8);
+    cluster_record_rows_begin(b);
     size_t at = 0;
     for (const struct gossip_row *r; (r = gossip_table_next_shared(t, &at)) != NULL;)
-        put_row(b, r);
-    buf_put_u32(b, crc_update(0, b->p, b->n));
+        cluster_record_row_put(b, r);
+    cluster_record_rows_end(b);
 }
 
 static void fill_peers(struct cluster *c, struct buf *b)
@@ -125,7 +81,7 @@ static void begin(struct keep *k)
     else if (k == &c->keep[PEERS])
         fill_peers(c, &k->content);
     else
-        cluster_keyring_fill(c, &k->content);
+        cluster_keyring_fill(&c->keyring, &k->content);
     if (k == &c->keep[PEERS] && k->content.n == 0)
         return; /* those who left last are whom to ask after a restart */
     if (c->worker != NULL) {
@@ -169,32 +125,22 @@ void cluster_keep_keyring(struct cluster *c)
 
 /* --- reading --- */
 
-static bool check_shared(struct buf *b)
-{
-    if (b->n < 12 || memcmp(b->p, MAGIC, 8) != 0)
-        return false;
-    struct codec_cursor c = codec_cursor_of(str_view(b->p + b->n - 4, 4));
-    b->n -= 4;
-    return codec_cursor_u32(&c) == crc_update(0, b->p, b->n);
-}
-
 static void load_shared(struct cluster *c)
 {
     struct buf b = {0};
+    struct codec_cursor in = codec_cursor_of(STR(""));
+    struct gossip_event ev;
     int r = cluster_file_read(c->data_path, c->keep[SHARED].name, FILE_MAX, &b);
-    if (r == 0 && !check_shared(&b))
+    if (r == 0 && !cluster_record_rows_open(buf_str(&b), &in)) {
+        in = codec_cursor_of(STR(""));
         r = -EINVAL;
+    }
     if (r != 0 && r != -ENOENT)
         log_line(c->log, LOG_LEVEL_ERROR, "cluster.file.damaged", "%s/%s is not used: %s",
                  c->data_path, c->keep[SHARED].name,
                  r == -EINVAL ? "it is damaged" : strerrordesc_np(-r));
-    struct codec_cursor in = codec_cursor_of(r == 0 ? str_view(b.p + 8, b.n - 8) : STR(""));
-    while (codec_cursor_left(&in) > 0) {
-        struct gossip_event ev;
-        struct str row = codec_cursor_bytes(&in, codec_cursor_u32(&in));
-        if (!in.bad && get_row(row, &ev))
-            cluster_step(c, &ev);
-    }
+    while (cluster_record_row_next(&in, &ev))
+        cluster_step(c, &ev);
     buf_deinit(&b);
 }
 

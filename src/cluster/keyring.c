@@ -20,7 +20,7 @@
 #include "base/mem.h"
 #include "cluster/cluster_priv.h"
 #include "cluster/mark.h"
-#include "codec/record.h"
+#include "cluster/record_priv.h"
 #include "net/aead.h"
 
 #define ROW_KEY "keyring"
@@ -28,9 +28,6 @@
 #define FILE_NAME "keyring"
 #define FILE_MAX 4096
 #define ORDER_TIMEOUT (5 * USEC_SEC)
-#define ORDER_KIND 1
-
-enum { ORDER_WHAT = 1, ORDER_KEY, ORDER_PRINT, ORDER_TARGET, ORDER_EPOCH };
 
 struct asked { /* one order of ours that waits for the others */
     struct list link;
@@ -277,14 +274,16 @@ static void encode(struct cluster *c, const struct cluster_keyring_change *o,
                    const struct cluster_member *to, struct buf *out)
 {
     struct buf plain = {0};
-    codec_record_begin(&plain, ORDER_KIND, 1);
-    codec_record_u64(&plain, ORDER_WHAT, o->order);
-    if (o->order == CLUSTER_KEYRING_ADD)
-        codec_record_bytes(&plain, ORDER_KEY, str_view(o->key, CLUSTER_KEY_LEN));
-    else
-        codec_record_bytes(&plain, ORDER_PRINT, o->print);
-    codec_record_bytes(&plain, ORDER_TARGET, str_view(to->uuid.b, sizeof to->uuid.b));
-    codec_record_u64(&plain, ORDER_EPOCH, to->epoch);
+    struct cluster_order order = {.what = o->order,
+                                  .key = STR(""),
+                                  .print = o->print,
+                                  .target = to->uuid,
+                                  .epoch = to->epoch};
+    if (o->order == CLUSTER_KEYRING_ADD) {
+        order.key = str_view(o->key, CLUSTER_KEY_LEN);
+        order.print = STR("");
+    }
+    cluster_record_order_put(&plain, &order);
     cluster_seal_put(c->seal, buf_str(&plain), out);
     buf_deinit(&plain);
 }
@@ -292,26 +291,13 @@ static void encode(struct cluster *c, const struct cluster_keyring_change *o,
 /* false: not an order for this life of ours. */
 static bool decode(const struct cluster *c, struct str plain, struct cluster_keyring_change *o)
 {
-    struct codec_cursor in = codec_cursor_of(plain);
-    struct codec_field f;
-    uint8_t kind, version;
-    bool is_ours = false, is_now = false;
-    *o = (struct cluster_keyring_change){.print = STR("")};
-    codec_record_head(&in, &kind, &version);
-    while (codec_record_next(&in, &f)) {
-        if (f.tag == ORDER_WHAT && f.u64 >= CLUSTER_KEYRING_ADD && f.u64 <= CLUSTER_KEYRING_REMOVE)
-            o->order = (enum cluster_keyring_order)f.u64;
-        else if (f.tag == ORDER_KEY && f.bytes.n == CLUSTER_KEY_LEN)
-            o->key = (const uint8_t *)f.bytes.p;
-        else if (f.tag == ORDER_PRINT)
-            o->print = f.bytes;
-        else if (f.tag == ORDER_TARGET)
-            is_ours = str_eq(f.bytes, str_view(c->id.uuid.b, sizeof c->id.uuid.b));
-        else if (f.tag == ORDER_EPOCH)
-            is_now = f.u64 == c->id.epoch;
-    }
-    return !in.bad && is_ours && is_now && o->order != 0 &&
-           (o->order != CLUSTER_KEYRING_ADD || o->key != NULL);
+    struct cluster_order order;
+    if (!cluster_record_order_get(plain, &order) || !uuid_eq(&order.target, &c->id.uuid) ||
+        order.epoch != c->id.epoch)
+        return false;
+    *o = (struct cluster_keyring_change){(enum cluster_keyring_order)order.what,
+                                         (const uint8_t *)order.key.p, order.print};
+    return true;
 }
 
 static void serve(void *arg, struct cluster_request *rq, const struct cluster_from *from,
@@ -437,34 +423,38 @@ static void put_hex(struct buf *b, const uint8_t *p, size_t n)
         buf_printf(b, "%02x", p[i]);
 }
 
-void cluster_keyring_fill(struct cluster *c, struct buf *out)
+void cluster_keyring_fill(const struct keyring *k, struct buf *out)
 {
-    buf_printf(out, "origin %s\n", c->keyring.origin);
-    for (size_t i = 0; i < c->keyring.count; i++) {
-        put_hex(out, c->keyring.key[i].bytes, CLUSTER_KEY_LEN);
+    buf_printf(out, "origin %s\n", k->origin);
+    for (size_t i = 0; i < k->count; i++) {
+        put_hex(out, k->key[i].bytes, CLUSTER_KEY_LEN);
         buf_put_u8(out, '\n');
     }
+}
+
+int cluster_keyring_parse(struct str text, struct keyring *k)
+{
+    struct str line;
+    uint8_t bytes[CLUSTER_KEY_LEN];
+    if (!str_next(&text, '\n', &line) || !str_has_prefix(line, STR("origin ")))
+        return -EINVAL;
+    if (!str_eq(str_view(line.p + 7, line.n - 7), str_of(k->origin)))
+        return -ESTALE;
+    while (str_next(&text, '\n', &line))
+        if (line.n > 0 && (!cluster_key_parse(line, bytes) || ring_add(k, bytes) != 0))
+            return -EINVAL;
+    return k->count == 0 ? -EINVAL : 0;
 }
 
 /* 0: the file began with these keys, and *k is its ring. */
 static int load(const struct cluster *c, struct keyring *k)
 {
     struct buf b = {0};
-    struct str line;
-    uint8_t bytes[CLUSTER_KEY_LEN];
     if (c->data_path == NULL)
         return -ENOENT;
     int r = cluster_file_read(c->data_path, FILE_NAME, FILE_MAX, &b);
-    struct str text = buf_str(&b);
-    if (r == 0 && (!str_next(&text, '\n', &line) || !str_has_prefix(line, STR("origin "))))
-        r = -EINVAL;
-    if (r == 0 && !str_eq(str_view(line.p + 7, line.n - 7), str_of(k->origin)))
-        r = -ESTALE;
-    while (r == 0 && str_next(&text, '\n', &line))
-        if (line.n > 0 && (!cluster_key_parse(line, bytes) || ring_add(k, bytes) != 0))
-            r = -EINVAL;
-    if (r == 0 && k->count == 0)
-        r = -EINVAL;
+    if (r == 0)
+        r = cluster_keyring_parse(buf_str(&b), k);
     buf_deinit(&b);
     return r;
 }

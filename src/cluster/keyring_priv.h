@@ -19,4 +19,7 @@ struct keyring {
 void cluster_keyring_init(struct cluster *c, const struct cluster_host_key *key, size_t key_count);
 void cluster_keyring_deinit(struct cluster *c);
 /* The content of the file. */
-void cluster_keyring_fill(struct cluster *c, struct buf *out);
+void cluster_keyring_fill(const struct keyring *k, struct buf *out);
+/* Adds the file's keys to *k, which has its origin; 0, -ESTALE: it began with other keys, -EINVAL:
+ * damaged, and *k may have some of it. */
+must_use int cluster_keyring_parse(struct str text, struct keyring *k);

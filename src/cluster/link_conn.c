@@ -16,7 +16,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "cluster/link_priv.h"
-#include "codec/record.h"
+#include "cluster/record_priv.h"
 
 #define PING_EVERY (2 * USEC_SEC)
 #define SILENCE_MAX (6 * USEC_SEC)
@@ -24,15 +24,6 @@
 #define BACKOFF_MIN (100 * USEC_MSEC)
 #define BACKOFF_MAX (5 * USEC_SEC)
 #define WARN_EVERY (1 * USEC_SEC)
-
-enum {
-    HELLO_UUID = 1,
-    HELLO_EPOCH,
-    HELLO_TARGET,
-    HELLO_LABEL,
-    HELLO_VERSION_MIN,
-    HELLO_VERSION_MAX
-};
 
 struct conn_key {
     struct uuid peer;
@@ -66,36 +57,13 @@ bool cluster_conn_is_full(const struct link_conn *c, size_t more)
 
 /* --- frames --- */
 
-static void put_be32(uint8_t *p, uint32_t v)
-{
-    for (int i = 3; i >= 0; i--, v >>= 8)
-        p[i] = (uint8_t)v;
-}
-
-static void put_frame(struct buf *b, const struct link_head *h, struct str payload)
-{
-    uint8_t *p = buf_reserve(b, LINK_HEAD_LEN + payload.n);
-    put_be32(p, (uint32_t)payload.n);
-    p[4] = h->type;
-    p[5] = 0;
-    p[6] = (uint8_t)(h->service >> 8);
-    p[7] = (uint8_t)h->service;
-    put_be32(p + 8, (uint32_t)(h->id >> 32));
-    put_be32(p + 12, (uint32_t)h->id);
-    put_be32(p + 16, h->shard);
-    put_be32(p + 20, h->timeout_ms);
-    if (payload.n > 0)
-        memcpy(p + LINK_HEAD_LEN, payload.p, payload.n);
-    b->n += LINK_HEAD_LEN + payload.n;
-}
-
 void cluster_conn_put(struct link_conn *c, const struct link_head *h, struct str payload)
 {
     bool is_hello = h->type <= LINK_FRAME_BYE;
     if (c->state == LINK_ST_DOWN)
         return;
     struct buf *b = c->state == LINK_ST_UP || is_hello ? net_stream_out(c->s) : &c->pending;
-    put_frame(b, h, payload);
+    cluster_record_head_put(b, h, payload);
     c->l->stats.frames_out++;
     c->l->stats.bytes_out += LINK_HEAD_LEN + payload.n;
     if (!c->is_dialer && !c->is_paused && net_stream_is_high(c->s)) {
@@ -108,44 +76,15 @@ static void put_hello(struct link_conn *c, uint8_t type)
 {
     struct buf b = {0};
     struct link_head h = {.type = type};
-    codec_record_begin(&b, type, 1);
-    codec_record_bytes(&b, HELLO_UUID, str_view(c->l->conf.self.b, 16));
-    codec_record_u64(&b, HELLO_EPOCH, c->l->conf.epoch);
-    codec_record_bytes(&b, HELLO_TARGET, str_view(c->peer.b, 16));
-    codec_record_u64(&b, HELLO_LABEL, c->l->conf.label);
-    codec_record_u64(&b, HELLO_VERSION_MIN, LINK_VERSION);
-    codec_record_u64(&b, HELLO_VERSION_MAX, LINK_VERSION);
+    struct cluster_hello hello = {.uuid = c->l->conf.self,
+                                  .target = c->peer,
+                                  .epoch = c->l->conf.epoch,
+                                  .label = c->l->conf.label,
+                                  .version_min = LINK_VERSION,
+                                  .version_max = LINK_VERSION};
+    cluster_record_hello_put(&b, type, &hello);
     cluster_conn_put(c, &h, buf_str(&b));
     buf_deinit(&b);
-}
-
-struct hello {
-    struct uuid uuid, target;
-    uint64_t epoch, label, version_min, version_max;
-};
-
-static bool get_hello(struct str payload, struct hello *out)
-{
-    struct codec_cursor c = codec_cursor_of(payload);
-    struct codec_field f;
-    uint8_t kind, version;
-    *out = (struct hello){0};
-    codec_record_head(&c, &kind, &version);
-    while (codec_record_next(&c, &f)) {
-        if (f.tag == HELLO_UUID && f.bytes.n == 16)
-            memcpy(out->uuid.b, f.bytes.p, 16);
-        else if (f.tag == HELLO_TARGET && f.bytes.n == 16)
-            memcpy(out->target.b, f.bytes.p, 16);
-        else if (f.tag == HELLO_EPOCH)
-            out->epoch = f.u64;
-        else if (f.tag == HELLO_LABEL)
-            out->label = f.u64;
-        else if (f.tag == HELLO_VERSION_MIN)
-            out->version_min = f.u64;
-        else if (f.tag == HELLO_VERSION_MAX)
-            out->version_max = f.u64;
-    }
-    return !c.bad;
 }
 
 /* The certificate, if there is TLS, must be the one of that node. */
@@ -160,7 +99,7 @@ static bool certified(const struct link_conn *c, const struct uuid *uuid)
 }
 
 /* NULL: welcome; else why not, for a person on either side. */
-static const char *judge(const struct link_conn *c, const struct hello *h)
+static const char *judge(const struct link_conn *c, const struct cluster_hello *h)
 {
     if (h->version_min > LINK_VERSION || h->version_max < LINK_VERSION)
         return "the protocol versions do not overlap";
@@ -184,7 +123,7 @@ static void say_bye(struct link_conn *c, const char *why)
     cluster_conn_end(c, why);
 }
 
-static void set_up(struct link_conn *c, const struct hello *h)
+static void set_up(struct link_conn *c, const struct cluster_hello *h)
 {
     c->peer = h->uuid;
     c->epoch = h->epoch;
@@ -197,7 +136,7 @@ static void set_up(struct link_conn *c, const struct hello *h)
 
 static void on_hello(struct link_conn *c, const struct link_head *head, struct str payload)
 {
-    struct hello h;
+    struct cluster_hello h;
     uint8_t want = c->is_dialer ? LINK_FRAME_WELCOME : LINK_FRAME_HELLO;
     if (head->type == LINK_FRAME_BYE) {
         char why[128];
@@ -207,7 +146,7 @@ static void on_hello(struct link_conn *c, const struct link_head *head, struct s
         cluster_conn_end(c, NULL);
         return;
     }
-    if (head->type != want || !get_hello(payload, &h)) {
+    if (head->type != want || !cluster_record_hello_get(payload, &h)) {
         cluster_conn_end(c, "not the link protocol");
         return;
     }
@@ -223,18 +162,6 @@ static void on_hello(struct link_conn *c, const struct link_head *head, struct s
     set_up(c, &h);
 }
 
-static void get_head(const uint8_t *p, struct link_head *h)
-{
-    struct codec_cursor c = codec_cursor_of(str_view(p, LINK_HEAD_LEN));
-    h->len = codec_cursor_u32(&c);
-    h->type = codec_cursor_u8(&c);
-    (void)codec_cursor_u8(&c);
-    h->service = codec_cursor_u16(&c);
-    h->id = codec_cursor_u64(&c);
-    h->shard = codec_cursor_u32(&c);
-    h->timeout_ms = codec_cursor_u32(&c);
-}
-
 static size_t on_read(void *arg, struct net_stream *s, const uint8_t *p, size_t n)
 {
     struct link_conn *c = arg;
@@ -242,7 +169,7 @@ static size_t on_read(void *arg, struct net_stream *s, const uint8_t *p, size_t 
     c->heard_at = net_loop_now(c->l->conf.loop);
     while (c->s == s && !c->is_ending && n - done >= LINK_HEAD_LEN) {
         struct link_head h;
-        get_head(p + done, &h);
+        cluster_record_head_get(p + done, &h);
         if (h.len > CLUSTER_PAYLOAD_MAX) {
             cluster_conn_end(c, "a frame is too long");
             return n;

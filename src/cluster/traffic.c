@@ -12,13 +12,9 @@
 #include "cluster/traffic.h"
 
 #include "base/hash.h"
-#include "codec/record.h"
+#include "cluster/record_priv.h"
 
-#define KIND_RULE 1
-#define KIND_GROUPS 2
 #define KEY_MAX (CLUSTER_TRAFFIC_NAME_MAX + 1 + CLUSTER_TRAFFIC_PREFIX_MAX)
-
-enum { TAG_GROUP = 1, TAG_WEIGHT };
 
 const char *cluster_traffic_service(size_t i)
 {
@@ -46,22 +42,6 @@ static bool make_key(struct str service, struct str rest, char out[KEY_MAX], str
 
 /* --- rules --- */
 
-static bool decode_rule(struct str value, struct cluster_traffic_rule *out)
-{
-    struct codec_cursor c = codec_cursor_of(value);
-    struct codec_field f;
-    uint8_t kind, version;
-    out->share_count = 0;
-    codec_record_head(&c, &kind, &version);
-    while (codec_record_next(&c, &f)) {
-        if (f.tag == TAG_GROUP && out->share_count < CLUSTER_TRAFFIC_GROUPS_MAX)
-            out->share[out->share_count++] = (struct cluster_traffic_share){.group = f.bytes};
-        else if (f.tag == TAG_WEIGHT && out->share_count > 0 && f.u64 <= CLUSTER_TRAFFIC_WEIGHT_MAX)
-            out->share[out->share_count - 1].weight = (uint32_t)f.u64;
-    }
-    return !c.bad && kind == KIND_RULE;
-}
-
 bool cluster_traffic_next(const struct cluster_seat *s, struct str service, size_t *at,
                           struct cluster_traffic_rule *out)
 {
@@ -72,7 +52,7 @@ bool cluster_traffic_next(const struct cluster_seat *s, struct str service, size
         return false;
     while ((r = cluster_row_next(s, CLUSTER_SPACE_TRAFFIC, begin, at)) != NULL) {
         out->prefix = str_view(r->key.p + begin.n, r->key.n - begin.n);
-        if (decode_rule(r->value, out))
+        if (cluster_record_rule_get(r->value, out))
             return true;
     }
     return false;
@@ -100,14 +80,12 @@ bool cluster_traffic_put(struct cluster_seat *s, struct str service,
     if (!make_key(service, rule->prefix, bytes, &key) || rule->share_count == 0 ||
         rule->share_count > CLUSTER_TRAFFIC_GROUPS_MAX)
         return false;
-    codec_record_begin(&b, KIND_RULE, 1);
     bool ok = true;
     for (size_t i = 0; i < rule->share_count; i++) {
         const struct cluster_traffic_share *x = &rule->share[i];
         ok &= (x->group.n == 0 || is_name(x->group)) && x->weight <= CLUSTER_TRAFFIC_WEIGHT_MAX;
-        codec_record_bytes(&b, TAG_GROUP, x->group);
-        codec_record_u64(&b, TAG_WEIGHT, x->weight);
     }
+    cluster_record_rule_put(&b, rule);
     ok = ok && cluster_row_put(s, CLUSTER_SPACE_TRAFFIC, key, buf_str(&b));
     buf_deinit(&b);
     return ok;
@@ -137,20 +115,10 @@ size_t cluster_group_get(const struct cluster_seat *s, struct str service,
 {
     char bytes[KEY_MAX];
     struct str key;
-    struct codec_field f;
-    uint8_t kind, version;
-    size_t count = 0;
     const struct cluster_row *r = group_key(service, server, bytes, &key)
                                       ? cluster_row_find(s, CLUSTER_SPACE_GROUP, key, NULL)
                                       : NULL;
-    if (r == NULL)
-        return 0;
-    struct codec_cursor c = codec_cursor_of(r->value);
-    codec_record_head(&c, &kind, &version);
-    while (codec_record_next(&c, &f))
-        if (f.tag == TAG_GROUP && f.is_bytes && count < CLUSTER_TRAFFIC_GROUPS_MAX)
-            out_group[count++] = f.bytes;
-    return c.bad || kind != KIND_GROUPS ? 0 : count;
+    return r == NULL ? 0 : cluster_record_groups_get(r->value, out_group);
 }
 
 bool cluster_group_put(struct cluster_seat *s, struct str service, const struct uuid *server,
@@ -168,9 +136,7 @@ bool cluster_group_put(struct cluster_seat *s, struct str service, const struct 
         cluster_row_del(s, CLUSTER_SPACE_GROUP, key);
         return true;
     }
-    codec_record_begin(&b, KIND_GROUPS, 1);
-    for (size_t i = 0; i < count; i++)
-        codec_record_bytes(&b, TAG_GROUP, group[i]);
+    cluster_record_groups_put(&b, group, count);
     bool ok = cluster_row_put(s, CLUSTER_SPACE_GROUP, key, buf_str(&b));
     buf_deinit(&b);
     return ok;

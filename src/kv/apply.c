@@ -107,10 +107,8 @@ static void apply_commands(struct kv_replica *r, const struct raft_entry *entry,
             refuse_rows(r, &in, out);
         put_rows(r, out);
         struct kv_bundle *b = bundle_at(own, &at, in.sub);
-        if (b) {
-            buf_put_varint(&b->reply, out->reply.n);
-            buf_put_str(&b->reply, buf_str(&out->reply));
-        }
+        if (b)
+            kv_wire_answer_put(&b->reply, buf_str(&out->reply));
         if (in.has_host)
             give_effects(r, out);
         in.sub++;

@@ -400,7 +400,7 @@ static void deliver_ok(struct kv_client *c, struct kv_bundle *b)
 {
     struct codec_cursor cur = codec_cursor_of(buf_str(&b->reply));
     for (uint32_t i = 0; i < b->count; i++) {
-        struct str bytes = codec_cursor_bytes(&cur, codec_cursor_varint(&cur));
+        struct str bytes = kv_wire_answer_next(&cur);
         /* a short reply is another node's fault: executed, the answer is lost */
         answer(c, &b->call[i], cur.bad ? KV_E_UNKNOWN : KV_OK, bytes);
     }

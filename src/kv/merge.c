@@ -25,41 +25,15 @@
 
 /* ---- words between the leaders --------------------------------------------------------------- */
 
-struct frozen { /* the mergee's answer */
-    uint64_t serial, version, index, term, hlc, is_open;
-    struct str start, end;
-};
-
-static void put_order(struct buf *out, uint64_t serial, struct range_id id, uint64_t version)
-{
-    buf_put_u64(out, serial);
-    buf_put_u64(out, id.epoch);
-    buf_put_u64(out, id.id);
-    buf_put_u64(out, version);
-}
-
 static bool get_order(struct str s, struct range_command *out)
 {
-    struct codec_cursor c = codec_cursor_of(s);
-    out->serial = codec_cursor_u64(&c);
-    out->other.epoch = codec_cursor_u64(&c);
-    out->other.id = codec_cursor_u64(&c);
-    out->other_version = range_version_unpack(codec_cursor_u64(&c));
-    return !c.bad && out->serial != 0;
-}
-
-static bool get_frozen(struct str s, struct frozen *f)
-{
-    struct codec_cursor c = codec_cursor_of(s);
-    f->serial = codec_cursor_u64(&c);
-    f->version = codec_cursor_u64(&c);
-    f->index = codec_cursor_u64(&c);
-    f->term = codec_cursor_u64(&c);
-    f->hlc = codec_cursor_u64(&c);
-    f->is_open = codec_cursor_u64(&c);
-    f->start = codec_cursor_bytes(&c, codec_cursor_varint(&c));
-    f->end = codec_cursor_bytes(&c, codec_cursor_varint(&c));
-    return !c.bad;
+    struct kv_wire_order o;
+    if (kv_wire_order_decode(s, &o) != 0)
+        return false;
+    out->serial = o.serial;
+    out->other = o.id;
+    out->other_version = range_version_unpack(o.version);
+    return true;
 }
 
 static void refuse(struct kv_replica *r, struct kv_ask *a, enum kv_wire_status status)
@@ -121,7 +95,8 @@ struct errand { /* to the mergee's leader */
     bool is_freeze;
 };
 
-static void decide(struct kv_replica *r, enum range_command_kind kind, const struct frozen *f)
+static void decide(struct kv_replica *r, enum range_command_kind kind,
+                   const struct kv_wire_frozen *f)
 {
     const struct range_merge *m = &r->range.merge;
     struct range_command c = {
@@ -131,7 +106,7 @@ static void decide(struct kv_replica *r, enum range_command_kind kind, const str
         c.other_index = f->index;
         c.other_term = f->term;
         c.other_hlc = f->hlc;
-        c.bounds = (struct range_bounds){f->start, f->end, f->is_open != 0};
+        c.bounds = f->bounds;
     }
     propose(r, &c);
 }
@@ -140,7 +115,7 @@ static void on_errand(void *arg, const struct kv_reply *reply)
 {
     struct errand *e = arg;
     struct kv_replica *r = kv_replica_find(e->client->loop, e->tag);
-    struct frozen f = {0};
+    struct kv_wire_frozen f;
     bool is_ours = r && !r->is_closed && r->range.merge.serial == e->serial;
     if (r)
         r->is_merge_asking = false;
@@ -148,7 +123,7 @@ static void on_errand(void *arg, const struct kv_reply *reply)
         enum range_merge_state state = r->range.merge.state;
         bool is_good = reply->outcome == KV_OK;
         if (e->is_freeze && state == RANGE_MERGE_BEGUN)
-            is_good &&get_frozen(reply->bytes, &f) && f.serial == e->serial
+            is_good &&kv_wire_frozen_decode(reply->bytes, &f) == 0 && f.serial == e->serial
                 ? decide(r, RANGE_CMD_MERGE_COMMIT, &f)
                 : decide(r, RANGE_CMD_MERGE_CANCEL, NULL);
         else if (!e->is_freeze && state == RANGE_MERGE_CANCELLED && is_good)
@@ -164,7 +139,8 @@ static void ask(struct kv_replica *r, bool is_freeze)
     struct buf order = {0};
     struct errand *e = mem_new(sizeof *e);
     *e = (struct errand){r->home, r->tag, m->serial, is_freeze};
-    put_order(&order, m->serial, r->range_id, range_version_pack(m->version));
+    struct kv_wire_order o = {m->serial, r->range_id, range_version_pack(m->version)};
+    kv_wire_order_encode(&o, &order);
     struct kv_command cmd = {
         .kind = is_freeze ? KV_CMD_FREEZE : KV_CMD_THAW,
         .id = {m->mergee.epoch, m->mergee.id},
@@ -237,15 +213,10 @@ bool kv_merge_is_frozen(struct kv_replica *r, struct kv_ask *a, enum kv_wire_sta
             (!raft_peer_get(&r->raft, c->member[i].id, &p) || p.match < r->command_index))
             return false;
     }
-    put_order(&a->reply, a->index,
-              (struct range_id){range_version_pack(r->range.version), r->command_index},
-              raft_term_at(&r->raft, r->command_index));
-    buf_put_u64(&a->reply, r->range.hlc);
-    buf_put_u64(&a->reply, b->is_open);
-    buf_put_varint(&a->reply, b->start.n);
-    buf_put_str(&a->reply, b->start);
-    buf_put_varint(&a->reply, b->end.n);
-    buf_put_str(&a->reply, b->end);
+    struct kv_wire_frozen f = {a->index,         range_version_pack(r->range.version),
+                               r->command_index, raft_term_at(&r->raft, r->command_index),
+                               r->range.hlc,     *b};
+    kv_wire_frozen_encode(&f, &a->reply);
     *out = KV_WIRE_OK;
     return true;
 }

@@ -17,21 +17,6 @@
  * Runs before the loops do, except where a loop's own replica begins. */
 #include "kv/kv_priv.h"
 
-static void key_of(char what, uint64_t n, char out[9])
-{
-    out[0] = what;
-    for (int i = 8; i > 0; i--, n >>= 8)
-        out[i] = (char)(n & 255);
-}
-
-static uint64_t key_number(struct str key)
-{
-    uint64_t n = 0;
-    for (size_t i = 1; i < key.n; i++)
-        n = n << 8 | (uint8_t)key.p[i];
-    return n;
-}
-
 /* ---- writing --------------------------------------------------------------------------------- */
 
 static void describe(const struct kv_replica *r, struct kv_wire_replica *out)
@@ -53,7 +38,7 @@ void kv_meta_put(struct kv_replica *r, struct engine_batch *b)
 {
     struct kv_wire_replica w;
     struct buf config = {0}, range = {0}, row = {0}, parts = {0};
-    char key[9];
+    char key[KV_WIRE_KEY];
     describe(r, &w);
     if (r->config)
         raft_config_encode(r->config, &config);
@@ -63,7 +48,7 @@ void kv_meta_put(struct kv_replica *r, struct engine_batch *b)
     kv_parts_encode(&r->parts, &parts);
     w.parts = buf_str(&parts);
     kv_wire_replica_encode(&w, &row);
-    key_of('r', r->group, key);
+    kv_wire_key_encode(KV_WIRE_KEY_REPLICA, r->group, key);
     engine_batch_put_meta(b, str_view(key, sizeof key), buf_str(&row));
     buf_deinit(&config);
     buf_deinit(&range);
@@ -76,11 +61,11 @@ void kv_meta_put_applied(struct kv_replica *r, struct engine_batch *b)
 {
     uint8_t space[64];
     struct buf row = {.p = space, .cap = sizeof space};
-    char key[9];
+    char key[KV_WIRE_KEY];
     kv_wire_applied_encode(&(struct kv_wire_applied){r->applied, r->applied_term, r->range.hlc},
                            &row);
     must(row.p == space);
-    key_of('a', r->group, key);
+    kv_wire_key_encode(KV_WIRE_KEY_APPLIED, r->group, key);
     engine_batch_put_meta(b, str_view(key, sizeof key), buf_str(&row));
 }
 
@@ -109,15 +94,15 @@ bool kv_meta_is_tombstone(const struct kv_client *c, uint64_t tag, uint64_t repl
 
 void kv_meta_del(struct kv_replica *r, struct engine_batch *b)
 {
-    char key[9];
+    char key[KV_WIRE_KEY];
     struct buf id = {0};
-    key_of('r', r->group, key);
+    kv_wire_key_encode(KV_WIRE_KEY_REPLICA, r->group, key);
     engine_batch_del_meta(b, str_view(key, sizeof key));
-    key_of('a', r->group, key);
+    kv_wire_key_encode(KV_WIRE_KEY_APPLIED, r->group, key);
     engine_batch_del_meta(b, str_view(key, sizeof key));
-    key_of('t', r->tag, key);
+    kv_wire_key_encode(KV_WIRE_KEY_TOMBSTONE, r->tag, key);
     bury(r->home, r->tag, r->is_merged ? UINT64_MAX : r->id);
-    buf_put_u64(&id, r->is_merged ? UINT64_MAX : r->id);
+    kv_wire_tombstone_encode(r->is_merged ? UINT64_MAX : r->id, &id);
     engine_batch_put_meta(b, str_view(key, sizeof key), buf_str(&id));
     buf_deinit(&id);
     if (r->has_range)
@@ -131,15 +116,15 @@ void kv_meta_bury_all(struct kv_client *c, uint64_t tag)
 
 void kv_meta_bury(struct kv_client *c, uint64_t tag, uint64_t group, struct engine_batch *b)
 {
-    char key[9];
+    char key[KV_WIRE_KEY];
     struct buf id = {0};
     bury(c, tag, UINT64_MAX);
-    buf_put_u64(&id, UINT64_MAX);
-    key_of('r', group, key);
+    kv_wire_tombstone_encode(UINT64_MAX, &id);
+    kv_wire_key_encode(KV_WIRE_KEY_REPLICA, group, key);
     engine_batch_del_meta(b, str_view(key, sizeof key));
-    key_of('a', group, key);
+    kv_wire_key_encode(KV_WIRE_KEY_APPLIED, group, key);
     engine_batch_del_meta(b, str_view(key, sizeof key));
-    key_of('t', tag, key);
+    kv_wire_key_encode(KV_WIRE_KEY_TOMBSTONE, tag, key);
     engine_batch_put_meta(b, str_view(key, sizeof key), buf_str(&id));
     buf_deinit(&id);
 }
@@ -248,10 +233,10 @@ void kv_meta_drop_born(const struct kv_replica *r, uint64_t group, const struct 
 {
     struct kv_client *c = r->home;
     struct engine_batch *rows = kv_client_rows(c);
-    char key[9];
-    key_of('r', group, key);
+    char key[KV_WIRE_KEY];
+    kv_wire_key_encode(KV_WIRE_KEY_REPLICA, group, key);
     engine_batch_del_meta(rows, str_view(key, sizeof key));
-    key_of('a', group, key);
+    kv_wire_key_encode(KV_WIRE_KEY_APPLIED, group, key);
     engine_batch_del_meta(rows, str_view(key, sizeof key));
     if (r->parts.space != parts->space)
         kv_spans_drop(parts, b, rows);
@@ -308,22 +293,21 @@ static bool found_take(void *arg, struct str key, struct str value)
 {
     struct found *f = arg;
     struct kv *kv = f->store->kv;
-    if (key.n != 9)
+    enum kv_wire_key what;
+    uint64_t n, id;
+    if (kv_wire_key_decode(key, &what, &n) != 0)
         return true;
-    uint64_t n = key_number(key);
-    if (key.p[0] == 't') {
-        struct codec_cursor c = codec_cursor_of(value);
-        uint64_t id = codec_cursor_u64(&c);
-        for (unsigned i = 0; i < kv->loop_count; i++)
+    if (what == KV_WIRE_KEY_TOMBSTONE) {
+        for (unsigned i = 0; kv_wire_tombstone_decode(value, &id) == 0 && i < kv->loop_count; i++)
             bury(&f->store->client[i], n, id);
         return true;
     }
     struct found_row *row = found_at(f, n);
     if (n > atomic_load_explicit(&kv->group_last, memory_order_relaxed))
         atomic_store_explicit(&kv->group_last, n, memory_order_relaxed);
-    if (key.p[0] == 'r')
+    if (what == KV_WIRE_KEY_REPLICA)
         buf_put_str(&row->replica, value);
-    else if (key.p[0] == 'a')
+    else
         row->has_applied = kv_wire_applied_decode(value, &row->applied) == 0;
     return true;
 }

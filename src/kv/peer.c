@@ -133,10 +133,10 @@ static void recv_raft(struct kv_loop *l, const struct cluster_from *from, uint64
 static void recv_unknown(struct kv_loop *l, const struct cluster_from *from, uint64_t tag,
                          struct str body)
 {
-    struct codec_cursor c = codec_cursor_of(body);
-    uint64_t id = codec_cursor_varint(&c);
+    uint64_t id;
     struct kv_replica *r = kv_replica_find(l, tag);
-    if (c.bad || !r || r->is_closed || !r->has_range || !kv_replica_is_leader(r))
+    if (kv_wire_number_decode(body, &id) != 0 || !r || r->is_closed || !r->has_range ||
+        !kv_replica_is_leader(r))
         return;
     if (kv_loop_now(l) < r->born_at + BORN_USEC)
         return;
@@ -183,9 +183,8 @@ static void recv_ensure(struct kv_loop *l, uint64_t tag, struct str body)
 static void recv_pulse(struct kv_loop *l, const struct cluster_from *from, uint64_t life,
                        struct str body)
 {
-    struct codec_cursor c = codec_cursor_of(body);
-    uint64_t loop = codec_cursor_varint(&c);
-    if (!c.bad && loop < KV_LOOP_MAX)
+    uint64_t loop;
+    if (kv_wire_number_decode(body, &loop) == 0 && loop < KV_LOOP_MAX)
         kv_pulse_heard(l, &from->peer, (uint32_t)loop, life);
 }
 

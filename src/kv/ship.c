@@ -1,9 +1,7 @@
 /* Snapshots from a replica to one that is too far behind.  SPDX-License-Identifier: Apache-2.0
  *
- * The stream (CLUSTER_SERVICE_SNAPSHOT, bulk lane): first word kv_wire_ship; then bytes, cut
- * anywhere:
- * row = 1, varint key length, key, varint value length, value        end = 2, varint rows, crc32c
- * of all rows' bytes
+ * The stream (CLUSTER_SERVICE_SNAPSHOT, bulk lane): first word kv_wire_ship; then rows as
+ * kv_wire_row_put writes them, cut anywhere.
  *
  * 1. What is sent is one view of the rows, at the applied index named in the head.
  * 2. The receiver writes into a space of its own; the switch to it is one batch, durable before
@@ -34,8 +32,7 @@ struct kv_ship {
     uint64_t index, term;
     struct buf part; /* encoded, not yet written */
     size_t sent;     /* of part */
-    uint64_t rows;
-    uint32_t crc;
+    struct kv_wire_rows rows;
     struct net_timer pace; /* when it is its turn again */
     size_t granted;        /* bytes it may send, taken out of the node's rate */
     bool is_reading, is_end, is_dead;
@@ -103,15 +100,8 @@ static void read_work(struct net_worker_job *job)
     while (s->part.n < PART_BYTES && !s->is_end) {
         struct str key, value;
         s->result = engine_iter_next(s->iter, &key, &value);
-        size_t from = s->part.n;
         if (s->result == 0) {
-            buf_put_u8(&s->part, 1);
-            buf_put_varint(&s->part, key.n);
-            buf_put_str(&s->part, key);
-            buf_put_varint(&s->part, value.n);
-            buf_put_str(&s->part, value);
-            s->crc = crc_update(s->crc, s->part.p + from, s->part.n - from);
-            s->rows++;
+            kv_wire_row_put(&s->rows, key, value, &s->part);
             continue;
         }
         if (s->result == ENGINE_STATE_E_NONE && s->at < s->spans.count) {
@@ -122,9 +112,7 @@ static void read_work(struct net_worker_job *job)
         if (s->result != ENGINE_STATE_E_NONE)
             return;
         s->result = 0;
-        buf_put_u8(&s->part, 2);
-        buf_put_varint(&s->part, s->rows);
-        buf_put_u32(&s->part, s->crc);
+        kv_wire_rows_end(&s->rows, &s->part);
     }
 }
 
@@ -404,36 +392,15 @@ static void in_write(struct kv_ship *s)
 /* One row or the end off the front of part; false: not all of it is there. */
 static bool in_take(struct kv_ship *s, struct codec_cursor *c, bool *out_bad)
 {
-    struct codec_cursor at = *c;
-    uint8_t kind = codec_cursor_u8(&at);
-    if (at.bad || s->is_end || (kind != 1 && kind != 2)) {
-        *out_bad = !at.bad;
-        return false;
-    }
-    if (kind == 2) {
-        uint64_t rows = codec_cursor_varint(&at);
-        uint32_t crc = codec_cursor_u32(&at);
-        if (at.bad)
-            return false;
-        *out_bad = rows != s->rows || crc != s->crc;
-        s->is_end = true;
-        *c = at;
-        return !*out_bad;
-    }
-    struct str key = codec_cursor_bytes(&at, codec_cursor_varint(&at));
-    struct str value = codec_cursor_bytes(&at, codec_cursor_varint(&at));
-    if (at.bad)
-        return false;
-    if (!range_bounds_has(&s->got_range.bounds, key)) {
-        *out_bad = true;
-        return false;
-    }
-    s->crc = crc_update(s->crc, c->p, (size_t)(at.p - c->p));
-    s->rows++;
+    struct str key, value;
+    enum kv_wire_piece piece = kv_wire_row_next(&s->rows, c, &key, &value);
+    *out_bad = piece == KV_WIRE_PIECE_BAD ||
+               (piece == KV_WIRE_PIECE_ROW && !range_bounds_has(&s->got_range.bounds, key));
+    if (*out_bad || piece != KV_WIRE_PIECE_ROW)
+        return piece == KV_WIRE_PIECE_END;
     if (!s->batch)
         s->batch = engine_batch_new();
     engine_batch_put(s->batch, s->space, key, value);
-    *c = at;
     return true;
 }
 
@@ -521,9 +488,9 @@ static void in_closed(void *arg, struct cluster_stream *stream, int outcome, str
         s->stream = NULL; /* gone already */
     if (s->is_switching)
         return;
-    if (outcome == 0 && s->is_end && !s->replica->is_closed && !s->is_writing)
+    if (outcome == 0 && s->rows.is_end && !s->replica->is_closed && !s->is_writing)
         in_switch(s);
-    else if (outcome == 0 && s->is_end && !s->replica->is_closed)
+    else if (outcome == 0 && s->rows.is_end && !s->replica->is_closed)
         s->is_ended = true; /* when the write under way is done */
     else
         in_fail(s);

@@ -5,6 +5,7 @@
  * Never allocates when decoding, never trusts a length. */
 #include "kv/wire_priv.h"
 
+#include "base/crc.h"
 #include "codec/layout.h"
 
 enum {
@@ -178,6 +179,63 @@ int kv_wire_reply_decode(struct str s, struct kv_wire_reply *out)
     return out->answer.status >= KV_WIRE_STATUS_COUNT ? KV_WIRE_E_BAD : 0;
 }
 
+void kv_wire_answer_put(struct buf *out, struct str bytes)
+{
+    buf_put_varint(out, bytes.n);
+    buf_put_str(out, bytes);
+}
+
+struct str kv_wire_answer_next(struct codec_cursor *c)
+{
+    return codec_cursor_bytes(c, codec_cursor_varint(c));
+}
+
+/* ---- two that merge ---- */
+
+void kv_wire_order_encode(const struct kv_wire_order *o, struct buf *out)
+{
+    buf_put_u64(out, o->serial);
+    buf_put_u64(out, o->id.epoch);
+    buf_put_u64(out, o->id.id);
+    buf_put_u64(out, o->version);
+}
+
+int kv_wire_order_decode(struct str s, struct kv_wire_order *out)
+{
+    struct codec_cursor c = codec_cursor_of(s);
+    out->serial = codec_cursor_u64(&c);
+    out->id.epoch = codec_cursor_u64(&c);
+    out->id.id = codec_cursor_u64(&c);
+    out->version = codec_cursor_u64(&c);
+    return c.bad || out->serial == 0 ? KV_WIRE_E_BAD : 0;
+}
+
+void kv_wire_frozen_encode(const struct kv_wire_frozen *f, struct buf *out)
+{
+    buf_put_u64(out, f->serial);
+    buf_put_u64(out, f->version);
+    buf_put_u64(out, f->index);
+    buf_put_u64(out, f->term);
+    buf_put_u64(out, f->hlc);
+    buf_put_u64(out, f->bounds.is_open);
+    kv_wire_answer_put(out, f->bounds.start);
+    kv_wire_answer_put(out, f->bounds.end);
+}
+
+int kv_wire_frozen_decode(struct str s, struct kv_wire_frozen *out)
+{
+    struct codec_cursor c = codec_cursor_of(s);
+    out->serial = codec_cursor_u64(&c);
+    out->version = codec_cursor_u64(&c);
+    out->index = codec_cursor_u64(&c);
+    out->term = codec_cursor_u64(&c);
+    out->hlc = codec_cursor_u64(&c);
+    uint64_t is_open = codec_cursor_u64(&c);
+    struct str start = kv_wire_answer_next(&c), end = kv_wire_answer_next(&c);
+    out->bounds = (struct range_bounds){start, end, is_open != 0};
+    return c.bad || is_open > 1 || !range_bounds_is_valid(&out->bounds) ? KV_WIRE_E_BAD : 0;
+}
+
 /* ---- frames ---- */
 
 size_t kv_wire_frame_open(struct buf *out, enum kv_wire_frame kind, uint64_t tag)
@@ -205,6 +263,13 @@ bool kv_wire_frame_next(struct codec_cursor *c, enum kv_wire_frame *out_kind, ui
     *out_tag = codec_cursor_u64(c);
     *out_body = codec_cursor_bytes(c, codec_cursor_u32(c));
     return !c->bad;
+}
+
+int kv_wire_number_decode(struct str body, uint64_t *out)
+{
+    struct codec_cursor c = codec_cursor_of(body);
+    *out = codec_cursor_varint(&c);
+    return c.bad ? KV_WIRE_E_BAD : 0;
 }
 
 static const struct codec_layout ensure_layout[] = {
@@ -292,6 +357,38 @@ int kv_wire_applied_decode(struct str s, struct kv_wire_applied *out)
     return GET(s, KIND_APPLIED, applied_layout, out) ? 0 : KV_WIRE_E_BAD;
 }
 
+void kv_wire_key_encode(enum kv_wire_key what, uint64_t n, char out[KV_WIRE_KEY])
+{
+    out[0] = (char)what;
+    for (unsigned i = KV_WIRE_KEY - 1; i > 0; i--, n >>= 8)
+        out[i] = (char)(n & 255);
+}
+
+int kv_wire_key_decode(struct str key, enum kv_wire_key *out_what, uint64_t *out_n)
+{
+    struct codec_cursor c = codec_cursor_of(key);
+    uint8_t what = codec_cursor_u8(&c);
+    *out_n = codec_cursor_u64(&c);
+    *out_what = (enum kv_wire_key)what;
+    bool is_known =
+        what == KV_WIRE_KEY_REPLICA || what == KV_WIRE_KEY_APPLIED || what == KV_WIRE_KEY_TOMBSTONE;
+    return c.bad || codec_cursor_left(&c) > 0 || !is_known ? KV_WIRE_E_BAD : 0;
+}
+
+void kv_wire_tombstone_encode(uint64_t id, struct buf *out)
+{
+    buf_put_u64(out, id);
+}
+
+int kv_wire_tombstone_decode(struct str s, uint64_t *out_id)
+{
+    struct codec_cursor c = codec_cursor_of(s);
+    *out_id = codec_cursor_u64(&c);
+    return c.bad ? KV_WIRE_E_BAD : 0;
+}
+
+/* ---- snapshots ---- */
+
 static const struct codec_layout ship_layout[] = {
     CODEC_LAYOUT(struct kv_wire_ship, 1, store),   CODEC_LAYOUT(struct kv_wire_ship, 2, id.epoch),
     CODEC_LAYOUT(struct kv_wire_ship, 3, id.id),   CODEC_LAYOUT(struct kv_wire_ship, 4, index),
@@ -310,4 +407,56 @@ int kv_wire_ship_decode(struct str s, struct kv_wire_ship *out)
     if (!GET(s, KIND_SHIP, ship_layout, out))
         return KV_WIRE_E_BAD;
     return out->index == 0 || out->range.n == 0 || out->message.n == 0 ? KV_WIRE_E_BAD : 0;
+}
+
+enum { PIECE_ROW = 1, PIECE_END = 2 };
+
+void kv_wire_row_put(struct kv_wire_rows *r, struct str key, struct str value, struct buf *out)
+{
+    size_t from = out->n;
+    must(!r->is_end);
+    buf_put_u8(out, PIECE_ROW);
+    buf_put_varint(out, key.n);
+    buf_put_str(out, key);
+    buf_put_varint(out, value.n);
+    buf_put_str(out, value);
+    r->crc = crc_update(r->crc, out->p + from, out->n - from);
+    r->count++;
+}
+
+void kv_wire_rows_end(struct kv_wire_rows *r, struct buf *out)
+{
+    must(!r->is_end);
+    buf_put_u8(out, PIECE_END);
+    buf_put_varint(out, r->count);
+    buf_put_u32(out, r->crc);
+    r->is_end = true;
+}
+
+enum kv_wire_piece kv_wire_row_next(struct kv_wire_rows *r, struct codec_cursor *c,
+                                    struct str *out_key, struct str *out_value)
+{
+    struct codec_cursor at = *c;
+    if (codec_cursor_left(c) == 0)
+        return KV_WIRE_PIECE_SHORT;
+    uint8_t kind = codec_cursor_u8(&at);
+    if (r->is_end || (kind != PIECE_ROW && kind != PIECE_END))
+        return KV_WIRE_PIECE_BAD;
+    if (kind == PIECE_END) {
+        uint64_t count = codec_cursor_varint(&at);
+        uint32_t crc = codec_cursor_u32(&at);
+        if (at.bad)
+            return KV_WIRE_PIECE_SHORT;
+        r->is_end = true;
+        *c = at;
+        return count == r->count && crc == r->crc ? KV_WIRE_PIECE_END : KV_WIRE_PIECE_BAD;
+    }
+    *out_key = codec_cursor_bytes(&at, codec_cursor_varint(&at));
+    *out_value = codec_cursor_bytes(&at, codec_cursor_varint(&at));
+    if (at.bad)
+        return KV_WIRE_PIECE_SHORT;
+    r->crc = crc_update(r->crc, c->p, (size_t)(at.p - c->p));
+    r->count++;
+    *c = at;
+    return KV_WIRE_PIECE_ROW;
 }

@@ -83,7 +83,8 @@ struct kv_wire_request {
 };
 must_use int kv_wire_request_decode(struct str s, struct kv_wire_request *out);
 
-/* Commands in a run of fields as range_command_add writes them; UINT32_MAX when it is not such a run. */
+/* Commands in a run of fields as range_command_add writes them; UINT32_MAX when it is not such a
+ * run. */
 uint32_t kv_wire_count(struct str data);
 
 struct kv_wire_reply {
@@ -94,6 +95,27 @@ struct kv_wire_reply {
 };
 void kv_wire_reply_encode(const struct kv_wire_reply *r, struct buf *out);
 must_use int kv_wire_reply_decode(struct str s, struct kv_wire_reply *out);
+
+/* One after the other the answers in the reply to a PROPOSE; c->bad when there are none left. */
+void kv_wire_answer_put(struct buf *out, struct str bytes);
+struct str kv_wire_answer_next(struct codec_cursor *c);
+
+/* ---- between the leaders of two ranges that merge: keys and answers of commands ---- */
+
+struct kv_wire_order { /* FREEZE and THAW: the merger, and what it takes the mergee for */
+    uint64_t serial;   /* not 0 */
+    struct range_id id;
+    uint64_t version;
+};
+void kv_wire_order_encode(const struct kv_wire_order *o, struct buf *out);
+must_use int kv_wire_order_decode(struct str s, struct kv_wire_order *out);
+
+struct kv_wire_frozen { /* the mergee's answer: what it ends with */
+    uint64_t serial, version, index, term, hlc;
+    struct range_bounds bounds;
+};
+void kv_wire_frozen_encode(const struct kv_wire_frozen *f, struct buf *out);
+must_use int kv_wire_frozen_decode(struct str s, struct kv_wire_frozen *out);
 
 /* ---- frames of CLUSTER_SERVICE_RAFT: any number of pieces ---- */
 
@@ -110,6 +132,9 @@ void kv_wire_frame_close(struct buf *out, size_t opened);
 /* The next piece; false at the end or when c->bad. */
 bool kv_wire_frame_next(struct codec_cursor *c, enum kv_wire_frame *out_kind, uint64_t *out_tag,
                         struct str *out_body);
+
+/* Body of UNKNOWN and PULSE. */
+must_use int kv_wire_number_decode(struct str body, uint64_t *out);
 
 struct kv_wire_ensure {
     uint64_t store;
@@ -144,6 +169,21 @@ struct kv_wire_applied {
 void kv_wire_applied_encode(const struct kv_wire_applied *a, struct buf *out);
 must_use int kv_wire_applied_decode(struct str s, struct kv_wire_applied *out);
 
+/* Keys of meta rows: what a row is, and the number of a group or tag. */
+#define KV_WIRE_KEY 9u
+enum kv_wire_key {
+    KV_WIRE_KEY_REPLICA = 'r',   /* group -> kv_wire_replica */
+    KV_WIRE_KEY_APPLIED = 'a',   /* group -> kv_wire_applied */
+    KV_WIRE_KEY_TOMBSTONE = 't', /* tag -> kv_wire_tombstone */
+};
+void kv_wire_key_encode(enum kv_wire_key what, uint64_t n, char out[KV_WIRE_KEY]);
+/* BAD: not such a key; of a newer version, perhaps. */
+must_use int kv_wire_key_decode(struct str key, enum kv_wire_key *out_what, uint64_t *out_n);
+
+/* The highest replica id that must not come again. */
+void kv_wire_tombstone_encode(uint64_t id, struct buf *out);
+must_use int kv_wire_tombstone_decode(struct str s, uint64_t *out_id);
+
 /* Head of a snapshot stream. */
 struct kv_wire_ship {
     uint64_t store;
@@ -154,3 +194,24 @@ struct kv_wire_ship {
 };
 void kv_wire_ship_encode(const struct kv_wire_ship *s, struct buf *out);
 must_use int kv_wire_ship_decode(struct str s, struct kv_wire_ship *out);
+
+/* Then rows, and at the end how many there were and what they add up to.  Zeros to begin with, on
+ * either side. */
+struct kv_wire_rows {
+    uint64_t count;
+    uint32_t crc;
+    bool is_end;
+};
+
+enum kv_wire_piece {
+    KV_WIRE_PIECE_ROW,
+    KV_WIRE_PIECE_END,   /* all rows are there, and as they were sent */
+    KV_WIRE_PIECE_SHORT, /* the rest has not come yet */
+    KV_WIRE_PIECE_BAD,
+};
+
+void kv_wire_row_put(struct kv_wire_rows *r, struct str key, struct str value, struct buf *out);
+void kv_wire_rows_end(struct kv_wire_rows *r, struct buf *out);
+/* Moves c behind a ROW or the END; views. */
+enum kv_wire_piece kv_wire_row_next(struct kv_wire_rows *r, struct codec_cursor *c,
+                                    struct str *out_key, struct str *out_value);

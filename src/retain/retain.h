@@ -57,6 +57,9 @@ void retain_command_expire(struct buf *out, struct str tenant, uint32_t age_sec,
 /* Reply of sets: one byte each, in order: 0 retained or cleared, or enum retain_outcome.  Of
  * expire: varint removed.  An undecodable command: empty. */
 
+/* The reply of an expire; false: it is none. */
+must_use bool retain_reply_expired(struct str reply, uint64_t *out_removed);
+
 /* --- queries
  * ----------------------------------------------------------------------------------------------------------
  */

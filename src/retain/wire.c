@@ -188,3 +188,10 @@ bool retain_reply_stat(struct str reply, struct retain_stat *out)
     out->bytes = codec_cursor_varint(&c);
     return !c.bad;
 }
+
+bool retain_reply_expired(struct str reply, uint64_t *out_removed)
+{
+    struct codec_cursor c = codec_cursor_of(reply);
+    *out_removed = codec_cursor_varint(&c);
+    return !c.bad;
+}

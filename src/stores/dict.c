@@ -16,10 +16,8 @@
 #include "base/mem.h"
 #include "cluster/cluster.h"
 #include "cluster/traffic.h"
-#include "codec/record.h"
+#include "stores/dict_wire_priv.h"
 
-#define RECORD_KIND 0x44
-#define RECORD_VERSION 1
 #define ANSWER_USEC                                                                                \
     (1 * USEC_SEC) /* matters for failover: a node that takes longer to say that it got a message  \
                       is avoided */
@@ -28,26 +26,6 @@
 #define UNSAID_AGE                                                                                 \
     (300 * USEC_SEC)     /* matters little: an entry that stays costs its home some memory */
 #define HASH_SEED 0x5e55 /* the same on all nodes: it picks the home */
-
-enum kind {
-    KIND_CLAIM = 1,
-    KIND_HELD,
-    KIND_RELEASE,
-    KIND_FIND,
-    KIND_KILL,
-    KIND_GRANT,
-    KIND_REFUSE,
-    KIND_QUIT,
-    KIND_FOUND,
-};
-
-struct message {
-    enum kind kind;
-    struct str tenant, client;
-    struct stores_owner owner; /* who claims, holds, asks; in FOUND: who was found */
-    uint64_t token;            /* of who is addressed: its cookie or question */
-    uint64_t value;            /* QUIT: why; FOUND: an outcome */
-};
 
 enum claim_state {
     CLAIM_ST_PENDING, /* asked for; done not called */
@@ -153,77 +131,6 @@ static struct stores_owner home_of(struct stores_client *c, struct str tenant, s
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
-enum tag {
-    TAG_KIND = 1,
-    TAG_TENANT,
-    TAG_CLIENT,
-    TAG_NODE,
-    TAG_EPOCH,
-    TAG_LOOP,
-    TAG_COOKIE,
-    TAG_TOKEN,
-    TAG_VALUE
-};
-
-static void encode(struct buf *b, const struct message *m)
-{
-    codec_record_begin(b, RECORD_KIND, RECORD_VERSION);
-    codec_record_u64(b, TAG_KIND, m->kind);
-    codec_record_bytes(b, TAG_TENANT, m->tenant);
-    codec_record_bytes(b, TAG_CLIENT, m->client);
-    codec_record_bytes(b, TAG_NODE, str_view(m->owner.node.b, sizeof m->owner.node.b));
-    codec_record_u64(b, TAG_EPOCH, m->owner.epoch);
-    codec_record_u64(b, TAG_LOOP, m->owner.loop);
-    codec_record_u64(b, TAG_COOKIE, m->owner.cookie);
-    codec_record_u64(b, TAG_TOKEN, m->token);
-    codec_record_u64(b, TAG_VALUE, m->value);
-}
-
-static bool decode(struct str bytes, struct message *m)
-{
-    struct codec_cursor cur = codec_cursor_of(bytes);
-    uint8_t kind, version;
-    struct codec_field f;
-    *m = (struct message){.tenant = STR(""), .client = STR("")};
-    codec_record_head(&cur, &kind, &version);
-    while (codec_record_next(&cur, &f)) {
-        switch (f.tag) {
-        case TAG_KIND:
-            m->kind = (enum kind)f.u64;
-            break;
-        case TAG_TENANT:
-            m->tenant = f.bytes;
-            break;
-        case TAG_CLIENT:
-            m->client = f.bytes;
-            break;
-        case TAG_NODE:
-            if (f.bytes.n == sizeof m->owner.node.b)
-                memcpy(m->owner.node.b, f.bytes.p, f.bytes.n);
-            break;
-        case TAG_EPOCH:
-            m->owner.epoch = f.u64;
-            break;
-        case TAG_LOOP:
-            m->owner.loop = (uint32_t)f.u64;
-            break;
-        case TAG_COOKIE:
-            m->owner.cookie = f.u64;
-            break;
-        case TAG_TOKEN:
-            m->token = f.u64;
-            break;
-        case TAG_VALUE:
-            m->value = f.u64;
-            break;
-        default:
-            break;
-        }
-    }
-    return !cur.bad && kind == RECORD_KIND && version == RECORD_VERSION && m->tenant.p != NULL &&
-           m->client.p != NULL;
-}
-
 struct letter {
     struct net_mail mail;
     struct stores_client *to;
@@ -246,7 +153,7 @@ struct receipt {
     struct list link; /* RELEASE: of dict.unsaid while it waits to be sent again */
     usec_t since;     /* RELEASE: first sent */
     struct stores_client *client;
-    enum kind kind;
+    enum stores_dict_kind kind;
     struct stores_owner to;
     uint64_t token; /* CLAIM, RELEASE: the claim's cookie; QUIT: the owner's */
     struct str tenant, name;
@@ -279,13 +186,13 @@ static void received(void *arg, int outcome, struct str reply)
 {
     struct receipt *r = arg;
     (void)reply;
-    if (outcome != 0 && r->kind == KIND_RELEASE) {
+    if (outcome != 0 && r->kind == STORES_DICT_RELEASE) {
         unsaid(r->client, r);
         return;
     }
     if (outcome != 0) {
         avoid(r->client, &r->to.node, r->to.epoch);
-        if (r->kind == KIND_CLAIM)
+        if (r->kind == STORES_DICT_CLAIM)
             claim_moves(r->client, r->token);
         else
             owner_is_gone(r->client, r);
@@ -301,7 +208,7 @@ static void not_sent(struct net_loop *net, struct net_mail *mail)
 
 /* since: when it was first sent. */
 static void send_since(struct stores_client *c, const struct stores_owner *to,
-                       const struct message *m, usec_t since)
+                       const struct stores_dict_message *m, usec_t since)
 {
     struct stores *s = c->stores;
     if (uuid_eq(&to->node, &s->conf.node)) {
@@ -309,20 +216,21 @@ static void send_since(struct stores_client *c, const struct stores_owner *to,
             return;
         struct letter *l = mem_new(sizeof *l);
         l->to = &s->client[to->loop];
-        encode(&l->bytes, m);
+        stores_dict_encode(&l->bytes, m);
         net_loop_post(c->net, l->to->net, &l->mail, arrive);
         return;
     }
     if (seat(c) == NULL)
         return;
     c->command.n = 0;
-    encode(&c->command, m);
+    stores_dict_encode(&c->command, m);
     struct cluster_call call = {.peer = to->node,
                                 .service = CLUSTER_SERVICE_SESSION,
                                 .lane = CLUSTER_LANE_CONTROL,
                                 .shard = to->loop,
                                 .payload = buf_str(&c->command)};
-    if (m->kind != KIND_CLAIM && m->kind != KIND_QUIT && m->kind != KIND_RELEASE) {
+    if (m->kind != STORES_DICT_CLAIM && m->kind != STORES_DICT_QUIT &&
+        m->kind != STORES_DICT_RELEASE) {
         /* What cannot be sent is as good as lost: the claim's deadline answers. */
         (void)!cluster_link_cast(cluster_seat_link(seat(c)), &call);
         return;
@@ -332,7 +240,7 @@ static void send_since(struct stores_client *c, const struct stores_owner *to,
                           .since = since,
                           .kind = m->kind,
                           .to = *to,
-                          .token = m->kind == KIND_QUIT ? m->token : m->owner.cookie};
+                          .token = m->kind == STORES_DICT_QUIT ? m->token : m->owner.cookie};
     list_init(&r->link);
     r->tenant = str_dup(m->tenant);
     r->name = str_dup(m->client);
@@ -342,20 +250,21 @@ static void send_since(struct stores_client *c, const struct stores_owner *to,
         net_loop_post(c->net, c->net, &r->mail, not_sent);
 }
 
-static void send(struct stores_client *c, const struct stores_owner *to, const struct message *m)
+static void send(struct stores_client *c, const struct stores_owner *to,
+                 const struct stores_dict_message *m)
 {
     send_since(c, to, m, net_loop_now(c->net));
 }
 
-static void tell(struct stores_client *c, const struct stores_owner *to, enum kind kind,
+static void tell(struct stores_client *c, const struct stores_owner *to, enum stores_dict_kind kind,
                  const struct entry *e, uint64_t value)
 {
-    struct message m = {.kind = kind,
-                        .tenant = e->tenant,
-                        .client = e->client,
-                        .owner = e->owner,
-                        .token = to->cookie,
-                        .value = value};
+    struct stores_dict_message m = {.kind = kind,
+                                    .tenant = e->tenant,
+                                    .client = e->client,
+                                    .owner = e->owner,
+                                    .token = to->cookie,
+                                    .value = value};
     send(c, to, &m);
 }
 
@@ -379,7 +288,7 @@ static void entry_free(struct stores_client *c, struct entry *e)
     map_del(&c->dict.entry, e->hash, e);
     for (struct killer *k = e->killer, *next; k != NULL; k = next) {
         next = k->next;
-        tell(c, &k->asker, KIND_FOUND, e, STORES_OK);
+        tell(c, &k->asker, STORES_DICT_FOUND, e, STORES_OK);
         mem_free(k);
     }
     mem_free((void *)(uintptr_t)e->tenant.p);
@@ -395,7 +304,7 @@ static void entry_vacate(struct stores_client *c, struct entry *e)
     if (e->owner.cookie == 0)
         entry_free(c, e);
     else
-        tell(c, &e->owner, KIND_GRANT, e, 0);
+        tell(c, &e->owner, STORES_DICT_GRANT, e, 0);
 }
 
 static bool owner_eq(const struct stores_owner *a, const struct stores_owner *b)
@@ -412,7 +321,7 @@ static void owner_is_gone(struct stores_client *c, const struct receipt *r)
         entry_vacate(c, e);
 }
 
-static void home_claim(struct stores_client *c, const struct message *m)
+static void home_claim(struct stores_client *c, const struct stores_dict_message *m)
 {
     struct entry *e = entry_find(c, m->tenant, m->client);
     if (e == NULL) {
@@ -424,23 +333,24 @@ static void home_claim(struct stores_client *c, const struct message *m)
         map_put(&c->dict.entry, e->hash, e);
     }
     if (owner_eq(&e->owner, &m->owner)) {
-        tell(c, &e->owner, KIND_GRANT, e, 0);
+        tell(c, &e->owner, STORES_DICT_GRANT, e, 0);
         return;
     }
-    if (m->kind == KIND_HELD) { /* somebody was granted it here meanwhile: the older one goes */
-        tell(c, &m->owner, KIND_QUIT, e, STORES_QUIT_TAKEOVER);
+    if (m->kind ==
+        STORES_DICT_HELD) { /* somebody was granted it here meanwhile: the older one goes */
+        tell(c, &m->owner, STORES_DICT_QUIT, e, STORES_QUIT_TAKEOVER);
         return;
     }
     if (e->waiting.cookie != 0 && !owner_eq(&e->waiting, &m->owner))
-        tell(c, &e->waiting, KIND_REFUSE, e, STORES_E_CONFLICT);
+        tell(c, &e->waiting, STORES_DICT_REFUSE, e, STORES_E_CONFLICT);
     e->waiting = m->owner;
     if (owner_is_live(c, &e->owner))
-        tell(c, &e->owner, KIND_QUIT, e, STORES_QUIT_TAKEOVER);
+        tell(c, &e->owner, STORES_DICT_QUIT, e, STORES_QUIT_TAKEOVER);
     else
         entry_vacate(c, e);
 }
 
-static void home_release(struct stores_client *c, const struct message *m)
+static void home_release(struct stores_client *c, const struct stores_dict_message *m)
 {
     struct entry *e = entry_find(c, m->tenant, m->client);
     if (e == NULL)
@@ -451,15 +361,15 @@ static void home_release(struct stores_client *c, const struct message *m)
         entry_vacate(c, e);
 }
 
-static void home_find(struct stores_client *c, const struct message *m)
+static void home_find(struct stores_client *c, const struct stores_dict_message *m)
 {
     struct entry *e = entry_find(c, m->tenant, m->client);
     struct entry nobody = {.tenant = m->tenant, .client = m->client};
-    tell(c, &m->owner, KIND_FOUND, e != NULL ? e : &nobody,
+    tell(c, &m->owner, STORES_DICT_FOUND, e != NULL ? e : &nobody,
          e != NULL ? STORES_OK : STORES_E_NO_SESSION);
 }
 
-static void home_kill(struct stores_client *c, const struct message *m)
+static void home_kill(struct stores_client *c, const struct stores_dict_message *m)
 {
     struct entry *e = entry_find(c, m->tenant, m->client);
     if (e == NULL) {
@@ -470,7 +380,7 @@ static void home_kill(struct stores_client *c, const struct message *m)
     k->asker = m->owner;
     k->next = e->killer;
     e->killer = k;
-    tell(c, &e->owner, KIND_QUIT, e, STORES_QUIT_KILL);
+    tell(c, &e->owner, STORES_DICT_QUIT, e, STORES_QUIT_KILL);
 }
 
 /* ---- claim side ------------------------------------------------------------------------------ */
@@ -514,9 +424,9 @@ static void claim_free(struct stores_client *c, struct claim *x)
     mem_free(x);
 }
 
-static void claim_send(struct stores_client *c, const struct claim *x, enum kind kind)
+static void claim_send(struct stores_client *c, const struct claim *x, enum stores_dict_kind kind)
 {
-    struct message m = {
+    struct stores_dict_message m = {
         .kind = kind, .tenant = x->tenant, .client = x->client, .owner = here(c, x->cookie)};
     send(c, &x->home, &m);
 }
@@ -530,13 +440,13 @@ static void claim_moves(struct stores_client *c, uint64_t cookie)
     struct stores_owner former = x->home;
     x->home = home_of(c, x->tenant, x->client);
     if (!uuid_eq(&former.node, &x->home.node) || former.epoch != x->home.epoch) {
-        struct message m = {.kind = KIND_RELEASE,
-                            .tenant = x->tenant,
-                            .client = x->client,
-                            .owner = here(c, x->cookie)};
+        struct stores_dict_message m = {.kind = STORES_DICT_RELEASE,
+                                        .tenant = x->tenant,
+                                        .client = x->client,
+                                        .owner = here(c, x->cookie)};
         send(c, &former, &m); /* the claim may yet arrive there */
     }
-    claim_send(c, x, KIND_CLAIM);
+    claim_send(c, x, STORES_DICT_CLAIM);
 }
 
 /* Ends a question or a pending claim with an answer; the claim is gone unless it is held from now
@@ -578,10 +488,10 @@ static void say_again(void *arg, usec_t now)
     c->dict.unsaid_count = 0;
     for (struct list *x; (x = list_pop_front(&all)) != NULL;) {
         struct receipt *r = container_of(x, struct receipt, link);
-        struct message m = {.kind = KIND_RELEASE,
-                            .tenant = r->tenant,
-                            .client = r->name,
-                            .owner = here(c, r->token)};
+        struct stores_dict_message m = {.kind = STORES_DICT_RELEASE,
+                                        .tenant = r->tenant,
+                                        .client = r->name,
+                                        .owner = here(c, r->token)};
         if (is_to_be_said(c, r, now))
             send_since(c, &r->to, &m, r->since);
         receipt_free(r);
@@ -594,13 +504,13 @@ static void timer_fn(void *arg, usec_t now)
     for (struct heap_node *n; (n = heap_top(&c->dict.due)) != NULL && n->at <= now;) {
         struct claim *x = container_of(n, struct claim, due);
         if (x->state == CLAIM_ST_PENDING)
-            claim_send(c, x, KIND_RELEASE);
+            claim_send(c, x, STORES_DICT_RELEASE);
         claim_answer(c, x, STORES_E_UNAVAILABLE, NULL);
     }
     claim_arm(c);
 }
 
-static void claim_granted(struct stores_client *c, const struct message *m)
+static void claim_granted(struct stores_client *c, const struct stores_dict_message *m)
 {
     struct claim *x = claim_find(c, m->token);
     if (x != NULL && x->state == CLAIM_ST_PENDING) {
@@ -608,11 +518,11 @@ static void claim_granted(struct stores_client *c, const struct message *m)
     } else if (x == NULL) { /* given up meanwhile */
         struct claim gone = {.cookie = m->token, .tenant = m->tenant, .client = m->client};
         gone.home = home_of(c, m->tenant, m->client);
-        claim_send(c, &gone, KIND_RELEASE);
+        claim_send(c, &gone, STORES_DICT_RELEASE);
     }
 }
 
-static void claim_quit(struct stores_client *c, const struct message *m)
+static void claim_quit(struct stores_client *c, const struct stores_dict_message *m)
 {
     const struct claim *x = claim_find(c, m->token);
     const struct stores_host *h = &c->stores->conf.host;
@@ -621,40 +531,41 @@ static void claim_quit(struct stores_client *c, const struct message *m)
     } else if (x == NULL) { /* it has released and the message crossed, or never knew */
         struct claim gone = {.cookie = m->token, .tenant = m->tenant, .client = m->client};
         gone.home = home_of(c, m->tenant, m->client);
-        claim_send(c, &gone, KIND_RELEASE);
+        claim_send(c, &gone, STORES_DICT_RELEASE);
     }
 }
 
 void stores_dict_receive(struct stores_client *c, struct str message)
 {
-    struct message m;
-    if (!decode(message, &m))
+    struct stores_dict_message m;
+    if (!stores_dict_decode(message, &m))
         return;
     struct claim *x;
     switch (m.kind) {
-    case KIND_CLAIM:
-    case KIND_HELD:
+    case STORES_DICT_CLAIM:
+    case STORES_DICT_HELD:
         home_claim(c, &m);
         break;
-    case KIND_RELEASE:
+    case STORES_DICT_RELEASE:
         home_release(c, &m);
         break;
-    case KIND_FIND:
+    case STORES_DICT_FIND:
         home_find(c, &m);
         break;
-    case KIND_KILL:
+    case STORES_DICT_KILL:
         home_kill(c, &m);
         break;
-    case KIND_GRANT:
+    case STORES_DICT_GRANT:
         claim_granted(c, &m);
         break;
-    case KIND_QUIT:
+    case STORES_DICT_QUIT:
         claim_quit(c, &m);
         break;
-    case KIND_REFUSE:
-    case KIND_FOUND:
+    case STORES_DICT_REFUSE:
+    case STORES_DICT_FOUND:
         x = claim_find(c, m.token);
-        if (x != NULL && x->state == (m.kind == KIND_REFUSE ? CLAIM_ST_PENDING : CLAIM_ST_ASKING))
+        if (x != NULL &&
+            x->state == (m.kind == STORES_DICT_REFUSE ? CLAIM_ST_PENDING : CLAIM_ST_ASKING))
             claim_answer(c, x, (enum stores_outcome)m.value, &m.owner);
         break;
     default:
@@ -671,9 +582,9 @@ void stores_dict_members_changed(struct stores_client *c)
             (uuid_eq(&home.node, &x->home.node) && home.epoch == x->home.epoch &&
              home.loop == x->home.loop))
             continue;
-        claim_send(c, x, KIND_RELEASE); /* to the old home, which may still live */
+        claim_send(c, x, STORES_DICT_RELEASE); /* to the old home, which may still live */
         x->home = home;
-        claim_send(c, x, x->state == CLAIM_ST_HELD ? KIND_HELD : KIND_CLAIM);
+        claim_send(c, x, x->state == CLAIM_ST_HELD ? STORES_DICT_HELD : STORES_DICT_CLAIM);
     }
     for (bool again = true;
          again;) { /* entries change while they are vacated: look again until none is dead */
@@ -696,7 +607,7 @@ void stores_dict_claim(struct stores_client *c, struct str tenant, struct str cl
     struct claim *x = claim_new(c, tenant, client, cookie);
     x->done = done;
     x->arg = arg;
-    claim_send(c, x, KIND_CLAIM);
+    claim_send(c, x, STORES_DICT_CLAIM);
 }
 
 void stores_dict_release(struct stores_client *c, struct str tenant, struct str client,
@@ -704,14 +615,14 @@ void stores_dict_release(struct stores_client *c, struct str tenant, struct str 
 {
     struct claim *x = claim_find(c, cookie);
     must(x != NULL && str_eq(x->tenant, tenant) && str_eq(x->client, client));
-    claim_send(c, x, KIND_RELEASE);
+    claim_send(c, x, STORES_DICT_RELEASE);
     claim_free(c, x);
     claim_arm(c);
 }
 
 /* Questions share the claims' table: a cookie of its own kind, the top bit set. */
 static struct claim *question(struct stores_client *c, struct str tenant, struct str client,
-                              enum kind kind)
+                              enum stores_dict_kind kind)
 {
     uint64_t token;
     do
@@ -726,7 +637,7 @@ static struct claim *question(struct stores_client *c, struct str tenant, struct
 void stores_dict_kill(struct stores_client *c, struct str tenant, struct str client,
                       stores_done *done, void *arg)
 {
-    struct claim *x = question(c, tenant, client, KIND_KILL);
+    struct claim *x = question(c, tenant, client, STORES_DICT_KILL);
     x->done = done;
     x->arg = arg;
 }
@@ -734,7 +645,7 @@ void stores_dict_kill(struct stores_client *c, struct str tenant, struct str cli
 void stores_dict_find(struct stores_client *c, struct str tenant, struct str client,
                       stores_dict_found *cb, void *arg)
 {
-    struct claim *x = question(c, tenant, client, KIND_FIND);
+    struct claim *x = question(c, tenant, client, STORES_DICT_FIND);
     x->found = cb;
     x->arg = arg;
 }

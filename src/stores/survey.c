@@ -8,7 +8,6 @@
 #include "stores/survey.h"
 
 #include "base/mem.h"
-#include "codec/cursor.h"
 #include "retain/retain.h"
 #include "stores/op_priv.h"
 #include "stores/stores_priv.h"
@@ -242,13 +241,12 @@ static void expire_removed(struct stores_op *op, enum stores_outcome outcome,
                            const struct kv_reply *kv)
 {
     struct expire *x = container_of(op, struct expire, op);
-    struct codec_cursor c = codec_cursor_of(kv->bytes);
-    uint64_t n = outcome == STORES_OK ? codec_cursor_varint(&c) : 0;
+    uint64_t n = 0;
+    if (outcome == STORES_OK && !retain_reply_expired(kv->bytes, &n))
+        outcome = STORES_E_INVALID;
     x->count += n;
     if (outcome != STORES_OK)
         expire_end(x, outcome);
-    else if (c.bad)
-        expire_end(x, STORES_E_INVALID);
     else if (n > 0)
         expire_step(x);
     else

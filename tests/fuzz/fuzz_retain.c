@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     struct range_scan scan;
     struct retain_reply r;
     struct retain_message msg;
-    void *m = ops->new(NULL);
+    void *m = ops->new (NULL);
     ops->reset(m, &all);
     struct range_apply in = {.index = 1, .hlc = 5, .command = str_view(p, n)};
     ops->apply(m, &in, &out);
@@ -23,6 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
             ;
     enum retain_get got = retain_reply_get(str_view(p, n), 7, &msg);
     (void)got;
+    uint64_t removed;
+    (void)!retain_reply_expired(str_view(p, n), &removed);
     ops->load(m, str_view(p, n / 2), str_view(p + n / 2, n - n / 2));
     range_out_deinit(&out);
     buf_deinit(&reply);
