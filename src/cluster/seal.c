@@ -168,7 +168,7 @@ static int get_head(struct str p, struct head *h)
     struct str uuid = codec_cursor_bytes(&c, 16);
     h->epoch = codec_cursor_u64(&c);
     h->counter = codec_cursor_u64(&c);
-    if (c.bad)
+    if (c.bad || codec_cursor_left(&c) < (h->key == KEY_NONE ? CRC_LEN : TAG_LEN))
         return CLUSTER_SEAL_E_JUNK;
     memcpy(h->uuid.b, uuid.p, 16);
     return 0;
@@ -232,8 +232,6 @@ static struct sender *remember(struct cluster_seal *s, const struct head *h)
 
 static int open_plain(struct str sealed, struct buf *out)
 {
-    if (sealed.n < CLUSTER_SEAL_HEAD_LEN + CRC_LEN)
-        return CLUSTER_SEAL_E_JUNK;
     size_t n = sealed.n - CRC_LEN;
     struct codec_cursor c = codec_cursor_of(str_view(sealed.p + n, CRC_LEN));
     if (crc_update(0, sealed.p, n) != codec_cursor_u32(&c))

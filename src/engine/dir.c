@@ -96,7 +96,7 @@ static int read_node(struct engine_dir *d, struct buf *why)
     for (struct codec_field f; is_sound && codec_record_next(&c, &f);) {
         if (f.tag == TAG_NODE && f.is_bytes && f.bytes.n == sizeof d->node.b)
             memcpy(d->node.b, f.bytes.p, f.bytes.n);
-        else if (f.tag == TAG_CLUSTER && f.is_bytes && d->cluster.p == NULL)
+        else if (f.tag == TAG_CLUSTER && f.bytes.n > 0 && d->cluster.p == NULL)
             d->cluster = str_dup(f.bytes);
         else if (f.tag == TAG_EPOCH && !f.is_bytes)
             d->epoch = f.u64;

@@ -136,6 +136,22 @@ START_TEST(test_keys_change_without_a_gap)
 }
 END_TEST
 
+/* A head alone, or with less behind it than a tag or checksum takes, is no packet. */
+START_TEST(test_a_head_alone)
+{
+    for (unsigned keys = 0; keys < 2; keys++) {
+        pair(keys ? &one : NULL, keys ? &one : NULL, STR("env"));
+        sealed.n = 0;
+        cluster_seal_put(a, STR(""), &sealed);
+        for (size_t n = CLUSTER_SEAL_HEAD_LEN; n < sealed.n; n++)
+            ck_assert_int_eq(cluster_seal_get(b, str_view(sealed.p, n), &got), CLUSTER_SEAL_E_JUNK);
+        ck_assert_int_eq(cluster_seal_get(b, buf_str(&sealed), &got), 0);
+        a = cluster_seal_free(a);
+        b = cluster_seal_free(b);
+    }
+}
+END_TEST
+
 /* A million packets that are not ours, many of them nearly. */
 START_TEST(test_junk)
 {
@@ -179,6 +195,7 @@ Suite *suite_seal(void)
     tcase_add_test(t, test_an_earlier_life_is_not_heard);
     tcase_add_test(t, test_foreigners);
     tcase_add_test(t, test_keys_change_without_a_gap);
+    tcase_add_test(t, test_a_head_alone);
     tcase_add_test(t, test_junk);
     suite_add_tcase(s, t);
     return s;
