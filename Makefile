@@ -131,7 +131,7 @@ million-%: build/libfuzzer/%
 	$< -runs=1000000 -artifact_prefix=build/corpus/$*. -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 build/corpus/$* tests/fuzz/corpus/$*
 sim: $(SIMS) ## some seeds of each simulator
 	@scripts/run-sim short $^
-sim-long: $(SIMS) ## many seeds of each simulator (SEEDS=N)
+sim-long: $(SIMS) ## many seeds of each simulator (SEEDS=N, HOURS=N)
 	@scripts/run-sim long $^
 unit-programs: $(UNITS) $(GOLDEN) $(FUZZ:%=$(B)/fuzz/%.replay)
 # Rooms with threads, whose unit tests also run under ThreadSanitizer (make SAN=thread tsan); their deadlines: tests/lib/slow.h.

@@ -379,7 +379,7 @@ static void game_end(struct world *w)
 
 static const struct world_game kv_game = {.stores = add_store, .check = check_state};
 
-static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_trace)
+static bool play(uint64_t seed, bool is_verbose, unsigned canary, struct sim_end *out)
 {
     struct kv_game *g = mem_new(sizeof *g);
     struct world *w = &g->world;
@@ -426,7 +426,7 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
                game_of(w)->ranges, (unsigned long long)w->trace);
     if (!w->failed && game_of(w)->acked < 100)
         fail(w, "hardly anything was acknowledged");
-    *out_trace = w->trace;
+    *out = (struct sim_end){w->trace, w->now};
     game_end(w);
     bool is_good = !w->failed;
     mem_free(g);

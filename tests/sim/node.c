@@ -251,7 +251,7 @@ static void hosts_fill(struct bench_conf *c)
     c->host_count = NODES;
 }
 
-static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_trace)
+static bool play(uint64_t seed, bool is_verbose, unsigned canary, struct sim_end *out)
 {
     struct world *w = mem_new(sizeof *w);
     struct bench_load *load = mem_new(sizeof *load);
@@ -299,7 +299,8 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
     if (!w->failed)
         crowd_play_on(crowd, clients);
     const struct bench_result *r = &load->result;
-    *out_trace = hash_u64(r->received ^ hash_u64(w->now) ^ hash_u64(r->connections_lost << 20));
+    out->trace = hash_u64(r->received ^ hash_u64(w->now) ^ hash_u64(r->connections_lost << 20));
+    out->now = w->now;
     if (is_verbose)
         printf("seed %llu: qos %u, %llu published, %llu acked, %llu received, %llu lost, %llu "
                "twice, %llu "
@@ -307,7 +308,7 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_
                (unsigned long long)seed, conf.qos, (unsigned long long)r->published,
                (unsigned long long)r->acked, (unsigned long long)r->received,
                (unsigned long long)r->lost, (unsigned long long)r->duplicate,
-               (unsigned long long)r->reordered, w->crashes, (unsigned long long)*out_trace);
+               (unsigned long long)r->reordered, w->crashes, (unsigned long long)out->trace);
     w->is_over = true;
     bench_load_deinit(load);
     mem_free(load);

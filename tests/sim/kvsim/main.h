@@ -5,10 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/lib/tally.h"
+
+struct sim_end { /* what one world ended with */
+    uint64_t trace;
+    usec_t now; /* of its clock, which began with one second */
+};
+
 struct sim_main {
     /* One world; canary 0: nothing is planted, else the k-th fault, which must be found out.
      * True: all is as demanded. */
-    bool (*play)(uint64_t seed, bool is_verbose, unsigned canary, uint64_t *out_trace);
+    bool (*play)(uint64_t seed, bool is_verbose, unsigned canary, struct sim_end *out);
     unsigned short_count;       /* seeds in CI */
     const char *const *canary;  /* what is planted, in words; NULL at the end */
     unsigned canary_seed_count; /* within so many seeds each must be found */
@@ -17,10 +24,10 @@ struct sim_main {
 static unsigned canaries_unseen(const struct sim_main *m, uint64_t from)
 {
     unsigned unseen = 0;
-    uint64_t trace;
+    struct sim_end end_of;
     for (unsigned k = 0; m->canary[k]; k++) {
         uint64_t s = from, end = from + m->canary_seed_count;
-        while (s < end && m->play(s, false, k + 1, &trace))
+        while (s < end && m->play(s, false, k + 1, &end_of))
             s++;
         if (s == end) {
             printf("not noticed in %u seeds: %s\n", m->canary_seed_count, m->canary[k]);
@@ -30,10 +37,13 @@ static unsigned canaries_unseen(const struct sim_main *m, uint64_t from)
     return unseen;
 }
 
-/* --seed N plays one and tells about it; --seeds FROM COUNT plays them, the first one twice, and the canaries. */
+/* --seed N plays one and tells about it; --seeds FROM COUNT plays them, the first one twice, and
+ * the canaries. */
 static int sim_main(int argc, char **argv, const struct sim_main *m)
 {
-    uint64_t from = 1, count = 10, trace = 0, again = 0;
+    uint64_t from = 1, count = 10;
+    struct sim_end end = {0}, again = {0};
+    struct tally tally;
     unsigned passed = 0, failed = 0, canary = 0;
     bool is_one = false;
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -51,15 +61,19 @@ static int sim_main(int argc, char **argv, const struct sim_main *m)
             from = strtoull(argv[++i], NULL, 0);
             count = strtoull(argv[++i], NULL, 0);
         }
-    for (uint64_t s = from; s < from + count; s++)
-        if (m->play(s, is_one, canary, &trace))
+    tally_begin(&tally);
+    for (uint64_t s = from; s < from + count; s++) {
+        if (m->play(s, is_one, canary, &end))
             passed++;
         else
             failed++;
+        tally.played += end.now;
+    }
+    tally_tell(&tally);
     if (!is_one && failed == 0) { /* the same seed is the same world */
-        (void)m->play(from, false, 0, &trace);
+        (void)m->play(from, false, 0, &end);
         (void)m->play(from, false, 0, &again);
-        if (trace != again) {
+        if (end.trace != again.trace) {
             printf("seed %llu plays differently a second time\n", (unsigned long long)from);
             failed++;
         }

@@ -6,11 +6,14 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "sim/lib/tally.h"
+
+#define BEGIN (1000 * USEC_SEC) /* what clocks say when a world begins */
 
 void world_init(struct world *w, uint64_t seed, void *arg)
 {
     bool loud = w->is_loud;
-    *w = (struct world){.arg = arg, .is_loud = loud, .now = 1000 * USEC_SEC};
+    *w = (struct world){.arg = arg, .is_loud = loud, .now = BEGIN};
     rng_init(&w->rng, seed);
 }
 
@@ -63,7 +66,7 @@ void world_trace(struct world *w, const char *fmt, ...)
     size_t len = n < (int)sizeof line ? (size_t)n : sizeof line - 1;
     w->hash = hash_bytes(line, len, w->hash + w->now);
     if (w->is_loud)
-        printf("[%10.6f] %s\n", (double)(w->now - 1000 * USEC_SEC) / 1e6, line);
+        printf("[%10.6f] %s\n", (double)(w->now - BEGIN) / 1e6, line);
 }
 
 void world_fail(struct world *w, const char *fmt, ...)
@@ -71,29 +74,28 @@ void world_fail(struct world *w, const char *fmt, ...)
     va_list ap;
     if (w->failure[0] != 0)
         return;
-    int n = snprintf(w->failure, sizeof w->failure,
-                     "at %.3f s: ", (double)(w->now - 1000 * USEC_SEC) / 1e6);
+    int n = snprintf(w->failure, sizeof w->failure, "at %.3f s: ", (double)(w->now - BEGIN) / 1e6);
     va_start(ap, fmt);
     vsnprintf(w->failure + n, sizeof w->failure - (size_t)n, fmt, ap);
     va_end(ap);
 }
 
-static bool play_one(world_play *play, const char *name, uint64_t seed, bool loud,
-                     uint64_t *out_hash)
+static bool play_one(world_play *play, const char *name, uint64_t seed, struct world *w)
 {
-    struct world w = {.is_loud = loud};
-    play(&w, seed);
-    *out_hash = w.hash;
-    if (w.failure[0] == 0)
+    bool loud = w->is_loud;
+    *w = (struct world){.is_loud = loud, .now = BEGIN};
+    play(w, seed);
+    if (w->failure[0] == 0)
         return true;
-    printf("%s --seed %llu: %s\n", name, (unsigned long long)seed, w.failure);
+    printf("%s --seed %llu: %s\n", name, (unsigned long long)seed, w->failure);
     return false;
 }
 
 int world_main(int argc, char **argv, unsigned short_count, world_play *play)
 {
-    uint64_t from = 1, count = short_count, hash = 0, again = 0;
-    bool loud = false;
+    uint64_t from = 1, count = short_count, hash = 0;
+    struct world w = {.is_loud = false};
+    struct tally tally;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--short-count") == 0) {
             printf("%u\n", short_count);
@@ -106,7 +108,7 @@ int world_main(int argc, char **argv, unsigned short_count, world_play *play)
             count = strtoull(argv[i + 2], NULL, 10);
             i += 2;
         } else if (strcmp(argv[i], "--trace") == 0) {
-            loud = true;
+            w.is_loud = true;
         } else {
             fprintf(stderr, "usage: %s [--seed N | --seeds FROM COUNT | --short-count] [--trace]\n",
                     argv[0]);
@@ -114,11 +116,15 @@ int world_main(int argc, char **argv, unsigned short_count, world_play *play)
         }
     }
     unsigned long long passed = 0, failed = 0;
+    tally_begin(&tally);
     for (uint64_t s = from; s < from + count; s++) {
-        bool ok = play_one(play, argv[0], s, loud, &hash);
-        if (ok && s == from && !loud) {
-            ok = play_one(play, argv[0], s, false, &again);
-            if (ok && hash != again) {
+        bool ok = play_one(play, argv[0], s, &w);
+        hash = w.hash;
+        tally.played += w.now - BEGIN;
+        if (ok && s == from && !w.is_loud) {
+            ok = play_one(play, argv[0], s, &w);
+            tally.played += w.now - BEGIN;
+            if (ok && hash != w.hash) {
                 printf("%s --seed %llu: two runs differ\n", argv[0], (unsigned long long)s);
                 ok = false;
             }
@@ -126,6 +132,7 @@ int world_main(int argc, char **argv, unsigned short_count, world_play *play)
         passed += ok;
         failed += !ok;
     }
+    tally_tell(&tally);
     printf("trace %016llx\n%llu passed, %llu failed\n", (unsigned long long)hash, passed, failed);
     return failed != 0;
 }
