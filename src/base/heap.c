@@ -76,3 +76,30 @@ void heap_del(struct heap *h, struct heap_node *x)
     else
         sift_down(h, i, last);
 }
+
+static void order(struct heap *h)
+{
+    for (size_t i = 0; i < h->count; i++)
+        h->node[i]->place = i + 1;
+    for (size_t i = h->count / 2; i-- > 0;)
+        sift_down(h, i, h->node[i]);
+}
+
+void heap_cut(struct heap *h, struct heap *out,
+              bool (*is_cut)(void *arg, const struct heap_node *x), void *arg)
+{
+    size_t kept = 0;
+    must(out->count == 0);
+    for (size_t i = 0; i < h->count; i++) {
+        struct heap_node *x = h->node[i];
+        if (!is_cut(arg, x)) {
+            h->node[kept++] = x;
+            continue;
+        }
+        out->node = mem_grow(out->node, &out->cap, out->count + 1, sizeof *out->node);
+        out->node[out->count++] = x;
+    }
+    h->count = kept;
+    order(h);
+    order(out);
+}

@@ -1,4 +1,5 @@
-/* Intrusive binary heap of deadlines: the earliest first, ties in no order.  SPDX-License-Identifier: Apache-2.0 */
+/* Intrusive binary heap of deadlines: the earliest first, ties in no order.
+ * SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
 #include "base/usec.h"
@@ -21,6 +22,10 @@ void heap_put(struct heap *h, struct heap_node *x, usec_t at);
 
 /* Takes x out; fine when it is not in. */
 void heap_del(struct heap *h, struct heap_node *x);
+
+/* Moves what `is_cut` says true for into `out`, which is empty; O(n). */
+void heap_cut(struct heap *h, struct heap *out,
+              bool (*is_cut)(void *arg, const struct heap_node *x), void *arg);
 
 /* The earliest, or NULL. */
 static inline struct heap_node *heap_top(const struct heap *h)

@@ -6,6 +6,8 @@
 #include "base/mem.h"
 
 #define MAP_MIN 8 /* does not matter */
+#define AHEAD 16  /* slots whose items are fetched before they are asked about */
+#define CUT ((uintptr_t)1)
 
 void map_deinit(struct map *m)
 {
@@ -77,6 +79,46 @@ bool map_del(struct map *m, uint64_t hash, const void *item)
     if (m->cap > 64 && m->count * 8 < m->cap)
         resize(m, m->cap / 2);
     return true;
+}
+
+/* Marks in the slots themselves what goes; how many. */
+static size_t cut_mark(struct map *m, bool (*is_cut)(void *arg, void *item), void *arg)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < m->cap; i++) {
+        if (i + AHEAD < m->cap && m->slot[i + AHEAD].item != NULL)
+            __builtin_prefetch(m->slot[i + AHEAD].item);
+        void *item = m->slot[i].item;
+        if (item == NULL || !is_cut(arg, item))
+            continue;
+        must(((uintptr_t)item & CUT) == 0);
+        m->slot[i].item = (void *)((uintptr_t)item | CUT);
+        count++;
+    }
+    return count;
+}
+
+void map_cut(struct map *m, struct map *out, bool (*is_cut)(void *arg, void *item), void *arg)
+{
+    size_t count = cut_mark(m, is_cut, arg), cap = MAP_MIN, from = 0;
+    must(out->count == 0);
+    if (count == 0)
+        return;
+    while ((count + 1) * 4 > cap * 3)
+        cap *= 2;
+    map_deinit(out);
+    *out = (struct map){mem_new(cap * sizeof *out->slot), count, cap};
+    while (m->slot[from].item != NULL) /* what is placed anew from here on finds its place again */
+        from++;
+    for (size_t k = 0; k < m->cap; k++) {
+        struct map_slot *s = &m->slot[(from + k) & (m->cap - 1)], was = *s;
+        *s = (struct map_slot){0, NULL};
+        if ((uintptr_t)was.item & CUT)
+            place(out, was.hash, (void *)((uintptr_t)was.item & ~CUT));
+        else if (was.item != NULL)
+            place(m, was.hash, was.item);
+    }
+    m->count -= count;
 }
 
 void *map_next(const struct map *m, size_t *at)

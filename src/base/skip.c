@@ -54,7 +54,6 @@ void skip_put(struct skip *s, struct skip_node *x)
         x->next[h] = from[h];
         from[h] = x;
     }
-    s->count++;
 }
 
 void skip_del(struct skip *s, struct skip_node *x)
@@ -66,5 +65,16 @@ void skip_del(struct skip *s, struct skip_node *x)
         must(from[h] == x);
         from[h] = x->next[h];
     }
-    s->count--;
+}
+
+void skip_cut(struct skip *s, struct str key, struct skip *out)
+{
+    struct skip_node *const *before[SKIP_HEIGHT_MAX];
+    must(out->head[0] == NULL);
+    (void)descend(s->head, key, before);
+    for (unsigned h = 0; h < SKIP_HEIGHT_MAX; h++) {
+        struct skip_node **from = (struct skip_node **)(uintptr_t)before[h];
+        out->head[h] = from[h];
+        from[h] = NULL;
+    }
 }

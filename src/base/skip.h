@@ -19,7 +19,6 @@ struct skip_node {
 
 struct skip {
     struct rng rng;
-    size_t count;
     struct skip_node *head[SKIP_HEIGHT_MAX];
 };
 
@@ -39,6 +38,9 @@ void skip_put(struct skip *s, struct skip_node *x);
 
 /* Takes a node out that is there. */
 void skip_del(struct skip *s, struct skip_node *x);
+
+/* Moves the nodes from `key` on into `out`, which is empty and was initialised; O(log n). */
+void skip_cut(struct skip *s, struct str key, struct skip *out);
 
 static inline struct skip_node *skip_first(const struct skip *s)
 {

@@ -226,14 +226,18 @@ bool dist_effect_decode(struct str effect, struct dist_collected *out)
 /* --- life ---------------------------------------------------------------------------------------
  */
 
-static void *machine_new(void *conf)
+static struct machine *machine_of(struct dist_index *x)
 {
-    const struct dist_conf *c = conf;
     struct machine *m = mem_new(sizeof *m);
-    m->index = c->index;
+    m->index = x;
     m->owner = dist_index_owner(m->index);
     m->is_open = true;
     return m;
+}
+
+static void *machine_new(void *conf)
+{
+    return machine_of(((const struct dist_conf *)conf)->index);
 }
 
 static void forget_bounds(struct machine *m)
@@ -252,13 +256,18 @@ static void machine_free(void *arg)
     mem_free(m);
 }
 
-static void machine_reset(void *arg, const struct range_bounds *b)
+static void set_bounds(struct machine *m, const struct range_bounds *b)
 {
-    struct machine *m = arg;
     forget_bounds(m);
     m->start = str_dup(b->start);
     m->end = str_dup(b->end);
     m->is_open = b->is_open;
+}
+
+static void machine_reset(void *arg, const struct range_bounds *b)
+{
+    struct machine *m = arg;
+    set_bounds(m, b);
     dist_index_reload_begin(m->index, m->owner);
 }
 
@@ -290,6 +299,16 @@ static void loaded(void *arg)
 {
     struct machine *m = arg;
     dist_index_reload_end(m->index, m->owner, is_ours, m);
+}
+
+/* The routes stay where they are and get another owner. */
+static void *split(void *arg, const struct range_bounds *left, const struct range_bounds *right)
+{
+    struct machine *m = arg, *out = machine_of(m->index);
+    set_bounds(m, left);
+    set_bounds(out, right);
+    dist_index_cut(m->index, m->owner, out->owner, is_ours, out);
+    return out;
 }
 
 /* --- queries ------------------------------------------------------------------------------------
@@ -562,6 +581,7 @@ const struct range_machine_ops *dist_machine(void)
                                                  .reset = machine_reset,
                                                  .load = load,
                                                  .loaded = loaded,
+                                                 .split = split,
                                                  .apply = apply,
                                                  .query = query,
                                                  .split_key = split_key,

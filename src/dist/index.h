@@ -121,9 +121,9 @@ struct dist_index_conf {
     /* Called by the writer for everything it unlinked: call fn(ptr) when no reader can hold it any
      * more. */
     void (*reclaim)(void *arg, void *ptr, void (*fn)(void *ptr));
-    /* Called by the writer when a route of this process (dist_index_node_local) was removed, by whomever:
-     * it knows whether it wanted that.  Not when an owner ends or orphans are swept: those routes are
-     * still somewhere.  May be NULL; must not touch the index. */
+    /* Called by the writer when a route of this process (dist_index_node_local) was removed, by
+     * whomever: it knows whether it wanted that.  Not when an owner ends or orphans are swept:
+     * those routes are still somewhere.  May be NULL; must not touch the index. */
     void (*lost)(void *arg, const struct dist_route *r);
     void *arg;
 };
@@ -161,6 +161,10 @@ void dist_index_reload_begin(struct dist_index *x, uint16_t owner);
 void dist_index_reload_end(struct dist_index *x, uint16_t owner,
                            bool (*is_ours)(void *arg, struct str tenant, struct str filter),
                            void *arg);
+/* The routes of an owner for which is_cut says true become another owner's, whose generation they
+ * are; nothing that readers see changes. */
+void dist_index_cut(struct dist_index *x, uint16_t owner, uint16_t to,
+                    bool (*is_cut)(void *arg, struct str tenant, struct str filter), void *arg);
 /* Cheap when there are none. */
 void dist_index_sweep_orphans(struct dist_index *x);
 

@@ -197,6 +197,31 @@ void dist_index_reload_end(struct dist_index *x, uint16_t owner,
     sweep(x, &(struct sweep){.x = x, .owner = owner, .is_ours = is_ours, .arg = arg});
 }
 
+struct cut {
+    const struct dist_index *x;
+    uint16_t owner, to;
+    bool (*is_cut)(void *arg, struct str tenant, struct str filter);
+    void *arg;
+};
+
+static void visit_cut(void *arg, const struct dist_route *r, uint16_t *owner, uint16_t *generation)
+{
+    const struct cut *c = arg;
+    if (*owner != c->owner || !c->is_cut(c->arg, r->tenant, r->filter))
+        return;
+    *owner = c->to;
+    *generation = c->x->generation[c->to];
+}
+
+void dist_index_cut(struct dist_index *x, uint16_t owner, uint16_t to,
+                    bool (*is_cut)(void *arg, struct str tenant, struct str filter), void *arg)
+{
+    uint64_t at = 0;
+    struct cut c = {x, owner, to, is_cut, arg};
+    must(owner > 0 && owner < x->owner_count && to > 0 && to < x->owner_count && owner != to);
+    walk(x, &(struct visitor){.fn = visit_cut, .arg = &c}, &at, SIZE_MAX);
+}
+
 void dist_index_sweep_orphans(struct dist_index *x)
 {
     if (x->has_orphans)

@@ -360,7 +360,7 @@ static void apply(void *arg, const struct range_apply *in, struct range_out *out
  * -----------------------------------------------------------------------------------------------------------
  */
 
-static void *machine_new(void *conf)
+void *inbox_machine_new(void *conf)
 {
     struct inbox_machine *m = mem_new(sizeof *m);
     (void)conf;
@@ -400,14 +400,19 @@ static void machine_free(void *arg)
     mem_free(m);
 }
 
-static void machine_reset(void *arg, const struct range_bounds *b)
+void inbox_machine_bound(struct inbox_machine *m, const struct range_bounds *b)
 {
-    struct inbox_machine *m = arg;
-    forget_all(m);
     m->start.n = m->end.n = 0;
     buf_put_str(&m->start, b->start);
     buf_put_str(&m->end, b->end);
     m->is_open = b->is_open;
+}
+
+static void machine_reset(void *arg, const struct range_bounds *b)
+{
+    struct inbox_machine *m = arg;
+    forget_all(m);
+    inbox_machine_bound(m, b);
     m->asked_ms = m->nudge_ms = 0;
     m->is_hosted = false;
 }
@@ -440,11 +445,12 @@ static void fact(void *arg, struct buf *out)
 const struct range_machine_ops *inbox_machine(void)
 {
     static const struct range_machine_ops ops = {.name = "inbox",
-                                                 .new = machine_new,
+                                                 .new = inbox_machine_new,
                                                  .free = machine_free,
                                                  .reset = machine_reset,
                                                  .load = inbox_load,
                                                  .loaded = inbox_loaded,
+                                                 .split = inbox_split,
                                                  .apply = apply,
                                                  .query = inbox_query,
                                                  .split_key = split_key,

@@ -304,6 +304,9 @@ struct inbox_taken *inbox_taken_new(struct inbox_machine *m, struct str tenant,
                                     const struct inbox_fields *f, struct str client, uint64_t id);
 struct inbox_taken *inbox_taken_find(const struct inbox_machine *m, struct str tenant,
                                      struct str client, uint64_t id);
+/* As inbox_body_move. */
+void inbox_taken_move(struct inbox_machine *from, struct inbox_machine *to, struct inbox_taken *w,
+                      struct inbox_tenant *t);
 void inbox_taken_forget(struct inbox_machine *m, struct inbox_taken *w);
 void inbox_taken_offer(struct inbox_step *st, struct inbox_taken *w);
 
@@ -332,6 +335,9 @@ struct inbox_body *inbox_body_new(struct inbox_machine *m, struct str tenant, ui
                                   struct str id, uint32_t size);
 struct inbox_body *inbox_body_find(const struct inbox_machine *m, struct str tenant, uint8_t shelf,
                                    struct str id);
+/* Into another machine, whose tenant is held for it; what its own had of it the caller drops. */
+void inbox_body_move(struct inbox_machine *from, struct inbox_machine *to, struct inbox_body *b,
+                     struct inbox_tenant *t);
 void inbox_body_forget(struct inbox_machine *m, struct inbox_body *b);
 /* The oldest QoS 0 message leaves. */
 void inbox_qos0_drop(struct inbox_step *st, struct inbox_session *s);
@@ -367,6 +373,9 @@ struct inbox_will *inbox_will_new(uint32_t delay_sec, struct str message);
 void inbox_inbound_put(struct inbox_live *l, uint16_t packet_id, uint64_t exchange);
 uint64_t inbox_inbound_floor(const struct inbox_session *s);
 void inbox_loaded(void *arg);
+void *inbox_machine_new(void *conf);
+void inbox_machine_bound(struct inbox_machine *m, const struct range_bounds *b);
+void *inbox_split(void *arg, const struct range_bounds *left, const struct range_bounds *right);
 uint64_t inbox_tick(void *arg, uint64_t hlc, struct buf *out_command);
 void inbox_load(void *arg, struct str key, struct str value);
 uint64_t inbox_state_hash(void *arg);

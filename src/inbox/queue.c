@@ -171,6 +171,17 @@ void inbox_body_forget(struct inbox_machine *m, struct inbox_body *b)
     mem_free(b);
 }
 
+void inbox_body_move(struct inbox_machine *from, struct inbox_machine *to, struct inbox_body *b,
+                     struct inbox_tenant *t)
+{
+    struct body_key k = {b->tenant, b->shelf, (const char *)b->id};
+    must(map_del(&from->bodies, body_hash(&k), b));
+    b->tenant->stat.bodies--;
+    k.tenant = b->tenant = t;
+    map_put(&to->bodies, body_hash(&k), b);
+    t->stat.bodies++;
+}
+
 static void body_unref(struct inbox_step *st, struct inbox_body *b)
 {
     if (b == NULL || --b->refs > 0)

@@ -310,6 +310,18 @@ void inbox_taken_forget(struct inbox_machine *m, struct inbox_taken *w)
     mem_free(w);
 }
 
+void inbox_taken_move(struct inbox_machine *from, struct inbox_machine *to, struct inbox_taken *w,
+                      struct inbox_tenant *t)
+{
+    uint64_t hash = taken_hash(str_view(t->name, t->len), w->client, w->id);
+    usec_t at = w->retry.at;
+    must(map_del(&from->wills, hash, w));
+    heap_del(&from->retry, &w->retry);
+    w->tenant = t;
+    map_put(&to->wills, hash, w);
+    heap_put(&to->retry, &w->retry, at);
+}
+
 void inbox_taken_offer(struct inbox_step *st, struct inbox_taken *w)
 {
     struct buf *v = &st->m->value;

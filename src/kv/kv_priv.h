@@ -173,7 +173,7 @@ struct kv_loop {
     struct net_timer balance_timer;
     usec_t known_at; /* since when we know the cluster */
     bool is_balancing;
-    uint64_t news; /* members and rows that changed, counted */
+    uint64_t news;              /* members and rows that changed, counted */
     bool is_weighing;           /* a range: one at a time */
     _Atomic bool is_seen_ready; /* every store known here has all its ranges led */
 };
@@ -212,8 +212,8 @@ void kv_spans_drop(const struct kv_parts *p, const struct range_bounds *b,
                    struct engine_batch *out);
 void kv_spans_free(struct kv_spans *s);
 struct engine_view;
-/* engine_state_scan of one part of a span: row, arg and limits are the caller's, and its row may move
- * the span's beginning on. */
+/* engine_state_scan of one part of a span: row, arg and limits are the caller's, and its row may
+ * move the span's beginning on. */
 int kv_span_scan(const struct kv_store *s, struct engine_view *view, const struct kv_span *span,
                  struct engine_scan *scan);
 
@@ -242,7 +242,8 @@ struct kv_bundle {
     uint32_t boundary; /* the range's version as the router knew it */
     uint32_t shard;
     struct kv_convoy convoy;
-    uint64_t order; /* of its first call among all of the client: what waits goes out in this order */
+    uint64_t
+        order; /* of its first call among all of the client: what waits goes out in this order */
     bool was_shed;    /* waits because there was too much under way at the leader */
     bool is_final;    /* the answer stands, whatever it is */
     bool is_recalled; /* its repeatable calls go another way; nobody waits for it */
@@ -399,8 +400,8 @@ struct kv_replica {
     struct raft_config *config; /* at applied */
     bool is_applied_pending, is_meta_dirty, is_routed_dirty, has_effects;
     struct list dirty_link;
-    bool is_paused;     /* the machine is being loaded: entries are kept */
-    usec_t unled_at;    /* since when no living node leads, as far as is known here; 0: one does */
+    bool is_paused;  /* the machine is being loaded: entries are kept */
+    usec_t unled_at; /* since when no living node leads, as far as is known here; 0: one does */
     enum kv_unled unled_told; /* in the log */
     uint64_t boot_commit; /* committed as far as was known when it was opened: not ready before that
                              is applied */
@@ -523,6 +524,7 @@ struct kv_birth {
     const struct raft_config *config; /* at applied; NULL: none */
     uint64_t applied, applied_term, snapshot_index;
     bool is_new, is_split_born;
+    void *machine; /* taken; NULL: an empty one */
 };
 struct kv_replica *kv_replica_new(struct kv_client *home, const struct kv_birth *b,
                                   struct raft_boot *boot);
@@ -559,6 +561,8 @@ void kv_scan_flush(struct kv_client *c);
 /* A view of the rows at the end of this turn, with everything that was applied until then. */
 void kv_load_view_soon(struct kv_replica *r, struct kv_state_job *job);
 void kv_load_begin(struct kv_replica *r, void (*fn)(struct kv_replica *r));
+/* Its machine has all rows already. */
+void kv_load_none(struct kv_replica *r, void (*fn)(struct kv_replica *r));
 
 /* rule.c */
 struct balance_rule;

@@ -70,20 +70,27 @@ static void part_ask(struct load_job *j)
     part_done(&j->job);
 }
 
-static void loaded(struct load_job *j)
+void kv_load_none(struct kv_replica *r, void (*fn)(struct kv_replica *r))
 {
-    struct kv_replica *r = j->replica;
-    void (*fn)(struct kv_replica *) = j->fn;
-    r->home->store->conf.ops->loaded(r->machine);
     r->is_paused = false;
     kv_replica_ready(r, true);
     r->pins++;
-    load_end(j);
     kv_apply_resume(r);
     kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_APPLIED, .index = r->applied});
     if (fn)
         fn(r);
     r->pins--;
+}
+
+static void loaded(struct load_job *j)
+{
+    struct kv_replica *r = j->replica;
+    void (*fn)(struct kv_replica *) = j->fn;
+    r->home->store->conf.ops->loaded(r->machine);
+    r->pins++;
+    load_end(j);
+    r->pins--;
+    kv_load_none(r, fn);
 }
 
 static void part_done(struct net_worker_job *job)

@@ -566,7 +566,8 @@ struct kv_replica *kv_replica_new(struct kv_client *home, const struct kv_birth 
         r->range = *b->range;
         r->range.bounds = range_bounds_dup(&b->range->bounds);
         r->has_range = true;
-        r->machine = home->store->conf.ops->new (home->store->conf.machine_conf);
+        r->machine =
+            b->machine ? b->machine : home->store->conf.ops->new (home->store->conf.machine_conf);
     }
     net_timer_init(&r->timer, on_timer, r);
     net_timer_init(&r->tick, on_machine_tick, r);

@@ -5,8 +5,9 @@
  *    The right half says nothing to anybody before that batch is on the disk for good: what it then
  *    promises must not be forgotten by a crash that takes the split back.
  * 2. No row moves: both halves keep their spaces, each reads its own part.
- * 3. Until both machines are loaded anew neither is ready; what the left one's log brings meanwhile
- *    is kept. */
+ * 3. The machine is cut in memory if it can be (range/machine.h): the left half goes on at once,
+ * and the right one is ready when it is born.  Else, until both machines are loaded anew, neither
+ * is ready; what the left one's log brings meanwhile is kept. */
 #include "kv/kv_priv.h"
 
 struct born { /* waits for the disk, then travels to the loop of the right half */
@@ -28,6 +29,8 @@ static void right_loaded(struct kv_replica *r)
 
 static void born_free(struct born *b)
 {
+    if (b->birth.machine)
+        b->client->store->conf.ops->free(b->birth.machine);
     kv_parts_free(&b->birth.parts);
     range_deinit(&b->range);
     mem_free(b->config);
@@ -49,7 +52,11 @@ static void on_born(struct net_loop *here, struct net_mail *mail)
         struct kv_replica *r = kv_meta_born(b->client, &b->birth);
         r->is_eager = b->is_leader;
         r->born_at = kv_loop_now(r->loop);
-        kv_load_begin(r, right_loaded);
+        if (b->birth.machine)
+            kv_load_none(r, right_loaded);
+        else
+            kv_load_begin(r, right_loaded);
+        b->birth.machine = NULL;
     }
     born_free(b);
 }
@@ -63,6 +70,20 @@ static void on_durable(struct kv_state_job *job)
 static void on_drop(struct kv_state_job *job)
 {
     born_free(container_of(job, struct born, durable));
+}
+
+/* The right half of the machine; NULL: both are to be loaded. */
+static void *cut(struct kv_replica *r, const struct range *right)
+{
+    const struct range_machine_ops *ops = r->home->store->conf.ops;
+    void *machine = ops->split ? ops->split(r->machine, &r->range.bounds, &right->bounds) : NULL;
+    if (!machine) {
+        kv_load_begin(r, NULL);
+        return NULL;
+    }
+    r->is_weighed = false; /* other rows than before */
+    kv_fresh_end(r);
+    return machine;
 }
 
 void kv_split_begin(struct kv_replica *r, const struct range *right)
@@ -83,8 +104,8 @@ void kv_split_begin(struct kv_replica *r, const struct range *right)
                                  .range_id = right->id,
                                  .range = &b->range,
                                  .config = b->config,
-                                 .parts = parts};
-    kv_load_begin(r, NULL);
+                                 .parts = parts,
+                                 .machine = cut(r, right)};
     b->from = r->loop;
     b->durable.loop = r->loop;
     b->durable.fn = on_durable;

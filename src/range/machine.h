@@ -82,10 +82,16 @@ struct range_machine_ops {
     void (*free)(void *m);
 
     /* Forget all; the bounds are these.  Then load() for every row in key order, then loaded().  Also
-     * called after a split (new, smaller bounds) and a merge (larger ones). */
+     * called after a merge (larger bounds) and a split that is not made in memory (smaller ones). */
     void (*reset)(void *m, const struct range_bounds *b);
     void (*load)(void *m, struct str key, struct str value);
     void (*loaded)(void *m);
+
+    /* A split without reading a row.  What lies from right->start on leaves m, whose bounds become
+     * `left`, and is in the machine that is returned, whose bounds are `right`: both are then as if
+     * they had been loaded from their rows, but nothing stops meanwhile.  Quick, since it runs on the
+     * loop.  NULL, as an answer or as the door: m is unchanged and both are loaded. */
+    void *(*split)(void *m, const struct range_bounds *left, const struct range_bounds *right);
 
     /* Applies one committed command.  A malformed or refused command is an outcome in the
      * reply, the same everywhere. */

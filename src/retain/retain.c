@@ -62,6 +62,7 @@ static void item_drop(struct retain_machine *m, struct retain_item *i)
     skip_del(&m->item, &i->node);
     heap_del(&m->due, &i->due);
     m->hash -= i->hash;
+    m->count--;
     t->topics--;
     t->bytes -= i->bytes;
     mem_free((void *)(uintptr_t)i->node.key.p);
@@ -92,6 +93,7 @@ static void item_set(struct retain_machine *m, struct str tenant, struct str key
         i->small = str_dup(value);
     t->bytes += i->bytes;
     m->hash += i->hash;
+    m->count++;
     skip_put(&m->item, &i->node);
     uint64_t due_ms = retain_message_due_ms(msg->hlc, msg->expiry_sec);
     if (due_ms != UINT64_MAX)
@@ -392,14 +394,60 @@ static void machine_free(void *arg)
     mem_free(m);
 }
 
-static void machine_reset(void *arg, const struct range_bounds *b)
+static void set_bounds(struct retain_machine *m, const struct range_bounds *b)
 {
-    struct retain_machine *m = arg;
-    drop_all(m);
     m->start.n = m->end.n = 0;
     buf_put_str(&m->start, b->start);
     buf_put_str(&m->end, b->end);
     m->is_open = b->is_open;
+}
+
+static void machine_reset(void *arg, const struct range_bounds *b)
+{
+    drop_all(arg);
+    set_bounds(arg, b);
+}
+
+/* ---- split ----------------------------------------------------------------------------------- */
+
+static bool is_due_cut(void *arg, const struct heap_node *x)
+{
+    const struct retain_machine *right = arg;
+    return is_inside(right, container_of(x, const struct retain_item, due)->node.key);
+}
+
+/* The items lie in the right machine's list already. */
+static void move_sums(struct retain_machine *left, struct retain_machine *right)
+{
+    struct retain_tenant *to = NULL;
+    for (struct skip_node *n = skip_first(&right->item); n != NULL; n = n->next[0]) {
+        struct retain_item *i = container_of(n, struct retain_item, node);
+        struct retain_tenant *from = i->tenant;
+        if (to == NULL || !str_eq(to->name, from->name))
+            to = tenant_get(right, from->name);
+        i->tenant = to;
+        to->topics++;
+        to->bytes += i->bytes;
+        from->topics--;
+        from->bytes -= i->bytes;
+        right->hash += i->hash;
+        right->count++;
+        tenant_drop_if_empty(left, from);
+    }
+    left->hash -= right->hash;
+    left->count -= right->count;
+}
+
+static void *machine_split(void *arg, const struct range_bounds *left,
+                           const struct range_bounds *right)
+{
+    struct retain_machine *m = arg, *out = machine_new(NULL);
+    set_bounds(m, left);
+    set_bounds(out, right);
+    skip_cut(&m->item, right->start, &out->item);
+    heap_cut(&m->due, &out->due, is_due_cut, out);
+    move_sums(m, out);
+    return out;
 }
 
 static void machine_load(void *arg, struct str key, struct str value)
@@ -439,7 +487,7 @@ static void machine_fact(void *arg, struct buf *out)
 static uint64_t machine_state_hash(void *arg)
 {
     const struct retain_machine *m = arg;
-    return hash_u64(m->hash + m->item.count);
+    return hash_u64(m->hash + m->count);
 }
 
 const struct range_machine_ops *retain_machine(void)
@@ -450,6 +498,7 @@ const struct range_machine_ops *retain_machine(void)
                                                  .reset = machine_reset,
                                                  .load = machine_load,
                                                  .loaded = machine_loaded,
+                                                 .split = machine_split,
                                                  .apply = machine_apply,
                                                  .query = machine_query,
                                                  .split_key = machine_split_key,

@@ -28,7 +28,8 @@ struct retain_machine {
     struct skip item;
     struct map tenant;
     struct heap due;
-    uint64_t hash;         /* sum of the items' */
+    uint64_t count;        /* of items */
+    uint64_t hash;         /* sum of theirs */
     struct buf start, end; /* bounds */
     bool is_open;
     struct buf scratch;

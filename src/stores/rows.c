@@ -11,6 +11,7 @@ struct row {
 
 struct stores_rows {
     struct skip list;
+    size_t count;
 };
 
 static void row_free(struct row *x)
@@ -53,6 +54,7 @@ void stores_rows_put(struct stores_rows *r, struct str key, struct str value)
     x->node.height = height;
     x->value = str_dup(value);
     skip_put(&r->list, &x->node);
+    r->count++;
 }
 
 void stores_rows_del(struct stores_rows *r, struct str key)
@@ -61,6 +63,7 @@ void stores_rows_del(struct stores_rows *r, struct str key)
     if (x == NULL)
         return;
     skip_del(&r->list, x);
+    r->count--;
     row_free(container_of(x, struct row, node));
 }
 
@@ -83,5 +86,5 @@ void stores_rows_scan(const struct stores_rows *r, const struct range_scan *s, s
 
 size_t stores_rows_count(const struct stores_rows *r)
 {
-    return r->list.count;
+    return r->count;
 }

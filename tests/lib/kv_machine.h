@@ -1,4 +1,5 @@
-/* A small state machine for tests: registers, counters and append-lists.  SPDX-License-Identifier: Apache-2.0
+/* A small state machine for tests: registers, counters and append-lists.  SPDX-License-Identifier:
+ * Apache-2.0
  *
  * command = op u8, u16 key length, key, value:   's' set   'a' append (u64, kept as a list)   'c'
  * add (u64) to a counter
@@ -10,64 +11,76 @@
 #pragma once
 
 #include "base/hash.h"
-#include "base/map.h"
 #include "base/mem.h"
+#include "base/skip.h"
 #include "codec/cursor.h"
 #include "range/machine.h"
 
 struct test_cell {
-    struct buf key, value;
+    struct buf value;
+    uint64_t hash;         /* its part of the machine's */
+    struct skip_node node; /* last: its pointers and its key follow */
 };
 
 struct test_machine {
-    struct map cell;
+    struct skip cell;
     uint64_t hash;
+    bool is_cut; /* the hash is to be summed up again */
     uint64_t applied_count;
     uint64_t last_index;
-    struct range_bounds bounds;
     struct buf start, end;
 };
 
-static inline uint64_t test_cell_hash(const struct test_cell *c)
+/* Its value has changed. */
+static inline void test_cell_rehash(struct test_machine *m, struct test_cell *c)
 {
-    return hash_u64(hash_bytes(c->key.p, c->key.n, 1) * 3 + hash_bytes(c->value.p, c->value.n, 2));
+    m->hash -= c->hash;
+    c->hash = hash_u64(hash_str(c->node.key, 1) * 3 + hash_bytes(c->value.p, c->value.n, 2));
+    m->hash += c->hash;
 }
 
-static inline bool test_cell_eq(const void *item, const void *key)
+static inline struct test_cell *test_cell_find(const struct test_machine *m, struct str key)
 {
-    return str_eq(buf_str(&((const struct test_cell *)item)->key), *(const struct str *)key);
+    struct skip_node *n = skip_find(&m->cell, key);
+    return n ? container_of(n, struct test_cell, node) : NULL;
 }
 
 static inline struct test_cell *test_cell_get(struct test_machine *m, struct str key)
 {
-    uint64_t h = hash_str(key, 9);
-    struct test_cell *c = map_find(&m->cell, h, test_cell_eq, &key);
+    struct test_cell *c = test_cell_find(m, key);
     if (c)
         return c;
-    c = mem_new(sizeof *c);
-    buf_put_str(&c->key, key);
-    map_put(&m->cell, h, c);
-    m->hash += test_cell_hash(c);
+    unsigned height = skip_height(&m->cell);
+    c = mem_new(sizeof *c + height * sizeof c->node.next[0] + key.n);
+    c->node.height = height;
+    char *text = (char *)&c->node.next[height];
+    if (key.n > 0)
+        memcpy(text, key.p, key.n);
+    c->node.key = str_view(text, key.n);
+    skip_put(&m->cell, &c->node);
+    test_cell_rehash(m, c);
     return c;
 }
 
 static inline void test_machine_clear(struct test_machine *m)
 {
-    struct test_cell *c;
-    for (size_t at = 0; (c = map_next(&m->cell, &at));) {
-        buf_deinit(&c->key);
+    for (struct skip_node *n = skip_first(&m->cell), *next; n; n = next) {
+        struct test_cell *c = container_of(n, struct test_cell, node);
+        next = n->next[0];
         buf_deinit(&c->value);
         mem_free(c);
     }
-    map_deinit(&m->cell);
-    m->cell = (struct map){0};
+    skip_init(&m->cell, 1);
     m->hash = 0;
+    m->is_cut = false;
 }
 
 static inline void *test_machine_new(void *conf)
 {
+    struct test_machine *m = mem_new(sizeof *m);
     (void)conf;
-    return mem_new(sizeof(struct test_machine));
+    skip_init(&m->cell, 1);
+    return m;
 }
 
 static inline void test_machine_free(void *arg)
@@ -79,23 +92,38 @@ static inline void test_machine_free(void *arg)
     mem_free(m);
 }
 
-static inline void test_machine_reset(void *arg, const struct range_bounds *b)
+static inline void test_machine_bound(struct test_machine *m, const struct range_bounds *b)
 {
-    struct test_machine *m = arg;
-    test_machine_clear(m);
     m->start.n = m->end.n = 0;
     buf_put_str(&m->start, b->start);
     if (!b->is_open)
         buf_put_str(&m->end, b->end);
 }
 
+static inline void test_machine_reset(void *arg, const struct range_bounds *b)
+{
+    struct test_machine *m = arg;
+    test_machine_clear(m);
+    test_machine_bound(m, b);
+}
+
+static inline void *test_machine_split(void *arg, const struct range_bounds *left,
+                                       const struct range_bounds *right)
+{
+    struct test_machine *m = arg, *out = test_machine_new(NULL);
+    test_machine_bound(m, left);
+    test_machine_bound(out, right);
+    skip_cut(&m->cell, right->start, &out->cell);
+    m->is_cut = out->is_cut = true;
+    return out;
+}
+
 static inline void test_machine_load(void *arg, struct str key, struct str value)
 {
     struct test_machine *m = arg;
     struct test_cell *c = test_cell_get(m, key);
-    m->hash -= test_cell_hash(c);
     buf_put_str(&c->value, value);
-    m->hash += test_cell_hash(c);
+    test_cell_rehash(m, c);
 }
 
 static inline void test_machine_loaded(void *arg)
@@ -122,7 +150,6 @@ static inline void test_machine_apply(void *arg, const struct range_apply *in,
         return;
     }
     struct test_cell *cell = test_cell_get(m, key);
-    m->hash -= test_cell_hash(cell);
     if (op == 's') {
         cell->value.n = 0;
         buf_put_str(&cell->value, value);
@@ -137,7 +164,7 @@ static inline void test_machine_apply(void *arg, const struct range_apply *in,
         cell->value.n = 0;
         buf_put_u64(&cell->value, sum);
     }
-    m->hash += test_cell_hash(cell);
+    test_cell_rehash(m, cell);
     range_out_put(out, key, buf_str(&cell->value));
     buf_put_str(&out->reply, buf_str(&cell->value));
 }
@@ -149,7 +176,7 @@ static inline int test_machine_query(void *arg, uint64_t hlc, struct str request
     (void)hlc;
     if (request.n > 0 && request.p[0] == 'g') {
         struct str key = str_view(request.p + 1, request.n - 1);
-        struct test_cell *c = map_find(&m->cell, hash_str(key, 9), test_cell_eq, &key);
+        const struct test_cell *c = test_cell_find(m, key);
         if (c)
             buf_put_str(reply, buf_str(&c->value));
         return 0;
@@ -183,7 +210,14 @@ static inline void test_machine_fact(void *arg, struct buf *out)
 
 static inline uint64_t test_machine_hash(void *arg)
 {
-    return ((struct test_machine *)arg)->hash;
+    struct test_machine *m = arg;
+    if (m->is_cut) {
+        m->hash = 0;
+        for (struct skip_node *n = skip_first(&m->cell); n; n = n->next[0])
+            m->hash += container_of(n, struct test_cell, node)->hash;
+        m->is_cut = false;
+    }
+    return m->hash;
 }
 
 static inline const struct range_machine_ops *test_machine_ops(void)
@@ -195,6 +229,7 @@ static inline const struct range_machine_ops *test_machine_ops(void)
         .reset = test_machine_reset,
         .load = test_machine_load,
         .loaded = test_machine_loaded,
+        .split = test_machine_split,
         .apply = test_machine_apply,
         .query = test_machine_query,
         .split_key = test_machine_split_key,
@@ -202,6 +237,15 @@ static inline const struct range_machine_ops *test_machine_ops(void)
         .fact = test_machine_fact,
         .state_hash = test_machine_hash,
     };
+    return &ops;
+}
+
+/* The same, but the halves of a split are loaded from their rows. */
+static inline const struct range_machine_ops *test_machine_loading_ops(void)
+{
+    static struct range_machine_ops ops;
+    ops = *test_machine_ops();
+    ops.split = NULL;
     return &ops;
 }
 

@@ -65,12 +65,18 @@ static void check_state(struct sim_node *n, struct kv_replica *r)
     w->trace = hash_u64(w->trace ^ h ^ r->applied ^ w->now);
 }
 
+/* A split is made in memory on some nodes and from the rows on the others, with the same result. */
+static const struct range_machine_ops *ops_of(const struct world *w, const struct sim_node *n)
+{
+    return n == &w->node[w->seed % 4] ? test_machine_loading_ops() : test_machine_ops();
+}
+
 static void add_store(struct sim_node *n)
 {
     struct world *w = n->seat.world;
     struct kv_store *store;
     struct kv_store_conf conf = {.name = "s",
-                                 .ops = test_machine_ops(),
+                                 .ops = ops_of(w, n),
                                  .voter_count = 3,
                                  .learner_count = 0,
                                  .split_bytes = game_of(w)->split_bytes,

@@ -90,6 +90,30 @@ static inline void replica_copy(struct replica *to, const struct replica *from, 
     replica_reload(to);
 }
 
+/* Cuts it at key without a reload; `right`, which is new, has the rows from there on. */
+static inline void replica_split(struct replica *r, struct replica *right, struct str key)
+{
+    *right = (struct replica){.ops = r->ops, .is_open = r->is_open, .index = r->index};
+    buf_put_str(&right->start, key);
+    buf_put_str(&right->end, buf_str(&r->end));
+    r->end.n = 0;
+    buf_put_str(&r->end, key);
+    r->is_open = false;
+    size_t keep = 0;
+    for (size_t i = 0; i < r->row_count; i++)
+        if (str_cmp(r->row[i].key, key) < 0) {
+            r->row[keep++] = r->row[i];
+        } else {
+            replica_write(right, &(struct range_write){r->row[i].key, r->row[i].value, false});
+            replica_free_row(&r->row[i]);
+        }
+    r->row_count = keep;
+    struct range_bounds left_b = {buf_str(&r->start), buf_str(&r->end), false},
+                        right_b = {buf_str(&right->start), buf_str(&right->end), right->is_open};
+    right->m = r->ops->split(r->m, &left_b, &right_b);
+    ck_assert_ptr_nonnull(right->m);
+}
+
 static inline void replica_close(struct replica *r)
 {
     r->ops->free(r->m);

@@ -6,6 +6,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/skip.h"
 #include "unit/base/suites.h"
 
 #define KEYS 500
@@ -86,15 +87,100 @@ START_TEST(heap_gives_the_earliest)
 }
 END_TEST
 
+static bool is_odd(void *arg, void *item)
+{
+    ++*(size_t *)arg;
+    return ((const struct item *)item)->key % 2 != 0;
+}
+
+static bool is_odd_node(void *arg, const struct heap_node *x)
+{
+    ++*(size_t *)arg;
+    return container_of(x, const struct item, at)->key % 2 != 0;
+}
+
+/* Also with bad hashes, whose runs go round the end of the slots. */
+START_TEST(map_and_heap_are_cut)
+{
+    static struct item item[KEYS];
+    struct map m = {0}, odd = {0};
+    struct heap h = {0}, odd_h = {0};
+    struct rng r;
+    size_t asked = 0, count = rng_below((rng_init(&r, (uint64_t)_i), &r), KEYS);
+    memset(item, 0, sizeof item);
+    for (uint64_t k = 0; k < count; k++) {
+        item[k].key = k;
+        map_put(&m, _i % 2 ? bad_hash(k) : hash_u64(k), &item[k]);
+        heap_put(&h, &item[k].at, rng_below(&r, 1000));
+    }
+    map_cut(&m, &odd, is_odd, &asked);
+    heap_cut(&h, &odd_h, is_odd_node, &asked);
+    ck_assert_uint_eq(asked, 2 * count);
+    ck_assert_uint_eq(odd.count, count / 2);
+    ck_assert_uint_eq(m.count, count - count / 2);
+    ck_assert_uint_eq(odd_h.count, odd.count);
+    for (uint64_t k = 0; k < count; k++) {
+        uint64_t hash = _i % 2 ? bad_hash(k) : hash_u64(k);
+        ck_assert_ptr_eq(map_find(&m, hash, item_eq, &k), k % 2 ? NULL : &item[k]);
+        ck_assert_ptr_eq(map_find(&odd, hash, item_eq, &k), k % 2 ? &item[k] : NULL);
+    }
+    usec_t last = 0;
+    for (struct heap_node *n; (n = heap_top(&odd_h)) != NULL; heap_del(&odd_h, n)) {
+        ck_assert_uint_eq(container_of(n, struct item, at)->key % 2, 1);
+        ck_assert_uint_ge(n->at, last);
+        last = n->at;
+    }
+    last = 0;
+    for (struct heap_node *n; (n = heap_top(&h)) != NULL; heap_del(&h, n)) {
+        ck_assert_uint_ge(n->at, last);
+        last = n->at;
+    }
+    map_deinit(&m);
+    map_deinit(&odd);
+    heap_deinit(&h);
+    heap_deinit(&odd_h);
+}
+END_TEST
+
+struct named {
+    char name[8];
+    struct skip_node node; /* last: its pointers follow */
+};
+
+START_TEST(skip_is_cut)
+{
+    struct skip left, right;
+    struct named *all[200];
+    skip_init(&left, 3);
+    skip_init(&right, 3);
+    for (int i = 0; i < 200; i++) {
+        unsigned height = skip_height(&left);
+        struct named *x = all[i] = mem_new(sizeof *x + height * sizeof x->node.next[0]);
+        x->node.key = str_view(x->name, (size_t)snprintf(x->name, sizeof x->name, "%03d", i));
+        x->node.height = height;
+        skip_put(&left, &x->node);
+    }
+    skip_cut(&left, STR("1495"), &right);
+    for (int i = 0; i < 200; i++) {
+        struct skip_node *x = &all[i]->node;
+        ck_assert_ptr_eq(skip_find(&left, x->key), i < 150 ? x : NULL);
+        ck_assert_ptr_eq(skip_find(&right, x->key), i < 150 ? NULL : x);
+    }
+    skip_put(&left, (skip_del(&right, &all[199]->node), &all[199]->node));
+    ck_assert_ptr_eq(skip_find(&left, STR("199")), &all[199]->node);
+    ck_assert_ptr_null(skip_find(&right, STR("199")));
+    for (int i = 0; i < 200; i++)
+        mem_free(all[i]);
+}
+END_TEST
+
 START_TEST(list_keeps_order_and_survives_deletion_while_walking)
 {
     struct list head, x[4];
     list_init(&head);
     for (int i = 0; i < 4; i++)
         list_push_back(&head, &x[i]);
-    list_each(&head, it)
-        if (it == &x[1] || it == &x[2])
-            list_del(it);
+    list_each(&head, it) if (it == &x[1] || it == &x[2]) list_del(it);
     ck_assert_ptr_eq(list_pop_front(&head), &x[0]);
     ck_assert_ptr_eq(list_pop_front(&head), &x[3]);
     ck_assert_ptr_null(list_pop_front(&head));
@@ -127,6 +213,8 @@ Suite *suite_containers(void)
     TCase *t = tcase_create("all");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, map_agrees_with_an_array);
+    tcase_add_loop_test(t, map_and_heap_are_cut, 0, 20);
+    tcase_add_test(t, skip_is_cut);
     tcase_add_test(t, heap_gives_the_earliest);
     tcase_add_test(t, list_keeps_order_and_survives_deletion_while_walking);
     tcase_add_test(t, arena_pieces_do_not_overlap);

@@ -141,6 +141,29 @@ static void random_command(struct rng *r, struct buf *out)
     }
 }
 
+/* Cut in two that share the index, both halves are what their rows make. */
+static void cut(struct rng *r, const struct replica *of)
+{
+    struct world w, other;
+    struct replica right;
+    char key[4] = {'t', (char)('1' + rng_below(r, 3)), 0, (char)rng_below(r, 256)};
+    index_open(&w.index);
+    w.conf.index = w.index.x;
+    replica_copy(&w.r, of, &w.conf);
+    replica_split(&w.r, &right, str_view(key, sizeof key));
+    const struct replica *half[] = {&w.r, &right};
+    for (size_t i = 0; i < countof(half); i++) {
+        index_open(&other.index);
+        other.conf.index = other.index.x;
+        replica_copy(&other.r, half[i], &other.conf);
+        ck_assert_uint_eq(other.r.ops->state_hash(other.r.m), of->ops->state_hash(half[i]->m));
+        world_close(&other);
+    }
+    replica_close(&right);
+    dist_index_check(w.index.x);
+    world_close(&w);
+}
+
 /* Two replicas, one with a host and one without, and a third that is made from rows, agree at every
  * step. */
 START_TEST(replicas_agree)
@@ -169,6 +192,7 @@ START_TEST(replicas_agree)
             ck_assert_uint_eq(b.r.ops->state_hash(b.r.m), want);
             dist_index_check(b.index.x);
             world_close(&c);
+            cut(&r, &a.r);
             index_grace(&a.index);
             index_grace(&b.index);
         }

@@ -152,6 +152,26 @@ static void learn(struct model *m, struct world *w)
     buf_deinit(&reply);
 }
 
+/* Cut anywhere, both halves are what their rows make. */
+static void cut(struct rng *r, const struct replica *of)
+{
+    struct replica left, right, copy;
+    char key[3] = {(char)('s' + rng_below(r, 3)), 0, (char)(rng_below(r, 16) << 4)};
+    replica_copy(&left, of, NULL);
+    replica_split(&left, &right, str_view(key, sizeof key));
+    const struct replica *half[] = {&left, &right};
+    for (size_t i = 0; i < countof(half); i++) {
+        inbox_machine_check(half[i]->m);
+        replica_copy(&copy, half[i], NULL);
+        ck_assert_uint_eq(copy.ops->state_hash(copy.m), copy.ops->state_hash(half[i]->m));
+        ck_assert_uint_eq(copy.ops->tick(copy.m, 1, &copy.out.reply),
+                          copy.ops->tick(half[i]->m, 1, &copy.out.reply));
+        replica_close(&copy);
+    }
+    replica_close(&right);
+    replica_close(&left);
+}
+
 START_TEST(replicas_agree)
 {
     struct world a, b;
@@ -192,6 +212,7 @@ START_TEST(replicas_agree)
             inbox_machine_check(c.m);
             ck_assert_uint_eq(c.ops->state_hash(c.m), want);
             replica_close(&c);
+            cut(&r, &b.r);
             if (rng_below(&r, 3) == 0)
                 replica_reload(&b.r);
         }

@@ -123,7 +123,7 @@ static void on_verify(void *arg, const struct kv_reply *r)
         char key[24];
         snprintf(key, sizeof key, "%010llu", (unsigned long long)id);
         struct str k = str_of(key);
-        bool is_there = map_find(&m->cell, hash_str(k, 9), test_cell_eq, &k) != NULL;
+        bool is_there = test_cell_find(m, k) != NULL;
         uint8_t state = atomic_load(&s->state[id]);
         lost += (state == 2 && !is_there) || (state == 3 && is_there);
         seen += is_there;

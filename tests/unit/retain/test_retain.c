@@ -209,6 +209,53 @@ static int row_cmp(const void *a, const void *b)
     return str_cmp(((const struct row *)a)->key, ((const struct row *)b)->key);
 }
 
+static void *loaded(const struct model *m, const struct range_bounds *b)
+{
+    void *machine = retain_machine()->new (NULL);
+    retain_machine()->reset(machine, b);
+    for (size_t i = 0; i < m->row_count; i++)
+        if (str_cmp(b->start, m->row[i].key) <= 0 &&
+            (b->is_open || str_cmp(m->row[i].key, b->end) < 0))
+            retain_machine()->load(machine, m->row[i].key, m->row[i].value);
+    retain_machine()->loaded(machine);
+    return machine;
+}
+
+static void is_same(void *a, void *b)
+{
+    const struct range_machine_ops *ops = retain_machine();
+    struct buf q = {0}, one = {0}, two = {0};
+    struct range_scan scan;
+    retain_query_stat(&q, T);
+    ck_assert_int_eq(ops->query(a, 0, buf_str(&q), &one, &scan), 0);
+    ck_assert_int_eq(ops->query(b, 0, buf_str(&q), &two, &scan), 0);
+    ck_str(buf_str(&one), buf_str(&two));
+    ck_assert_uint_eq(ops->state_hash(a), ops->state_hash(b));
+    ck_assert_uint_eq(ops->tick(a, 0, &q), ops->tick(b, 0, &q));
+    buf_deinit(&q);
+    buf_deinit(&one);
+    buf_deinit(&two);
+}
+
+/* Cut anywhere, both halves are what their rows make. */
+static void cut(struct model *m, struct str topic)
+{
+    struct buf key = {0};
+    retain_key(&key, T, topic);
+    struct range_bounds all = {.start = STR(""), .end = STR(""), .is_open = true},
+                        left = {.start = STR(""), .end = buf_str(&key)},
+                        right = {.start = buf_str(&key), .end = STR(""), .is_open = true};
+    void *one = loaded(m, &all), *left_m = loaded(m, &left), *right_m = loaded(m, &right);
+    void *two = retain_machine()->split(one, &left, &right);
+    is_same(one, left_m);
+    is_same(two, right_m);
+    retain_machine()->free(one);
+    retain_machine()->free(two);
+    retain_machine()->free(left_m);
+    retain_machine()->free(right_m);
+    buf_deinit(&key);
+}
+
 START_TEST(rows_make_the_same_machine)
 {
     struct model *m = model_new();
@@ -226,12 +273,12 @@ START_TEST(rows_make_the_same_machine)
         buf_deinit(&command);
     }
     qsort(m->row, m->row_count, sizeof m->row[0], row_cmp);
-    void *copy = retain_machine()->new (NULL);
     struct range_bounds all = {.start = STR(""), .end = STR(""), .is_open = true};
-    retain_machine()->reset(copy, &all);
-    for (size_t i = 0; i < m->row_count; i++)
-        retain_machine()->load(copy, m->row[i].key, m->row[i].value);
-    retain_machine()->loaded(copy);
+    void *copy = loaded(m, &all);
+    for (int i = 0; i < 50; i++) {
+        random_topic(&r, topic, sizeof topic, false);
+        cut(m, str_of(topic));
+    }
     ck_assert_uint_eq(retain_machine()->state_hash(copy), retain_machine()->state_hash(m->machine));
     retain_machine()->free(copy);
     model_free(m);
