@@ -192,6 +192,8 @@ install-daemon: all $(UNITS_BUILT)
 	$(B)/bilrostctl completion fish >$(B)/completion.fish && $(PUT) $(B)/completion.fish $(D)$(FISHDIR)/bilrostctl.fish
 	$(if $(wildcard scripts/bilrost-setup),install -D -m 755 scripts/bilrost-setup $(D)$(SBINDIR)/bilrost-setup)
 	install -D -m 755 systemd/package-hook $(D)$(LIBEXECDIR)/bilrost/package-hook
+	$(PUT) systemd/apparmor $(D)$(PREFIX)/share/apparmor/extra-profiles/usr.sbin.bilrostd
+	install -D -m 755 systemd/needrestart $(D)/etc/needrestart/restart.d/bilrostd.service
 	install -D -m 640 etc/bilrostd.conf $(D)/etc/bilrost/bilrostd.conf
 	$(PUT) -t $(D)$(UNITDIR) $(UNITS_BUILT) systemd/bilrost.target systemd/bilrostd.socket systemd/bilrost-sync.service systemd/bilrost-sync.timer
 	$(PUT) systemd/bilrost.sysusers $(D)$(PREFIX)/lib/sysusers.d/bilrost.conf

@@ -3,6 +3,11 @@
 # one host
 on h1 'systemctl is-active -q bilrostd || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq bilrost mosquitto-clients >/dev/null' >/dev/null
 
+# Who of its threads waits for the others: the unit's filter allows it to say so.
+check "batch threads, but for the one that writes the log" on h1 'p=$(systemctl show -p MainPID --value bilrostd)
+    for t in /proc/$p/task/*; do echo "$(cat $t/comm) $(chrt -p ${t##*/} | head -n 1)"; done | tee /tmp/threads
+    test $(grep -c SCHED_BATCH /tmp/threads) -ge 2 && ! grep -v SCHED_BATCH /tmp/threads | grep -v "^raft-log .*SCHED_OTHER"'
+
 # Kill and watchdog.
 before=$(main_pid h1)
 on h1 'kill -9 $(systemctl show -p MainPID --value bilrostd)'

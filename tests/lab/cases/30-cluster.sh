@@ -1,5 +1,5 @@
 #!/bin/bash
-# three hosts become a cluster; clients on one, messages to another
+# three hosts become a cluster with the commands of QUICKSTART; clients on one, messages to another
 for h in h1 h2 h3; do on $h 'systemctl is-active -q bilrostd && DEBIAN_FRONTEND=noninteractive apt-get -y -qq purge bilrost </dev/null; rm -rf /var/lib/bilrost /etc/bilrost' >/dev/null 2>&1; done
 cluster_conf() { # HOST: as a person would write it
     local a
@@ -31,6 +31,19 @@ fi
 for h in h1 h2 h3; do check "$h serves" soon 60 is_serving $h; done
 for h in h1 h2 h3; do check "$h has a leader for each range" on $h 'bilrostctl ready'; done
 check "a healthy cluster of three within 60 s of the first apt-get ($made_by, $((SECONDS - began)) s)" test $((SECONDS - began)) -le 60
+# Chapter 2 of QUICKSTART: clients of the network, with TLS and the password that init showed.
+password=$(sed -n 's/.*password[^0-9a-f]*\([0-9a-f]\{16\}\).*/\1/p' "$work/init.err" | head -n 1)
+for h in h1 h2 h3; do
+    check "$h: bilrost-setup expose --self-signed" on $h 'bilrost-setup expose --self-signed --name mqtt.example.org && cp /etc/bilrost/tls/server.pem /root/ca.pem'
+done
+on h1 "timeout 60 mosquitto_sub -h 10.77.0.11 -p 8883 --cafile /root/ca.pem -u mqtt -P '$password' -t 'hello/#' -v -C 1 >/tmp/hello 2>&1 & disown"
+hello() {
+    on h3 "mosquitto_pub -h 10.77.0.13 -p 8883 --cafile /root/ca.pem -u mqtt -P '$password' -t hello/world -m hi -q 1"
+    on h1 "cat /tmp/hello; grep -q 'hello/world hi' /tmp/hello"
+}
+check "with the commands of QUICKSTART a message goes from h3 to h1 over TLS" soon 60 hello
+check "a wrong password is refused" not on h3 "mosquitto_pub -h 10.77.0.13 -p 8883 --cafile /root/ca.pem -u mqtt -P wrong -t hello/world -m hi -q 1"
+check "bilrost-setup check has nothing to say but about the clock, which no NTP keeps here" on h2 '! bilrost-setup check | tee /dev/stderr | grep "^BAD" | grep -v clock'
 for h in h1 h2 h3; do listen_lab $h; done
 for h in h1 h2 h3; do check "$h: restarted with a listener for the lab, it serves" soon 40 is_serving $h; done
 check "three members" on h1 'test $(bilrostctl cluster | grep -c "10.77.0.1[123]") -ge 3'
