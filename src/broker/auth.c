@@ -109,8 +109,11 @@ static int passwords_read(struct broker_auth_files *f, const char *path,
         struct password p;
         if (!str_next(&line, ':', &p.user) || p.user.n == 0 || !line.p ||
             !net_password_is_hash(line)) {
+            bool is_mosquitto =
+                str_has_prefix(line, STR("$6$")) || str_has_prefix(line, STR("$7$"));
             snprintf(error, BROKER_AUTH_ERROR_MAX,
-                     "%s:%zu: must be name:hash as `bilrostctl passwd` writes it", path, number);
+                     "%s:%zu: must be name:hash as `bilrostctl passwd` writes it%s", path, number,
+                     is_mosquitto ? "; mosquitto's hash cannot be taken over: set it anew" : "");
             return -EINVAL;
         }
         p.hash = line;
