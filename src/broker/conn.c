@@ -543,9 +543,10 @@ void broker_conn_accept(void *arg, struct net_loop *here, struct net_stream *s)
     l->conn_count++;
     net_stream_set(s, &ops, c);
     broker_conn_arm(c);
-    if (!broker_limit_connect(c, net_loop_now(here))) {
+    const char *why = broker_limit_connect(c, net_loop_now(here));
+    if (why) {
         broker_metric_add(broker_loop_metrics(l, c->tenant), BROKER_M_REFUSED, 1);
-        broker_conn_report(c, BROKER_EV_RESOURCE_THROTTLED, "too many connections");
+        broker_conn_report(c, BROKER_EV_RESOURCE_THROTTLED, why);
         net_stream_abort(s);
     }
 }

@@ -85,7 +85,7 @@ void broker_limit_shed(struct broker_loop *l)
     net_timer_set(l->net, &l->shed_timer, usec_add(broker_loop_now(l), SHED_USEC));
 }
 
-bool broker_limit_connect(struct broker_conn *c, usec_t now)
+const char *broker_limit_connect(struct broker_conn *c, usec_t now)
 {
     struct broker *b = c->loop->broker;
     struct broker_tenant *t = c->tenant;
@@ -95,14 +95,15 @@ bool broker_limit_connect(struct broker_conn *c, usec_t now)
     c->is_counted = true;
     if ((b->conf.connection_max > 0 && n >= b->conf.connection_max) ||
         (max->connection_max > 0 && k >= max->connection_max))
-        return false;
+        return "too many connections";
     if (broker_limit_pressure(&t->memory) == BROKER_PRESSURE_FULL ||
         broker_limit_pressure(&b->memory) == BROKER_PRESSURE_FULL) {
         broker_metric_add(broker_loop_metrics(c->loop, t), BROKER_M_MEMORY_REFUSED, 1);
-        return false;
+        return "memory is short";
     }
-    return max->connect_per_sec_max == 0 ||
-           rate_take(&t->connects, now, USEC_SEC, 1, max->connect_per_sec_max);
+    bool is_fine = max->connect_per_sec_max == 0 ||
+                   rate_take(&t->connects, now, USEC_SEC, 1, max->connect_per_sec_max);
+    return is_fine ? NULL : "too many connections a second";
 }
 
 void broker_limit_bytes(struct broker_conn *c, size_t n, bool has_published)

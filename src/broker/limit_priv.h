@@ -10,8 +10,9 @@
 /* How full a budget is, in what is done about it. */
 enum broker_pressure broker_limit_pressure(const struct budget *b);
 
-/* One more connection, at the moment `now`: false when a limit says no.  Counted in either way. */
-bool broker_limit_connect(struct broker_conn *c, usec_t now);
+/* One more connection, at the moment `now`: NULL, or why a limit says no.  Counted in either way.
+ */
+const char *broker_limit_connect(struct broker_conn *c, usec_t now);
 
 /* n bytes came from c, with a publish among them or not: slows its reading when its tenant is over
  * its rate, or when it publishes and memory is short. */

@@ -8,3 +8,4 @@ Suite *suite_metric(void);
 Suite *suite_auth(void);
 Suite *suite_restore(void);
 Suite *suite_slow(void);
+Suite *suite_limit(void);
