@@ -9,6 +9,7 @@
 #include "base/mem.h"
 
 #define ROOM_MIN 32 /* no rumour is shorter: stop looking */
+#define MISS_MAX 64 /* rumours that do not fit behind one that did: the packet counts as full */
 #define OVERHEAD 6  /* bytes a message costs in a packet beside itself: its field key and length */
 
 struct rumour {
@@ -116,15 +117,19 @@ void gossip_spread_take(struct gossip_spread *q, unsigned limit, size_t room,
     for (unsigned rank = 0; rank < GOSSIP_RANK_COUNT; rank++) {
         if (q->rank_count[rank] == 0 || room < ROOM_MIN)
             continue;
-        unsigned upto = q->rank_count[rank] <= GOSSIP_SPREAD_FEW ? 2 * limit : limit;
+        unsigned missed = 0, upto = q->rank_count[rank] <= GOSSIP_SPREAD_FEW ? 2 * limit : limit;
         struct list sent; /* aside, so that none is met twice */
         list_init(&sent);
         for (unsigned t = 0; t < GOSSIP_TRANSMITS_MAX; t++)
             list_each(&q->queue[rank][t], it)
             {
                 struct rumour *r = container_of(it, struct rumour, link);
-                if (r->n + OVERHEAD > room)
+                if (room < ROOM_MIN || missed == MISS_MAX)
+                    break;
+                if (r->n + OVERHEAD > room) {
+                    missed += !list_empty(&sent); /* one too long for any packet hides nobody */
                     continue;
+                }
                 put(arg, str_view(r->bytes, r->n));
                 room -= r->n + OVERHEAD;
                 list_del(it);

@@ -177,33 +177,40 @@ static enum kv_unled unled_of(const struct kv_replica *r, usec_t now, struct buf
 }
 
 /* Who has a replica hears it: what waits for this range, and why. */
-static void tell_led(struct kv_replica *r, usec_t now, unsigned *left)
+static void tell_unled(struct kv_replica *r, usec_t now, unsigned *left)
 {
-    struct uuid leader = kv_replica_leader(r);
     struct buf why = {0};
     char id[RANGE_ID_TEXT];
-    enum kv_unled is = KV_UNLED_NO;
-    if (!uuid_is_zero(&leader) && kv_node_is_live(r->loop, &leader))
-        r->unled_at = 0;
-    else {
-        r->unled_at = r->unled_at ? r->unled_at : now;
-        is = unled_of(r, now, &why);
-    }
-    range_id_format(r->range_id, id);
+    r->unled_at = r->unled_at ? r->unled_at : now;
+    enum kv_unled is = unled_of(r, now, &why);
     if (*left > 0 && is > r->unled_told) {
+        range_id_format(r->range_id, id);
         log_line(
             r->loop->kv->conf.log, LOG_LEVEL_ERROR, "kv.range.unled",
             "range %s %s: %.*s: what it stores can neither be read nor written until it has one",
             r->home->store->name, id, STR_ARG(buf_str(&why)));
         r->unled_told = is;
         --*left;
-    } else if (*left > 0 && r->unled_at == 0 && r->unled_told != KV_UNLED_NO) {
-        log_line(r->loop->kv->conf.log, LOG_LEVEL_NOTICE, "kv.range.led",
-                 "range %s %s has a leader again", r->home->store->name, id);
-        r->unled_told = KV_UNLED_NO;
-        --*left;
     }
     buf_deinit(&why);
+}
+
+static void tell_led(struct kv_replica *r, usec_t now, unsigned *left)
+{
+    struct uuid leader = kv_replica_leader(r);
+    char id[RANGE_ID_TEXT];
+    if (uuid_is_zero(&leader) || !kv_node_is_live(r->loop, &leader)) {
+        tell_unled(r, now, left);
+        return;
+    }
+    r->unled_at = 0;
+    if (*left == 0 || r->unled_told == KV_UNLED_NO)
+        return;
+    range_id_format(r->range_id, id);
+    log_line(r->loop->kv->conf.log, LOG_LEVEL_NOTICE, "kv.range.led",
+             "range %s %s has a leader again", r->home->store->name, id);
+    r->unled_told = KV_UNLED_NO;
+    --*left;
 }
 
 /* What was known to be committed when this node started is in its machines. */

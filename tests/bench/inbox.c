@@ -3,6 +3,7 @@
 #include "base/hlc.h"
 #include "base/mem.h"
 #include "bench/bench.h"
+#include "bench/split.h"
 #include "inbox/inbox.h"
 
 #define SESSIONS 1000000u
@@ -108,6 +109,7 @@ static void load_sessions(void)
     t = bench_cpu() - t;
     bench_line("inbox: load 1,000,000 detached sessions from rows", t, "s");
     bench_line("inbox: memory", (bench_rss() - before) / SESSIONS, "bytes a session");
+    bench_split(b.ops, b.m, str_view("tenant\0\x80", 8));
     buf_deinit(&b.rows);
     range_out_deinit(&b.out);
     buf_deinit(&b.command);

@@ -3,6 +3,7 @@
 #include "base/hlc.h"
 #include "base/rng.h"
 #include "bench/bench.h"
+#include "bench/split.h"
 #include "retain/retain.h"
 
 #define TOPICS 1000000u
@@ -80,6 +81,7 @@ int main(void)
         snprintf(line, sizeof line, "retain: first page of %s (%zu found)", filters[i], found);
         bench_line(line, t * 1e6, "us");
     }
+    bench_split(ops, m, str_view("tenant\0site/5", 13));
     buf_deinit(&b);
     range_out_deinit(&out);
     ops->free(m);
