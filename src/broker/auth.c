@@ -72,7 +72,7 @@ static int file_read(const char *path, struct buf *out, char error[BROKER_AUTH_E
         n = fread(buf_reserve(out, 65536), 1, 65536, f);
         out->n += n;
     } while (n > 0 && out->n <= FILE_LEN_MAX);
-    int e = ferror(f) ? -EIO : out->n > FILE_LEN_MAX ? -EFBIG : 0;
+    int e = ferror(f) ? -errno : out->n > FILE_LEN_MAX ? -EFBIG : 0;
     (void)fclose(f);
     if (e)
         snprintf(error, BROKER_AUTH_ERROR_MAX, "%s: cannot be read: %s", path, strerror(-e));

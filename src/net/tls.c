@@ -55,6 +55,12 @@ static int say(char *out, int r, const char *what, const char *file)
 {
     unsigned long e = ERR_peek_last_error();
     const char *reason = e ? ERR_reason_error_string(e) : NULL;
+    int lib = ERR_GET_LIB(e), why = ERR_GET_REASON(e);
+    if ((lib == ERR_LIB_X509 && why == X509_R_KEY_VALUES_MISMATCH) ||
+        (lib == ERR_LIB_SSL && why == SSL_R_NO_CERTIFICATE_ASSIGNED)) /* another kind of key */
+        reason = "does not belong to the certificate";
+    else if (why == ERR_R_PEM_LIB || why == PEM_R_NO_START_LINE)
+        reason = "has none in PEM (-----BEGIN ...)";
     snprintf(out, NET_TLS_ERROR_MAX, "%s \"%s\": %s", what, file,
              reason ? reason : "not understood");
     ERR_clear_error();
@@ -63,9 +69,12 @@ static int say(char *out, int r, const char *what, const char *file)
 
 static int readable(const char *what, const char *file, char *out)
 {
-    if (access(file, R_OK) == 0)
+    struct stat st;
+    int r = access(file, R_OK) < 0 || stat(file, &st) < 0 ? -errno
+            : S_ISDIR(st.st_mode)                         ? -EISDIR
+                                                          : 0;
+    if (r == 0)
         return 0;
-    int r = -errno;
     snprintf(out, NET_TLS_ERROR_MAX, "%s \"%s\": %s", what, file, strerrordesc_np(-r));
     return r == -ENOENT || r == -EACCES ? r : -EINVAL;
 }
@@ -120,7 +129,7 @@ static int load_pair(SSL_CTX *ctx, const char *cert, const char *key, char *out)
     if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1)
         return say(out, -EINVAL, "private key", key);
     if (SSL_CTX_check_private_key(ctx) != 1)
-        return say(out, -EINVAL, "private key does not belong to the certificate:", key);
+        return say(out, -EINVAL, "private key", key);
     return 0;
 }
 

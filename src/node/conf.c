@@ -277,6 +277,44 @@ static void check_auth(struct node_conf *c, const struct node_conf_listener *l)
                         "auth is empty: nobody could connect; use for example [\"password\"]");
 }
 
+/* What only TLS has, on a listener without it: taken for granted, it would protect nobody. */
+static void check_no_tls(struct node_conf *c, const struct node_conf_listener *l)
+{
+    const struct {
+        const char *key;
+        bool is_given;
+    } own[] = {{"certFile", l->cert[0]},
+               {"keyFile", l->key[0]},
+               {"trustCertsFile", l->ca[0]},
+               {"crlFile", l->crl[0]},
+               {"clientAuth", strcmp(l->client_auth, "NONE") != 0},
+               {"serverNames", l->sni[0]}};
+    for (size_t i = 0; i < countof(own); i++)
+        if (own[i].is_given)
+            node_conf_error(c, l->origin, "%s is given, but kind is \"%s\": use tls or wss",
+                            own[i].key, l->kind);
+}
+
+/* One place is listened at once; port 0 is another one each time. */
+static void check_listener_is_alone(struct node_conf *c, size_t i)
+{
+    const struct node_conf_listener *l = &c->listener[i];
+    struct str host;
+    uint16_t port = 1;
+    if (strcmp(l->kind, "systemd") == 0 ||
+        (l->address[0] != '/' &&
+         (net_address_split(str_of(l->address), &host, &port) || port == 0)))
+        return;
+    for (size_t j = 0; j < i; j++)
+        if (strcmp(c->listener[j].address, l->address) == 0 &&
+            strcmp(c->listener[j].kind, "systemd") != 0) {
+            node_conf_error(c, l->origin,
+                            "address is \"%s\", but the listener at %s has it already: use another",
+                            l->address, c->listener[j].origin);
+            return;
+        }
+}
+
 static void check_listener(struct node_conf *c, const struct node_conf_listener *l)
 {
     bool is_tls = strcmp(l->kind, "tls") == 0 || strcmp(l->kind, "wss") == 0;
@@ -293,9 +331,11 @@ static void check_listener(struct node_conf *c, const struct node_conf_listener 
                         l->address);
     if (is_tls && (!l->cert[0] || !l->key[0]))
         node_conf_error(c, l->origin, "kind is \"%s\": certFile and keyFile are needed", l->kind);
-    if (!is_tls && l->cert[0])
-        node_conf_error(c, l->origin, "certFile is given, but kind is \"%s\": use tls or wss",
-                        l->kind);
+    if (!is_tls)
+        check_no_tls(c, l);
+    if ((strcmp(l->kind, "ws") == 0 || strcmp(l->kind, "wss") == 0) && l->path[0] != '/')
+        node_conf_error(c, l->origin, "path is \"%s\", but must begin with /, for example /mqtt",
+                        l->path);
     check_file(c, l->origin, "certFile", l->cert);
     check_file(c, l->origin, "keyFile", l->key);
     check_file(c, l->origin, "trustCertsFile", l->ca);
@@ -357,8 +397,10 @@ size_t node_conf_check(struct node_conf *c)
         node_conf_error(c, origin_of(c, "apiServerConfig.enableSSL"),
                         "apiServerConfig.enableSSL needs sslConfig.certFile and keyFile");
     check_cluster(c);
-    for (size_t i = 0; i < c->listener_count; i++)
+    for (size_t i = 0; i < c->listener_count; i++) {
         check_listener(c, &c->listener[i]);
+        check_listener_is_alone(c, i);
+    }
     for (size_t i = 0; i < c->tenant_count; i++) {
         const char *name = session_settings_conflict(c->tenant[i].settings);
         if (name)

@@ -13,6 +13,8 @@
 #include "base/mem.h"
 #include "node/conf_priv.h"
 
+#define LINE_SHOWN_MAX 128 /* does not matter: keys are shorter */
+
 struct place {
     struct node_conf *conf;
     const char *file;
@@ -223,9 +225,26 @@ static void read_group(struct place *p, const config_setting_t *s, const char *p
             read_tenants(p, v);
         else if (config_setting_is_group(v) && is_section(str_of(path)))
             read_group(p, v, path);
+        else if (is_section(str_of(path)))
+            node_conf_error(p->conf, at(p, v), "%s is %s, but must be a section { }", path,
+                            type_name(v));
         else
             unknown(p, v, &node_keys_root, str_of(path), false);
     }
+}
+
+/* What stands before the = or : of that line: with a mistake in the syntax, the key is not known
+ * otherwise.  The value is nobody's business. */
+static void key_in_line(const char *path, int number, char out[LINE_SHOWN_MAX])
+{
+    char part[LINE_SHOWN_MAX] = "";
+    FILE *f = fopen(path, "re");
+    for (int at = 1; f && at <= number && fgets(part, sizeof part, f);)
+        at += strchr(part, '\n') != NULL;
+    if (f)
+        fclose(f);
+    const char *p = part + strspn(part, " \t{(,");
+    snprintf(out, LINE_SHOWN_MAX, "%.*s", (int)strcspn(p, "=:; \t\r\n"), p);
 }
 
 void node_conf_read_file(struct node_conf *c, const char *path)
@@ -243,10 +262,13 @@ void node_conf_read_file(struct node_conf *c, const char *path)
     if (config_read(&cfg, f) != CONFIG_TRUE) {
         const char *file = config_error_file(&cfg);
         snprintf(p.where, sizeof p.where, "%s:%d", file ? file : path, config_error_line(&cfg));
-        node_conf_error(c, p.where,
-                        "%s (each entry is \"key = value;\", a section \"name: { ... };\", texts "
-                        "are in \"quotes\")",
-                        config_error_text(&cfg));
+        char key[LINE_SHOWN_MAX];
+        key_in_line(file ? file : path, config_error_line(&cfg), key);
+        node_conf_error(
+            c, p.where,
+            "%s%s%s%s (each entry is \"key = value;\" and comes once, a section \"name: "
+            "{ ... };\", texts are in \"quotes\")",
+            config_error_text(&cfg), key[0] ? " at \"" : "", key, key[0] ? "\"" : "");
     } else {
         read_group(&p, config_root_setting(&cfg), "");
     }

@@ -51,6 +51,47 @@ def test_a_bad_configuration_is_78_and_named(w):
     assert r.returncode == 78 and "/nonexistent.conf: cannot read it" in r.stderr, r.stderr
 
 
+def test_each_mistake_is_refused_in_the_same_words_everywhere(w):
+    """At --test-config, at a start and at a reload, which keeps what was: one sentence with the place, exit code 78."""
+    n = w.node()
+    crt, key = n.certificate()
+    other = n.file("other.key", subprocess.run(["openssl", "genrsa", "2048"], capture_output=True, text=True, check=True).stdout)
+    n.start()
+    c = Client(n.port, 5)
+    c.connect("stays")
+    with open(n.conf) as f:
+        good = f.read()
+    tls = 'listeners = ( { kind = "tls"; address = "127.0.0.1:0"; auth = "anonymous"; certFile = "%s"; keyFile = "%s"; }, '
+
+    def listener(crt, key):
+        return good.replace("listeners = ( ", tls % (crt, key))
+
+    def added(text):
+        return good + text
+    end = len(good.splitlines())
+    for config, says in (
+            (added("twice = 1;\ntwice = 2;\n"), '%s:%d: duplicate setting name at "twice"' % (n.conf, end + 2)),
+            (added("wokers = 1;\n"), '%s:%d: unknown key "wokers"; did you mean "workers"?' % (n.conf, end + 1)),
+            (added('@include "%s"\n' % n.file("more", "\ninclude_mistake_count = 99;\n")), 'more:2: unknown key "include_mistake_count"'),
+            (added('auth: { acl_file = "%s"; };\n' % n.file("acl", "user a\nallow b\n")), "acl:2: "),
+            (added('auth: { password_file = "%s"; };\n' % n.file("pw", "# people\njoe:secret\n")), "pw:2: must be name:hash"),
+            (added('auth: { password_file = "%s"; };\n' % n.dir), "cannot be read: Is a directory"),
+            (added('tenants: { a: { aclFile = "/nonexistent"; }; };\n'), 'aclFile: cannot read "/nonexistent"'),
+            (added('plugins = ["/nonexistent.so"];\n'), "/nonexistent.so: cannot open"),
+            (listener(crt, ""), 'kind is "tls": certFile and keyFile are needed'),
+            (listener(crt, other), 'private key "%s": does not belong to the certificate' % other),
+            (listener(key, key), 'certificate "%s": has none in PEM' % key),
+            (listener(crt, n.dir), 'private key "%s": Is a directory' % n.dir)):
+        with open(n.conf, "w") as f:
+            f.write(config)
+        for option in (["--test-config"], []):
+            r = subprocess.run([w.args.broker, "-c", n.conf, *option], capture_output=True, text=True, timeout=60, check=False)
+            assert r.returncode == 78 and says in r.stderr, (says, option, r.returncode, r.stderr)
+        n.process.send_signal(signal.SIGHUP)
+        log_has(n, says)
+        assert c.publish("a", "still here", 1) in (0, 0x10)
+
+
 def test_the_dump_is_a_configuration(w):
     code, text = run(w, BARE + TCP % "127.0.0.1:1", "--dump-config")
     assert code == 0

@@ -152,6 +152,29 @@ START_TEST(mistakes_are_named)
          "MaximumQoS is 3, but must be between 0 and 2"},
         {"tenants: { default: { MinSessionExpirySeconds = 100; MaxSessionExpirySeconds = 5; }; };",
          "SessionExpirySeconds"},
+        {"workers = 1;\n  workers = 2;", ":2: duplicate setting name at \"workers\""},
+        {"tenants: { a: { MaximumQoS = 1;\nMaximumQoS = 2; }; };",
+         ":2: duplicate setting name at \"MaximumQoS\""},
+        {"log_level = \"a\";\nplugins = [ secret = ];", ":2: syntax error at \"plugins\" ("},
+        {"mqttServiceConfig = 1;", ":1: mqttServiceConfig is a value, but must be a section { }"},
+        {"@include \"/none.conf\"", ":1: cannot open include file"},
+        {"tenants = 3;", ":1: tenants is a value, but must be a section { }"},
+        {"tenants: { a = 3; };", ":1: tenant a is a value, but must be a section { }"},
+        {"tenants: { a: { MaximumQoS = true; }; };",
+         ":1: MaximumQoS is \"true\", but must be a whole number"},
+        {"tenants: { a: { RetainEnabled = 3; }; };",
+         ":1: RetainEnabled is \"3\", but must be true or false"},
+        {"listeners = ( { address = \"1.2.3.4:1\"; auth = \"anonymous\"; keyFile = \"/k\"; } );",
+         ":1: keyFile is given, but kind is \"tcp\": use tls or wss"},
+        {"listeners = ( { address = \"1.2.3.4:1\"; auth = \"anonymous\"; clientAuth = "
+         "\"REQUIRE\"; } );",
+         ":1: clientAuth is given, but kind is \"tcp\": use tls or wss"},
+        {"listeners = ( { kind = \"ws\"; address = \"1.2.3.4:1\"; auth = \"anonymous\"; path = "
+         "\"mqtt\"; } );",
+         ":1: path is \"mqtt\", but must begin with /"},
+        {"listeners = ( { address = \"1.2.3.4:1\"; auth = \"anonymous\"; },\n{ kind = \"ws\"; "
+         "address = \"1.2.3.4:1\"; auth = \"anonymous\"; } );",
+         ":2: address is \"1.2.3.4:1\", but the listener at "},
         {"auth: { password_file = \"/none\"; };", "auth.password_file: cannot read \"/none\""},
     };
     for (size_t i = 0; i < countof(table); i++) {
