@@ -437,6 +437,79 @@ START_TEST(a_restart_moves_no_data)
 }
 END_TEST
 
+/* Those that were no members before have to catch up first. */
+static void carry_out_late(struct model *m, const struct balance_step *s)
+{
+    struct range_descriptor *d = &m->range[s->id.id], old = *d;
+    carry_out(m, s);
+    if (s->action != BALANCE_DO_CONFIG)
+        return;
+    for (unsigned i = 0; i < d->member_count; i++) {
+        d->member[i].is_current = false;
+        for (unsigned k = 0; k < old.member_count; k++)
+            if (uuid_eq(&d->member[i].node, &old.member[k].node))
+                d->member[i].is_current = old.member[k].is_current;
+    }
+}
+
+static unsigned behind(struct model *m, struct range_member **out_first)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < m->ranges; i++)
+        for (unsigned k = 0; k < m->range[i].member_count; k++)
+            if (!m->range[i].member[k].is_current && n++ == 0)
+                *out_first = &m->range[i].member[k];
+    return n;
+}
+
+/* Of a store that grows from one node to three, with members that need their time. */
+START_TEST(only_so_many_members_catch_up_at_once)
+{
+    struct model m;
+    unsigned most = 0;
+    model_init(&m, 3, RANGES);
+    m.rule.move_max = (unsigned)_i;
+    for (unsigned asked = 0; asked < 1000; asked++) {
+        struct range_member *first = NULL;
+        bool is_quiet = true;
+        for (size_t i = 0; i < m.nodes; i++) {
+            struct balance_step s;
+            ask(&m, i, &s);
+            if (s.action == BALANCE_DO_NOTHING)
+                continue;
+            is_quiet = false;
+            carry_out_late(&m, &s);
+            unsigned n = behind(&m, &first);
+            ck_assert_uint_le(n, m.rule.move_max);
+            most = n > most ? n : most;
+        }
+        if (is_quiet && behind(&m, &first) == 0)
+            break;
+        if (is_quiet)
+            first->is_current = true;
+    }
+    ck_assert_uint_eq(most, m.rule.move_max); /* and no fewer than that */
+    for (size_t i = 0; i < m.ranges; i++)
+        ck_assert_uint_eq(voters(&m.range[i]), 3);
+    check_even(&m);
+}
+END_TEST
+
+/* All ranges are led by one node of three: each leadership that has to move moves once. */
+START_TEST(leaderships_take_the_shortest_way)
+{
+    struct model m;
+    model_init(&m, 3, RANGES);
+    for (size_t i = 0; i < m.ranges; i++) {
+        member_put(&m.range[i], name(1), true);
+        member_put(&m.range[i], name(2), true);
+    }
+    play(&m, RANGES);
+    ck_assert_uint_eq(m.steps, RANGES - RANGES / 3);
+    check_even(&m);
+}
+END_TEST
+
 /* All nodes decide on one view; what they want is then done if its version still fits. */
 START_TEST(all_at_once_settle_too)
 {
@@ -711,6 +784,8 @@ Suite *suite_balance(void)
     tcase_add_test(t, the_last_voter_can_be_emptied_too);
     tcase_add_test(t, death_alone_leaves_three_voters);
     tcase_add_loop_test(t, a_restart_moves_no_data, -1, 2);
+    tcase_add_loop_test(t, only_so_many_members_catch_up_at_once, 1, 6);
+    tcase_add_test(t, leaderships_take_the_shortest_way);
     tcase_add_loop_test(t, all_at_once_settle_too, 0, 300);
     tcase_add_test(t, small_cold_neighbours_merge);
     tcase_add_test(t, names_are_understood);
