@@ -20,8 +20,17 @@ struct broker_sys {
 static void on_put(void *arg, uint8_t reason)
 {
     struct broker *b = arg;
-    if (b->sys)
-        b->sys->is_failing = reason >= 0x80;
+    bool is_failing = reason >= 0x80;
+    if (!b->sys || b->sys->is_failing == is_failing)
+        return;
+    b->sys->is_failing = is_failing;
+    if (is_failing)
+        log_line(b->conf.log, LOG_LEVEL_WARN, "broker.sys.failing",
+                 "$SYS topics are not kept: %s; one of them tries until it is",
+                 reason == CODEC_MQTT_RC_QUOTA_EXCEEDED ? "a limit of their tenant is reached"
+                                                        : "the store does not take them");
+    else
+        log_line(b->conf.log, LOG_LEVEL_NOTICE, "broker.sys.back", "$SYS topics are kept again");
 }
 
 static void put(struct broker_sys *s, const char *topic, uint64_t value)

@@ -24,6 +24,21 @@ static struct net_loop *loop;
 static struct broker *broker;
 static struct stores *stores;
 static int fd;
+static unsigned lines_failing, lines_back; /* of the journal: $SYS */
+
+static void on_line(void *arg, enum log_level level, const char *event, struct str text,
+                    const struct log_field *field, size_t field_count)
+{
+    (void)arg;
+    (void)level;
+    (void)text;
+    (void)field;
+    (void)field_count;
+    lines_failing += strcmp(event, "broker.sys.failing") == 0;
+    lines_back += strcmp(event, "broker.sys.back") == 0;
+}
+
+static const struct log journal = {LOG_LEVEL_INFO, on_line, NULL};
 
 static void setup_with(usec_t sys_interval)
 {
@@ -34,6 +49,7 @@ static void setup_with(usec_t sys_interval)
                              .loop = &loop,
                              .loop_count = 1,
                              .seed = 3,
+                             .log = &journal,
                              .sys_interval_usec = sys_interval};
     broker = broker_new(&bc);
     stores = silent_new(loop);
@@ -282,15 +298,20 @@ END_TEST
     for (usec_t end = net_clock_now() + WAIT_USEC; !(cond); net_loop_turn(loop, USEC_MSEC))        \
     ck_assert_msg(net_clock_now() < end, "never: " #cond)
 
-/* One topic tries, so that an outage does not fill the journal; then all are there again. */
+/* One topic tries, so that an outage does not fill the journal, which has a line where it begins and
+ * one where it ends; then all are there again. */
 START_TEST(figures_that_cannot_be_retained)
 {
     TURN_UNTIL(silent_retain_puts(stores) >= 20);
     ck_assert_uint_le(silent_retain_row(stores, "$SYS/broker/uptime"), 1);
     silent_set(stores, SILENT_RETAIN_PUT, STORES_E_UNAVAILABLE);
     TURN_UNTIL(silent_retain_row(stores, "$SYS/broker/uptime") >= 3);
+    ck_assert_uint_eq(lines_failing, 1);
+    ck_assert_uint_eq(lines_back, 0);
     silent_set(stores, SILENT_RETAIN_PUT, STORES_OK);
     TURN_UNTIL(silent_retain_row(stores, "$SYS/broker/uptime") == 1); /* others between */
+    ck_assert_uint_eq(lines_failing, 1);
+    ck_assert_uint_eq(lines_back, 1);
 }
 END_TEST
 
