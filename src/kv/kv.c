@@ -216,7 +216,7 @@ bool kv_disk_step(struct kv *kv)
 
 /* ---- ending ---------------------------------------------------------------------------------- */
 
-static void stop_loop(struct kv_loop *l)
+static void stop_serving(struct kv_loop *l)
 {
     kv_balance_deinit(l);
     kv_boss_deinit(l);
@@ -229,7 +229,18 @@ static void stop_loop(struct kv_loop *l)
         cluster_link_serve(l->link, CLUSTER_SERVICE_KV, NULL, NULL);
         cluster_link_serve_stream(l->link, CLUSTER_SERVICE_SNAPSHOT, NULL, NULL);
     }
-    list_each(&l->replicas, x) kv_replica_close(container_of(x, struct kv_replica, link), false);
+}
+
+/* Also when a start was refused: it may have found some of the replicas by then, and must leave
+ * what is theirs on the disk as it was. */
+static void end_replicas(struct kv_loop *l)
+{
+    list_each(&l->replicas, x)
+    {
+        struct kv_replica *r = container_of(x, struct kv_replica, link);
+        kv_replica_close(r, false);
+        r->is_wiped = r->is_wiped && l->kv->is_started;
+    }
     kv_loop_end_turn(l);
 }
 
@@ -245,9 +256,13 @@ struct kv *kv_free(struct kv *kv)
     if (!kv)
         return NULL;
     kv->is_stopping = true;
-    for (unsigned i = 0; i < kv->loop_count && kv->is_started; i++)
-        stop_loop(&kv->loop[i]);
-    for (unsigned i = 0; i < kv->loop_count && kv->is_started; i++)
+    for (unsigned i = 0; i < kv->loop_count; i++) {
+        if (kv->is_started)
+            stop_serving(&kv->loop[i]);
+        if (kv->is_started || !list_empty(&kv->loop[i].replicas))
+            end_replicas(&kv->loop[i]);
+    }
+    for (unsigned i = 0; i < kv->loop_count; i++)
         kv_loop_end_jobs(&kv->loop[i]);
     for (unsigned i = 0; i < kv->store_count; i++)
         if (kv->store[i]->state)
