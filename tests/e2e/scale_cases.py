@@ -55,14 +55,21 @@ def is_arranged(n, ids, ranges=RANGES):
 
 
 def split_inbox(n):
-    """Until there are so many ranges: near the middle of what the load has put there."""
-    def once():
+    """Until there are so many ranges: near the middle of what the load has put there.  That one is split is told by gossip, so the
+    next is not asked for before it is seen."""
+    def once(count):
         all_of = view(n, "/store/ranges", store_name="inbox.store")
-        for r in sorted(all_of, key=lambda r: -r["bytes"]) if len(all_of) < RANGES else []:
-            if asked(n, "PUT", "/store/range/split", store_name="inbox.store", range_id=r["id"])[0] == 200:
-                break
-        assert len(all_of) >= RANGES, len(all_of)
-    again(once, PATIENCE)
+        if len(all_of) < count:
+            assert any(asked(n, "PUT", "/store/range/split", store_name="inbox.store", range_id=r["id"])[0] == 200
+                       for r in sorted(all_of, key=lambda r: -r["bytes"])), all_of
+
+    def seen(count):
+        all_of = view(n, "/store/ranges", store_name="inbox.store")
+        assert len(all_of) >= count, (len(all_of), count)
+
+    for count in range(2, RANGES + 1):
+        again(lambda: once(count), PATIENCE)
+        again(lambda: seen(count), PATIENCE)
 
 
 def test_out_to_five_and_in_to_three_under_load(w):
