@@ -112,7 +112,7 @@ build/libfuzzer/%: tests/fuzz/fuzz_%.c FORCE
 FORCE:
 
 
-.PHONY: bench-log bench-kv bench-idle bench-idle-cluster chaos scale torture lab install install-daemon install-tools install-dev install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long fuzz fuzz-million fuzz-replay fmt tidy bench install FORCE
+.PHONY: bench-log bench-kv bench-idle bench-idle-cluster chaos scale torture lab install install-daemon install-tools install-dev install-doc dist deb rpm bench-peers all tests unit-programs tsan libs help clean check check-house check-headers unit golden sim sim-long canaries fuzz fuzz-million fuzz-replay fmt tidy bench install FORCE
 libs: $(LIBS)
 tests: $(UNITS) $(GOLDEN) $(SIMS) $(FUZZ:%=$(B)/fuzz/%.replay) ## build every test program
 unit: $(UNITS) ## run the unit tests
@@ -133,6 +133,8 @@ sim: $(SIMS) ## some seeds of each simulator
 	@scripts/run-sim short $^
 sim-long: $(SIMS) ## many seeds of each simulator (SEEDS=N, HOURS=N)
 	@scripts/run-sim long $^
+canaries: all ## plant each fault of tests/sim/canaries into a copy of the sources: the simulators must find it
+	@scripts/check-canaries
 unit-programs: $(UNITS) $(GOLDEN) $(FUZZ:%=$(B)/fuzz/%.replay)
 # Rooms with threads, whose unit tests also run under ThreadSanitizer (make SAN=thread tsan); their deadlines: tests/lib/slow.h.
 THREADED := $(filter net engine cluster kv dist stores broker silent,$(notdir $(UNITS:.test=)))

@@ -6,8 +6,10 @@
  *   write of=A key=K [boundary=B hlc=N]   a write to K, routed by that boundary version
  *   split of=A key=K as=C [boundary=B config=N]
  *   config of=A                       a change of members took effect
- *   show of=A
- * Every range is told after what changed it, and range_check holds. */
+ *   merge of=A with=B do=WORD [serial=N boundary=B config=N]   an entry about a merge of A with B
+ * behind it, into the log of A: begin, commit, cancel, end, or of B: freeze, thaw (which takes B
+ * for that version, or for the one when A began) show of=A Every range is told after what changed
+ * it, and range_check holds. */
 #include "base/mem.h"
 #include "golden/lib/story.h"
 #include "range/range.h"
@@ -49,13 +51,24 @@ static void tell(const struct named *n, struct buf *t)
     buf_printf(t, "= %s [%.*s, ", n->name, STR_ARG(r->bounds.start));
     if (!r->bounds.is_open)
         buf_printf(t, "%.*s", STR_ARG(r->bounds.end));
-    buf_printf(t, ") version %u|%u, id %llu, time %llu\n", r->version.boundary, r->version.config,
-               (unsigned long long)r->id.id, (unsigned long long)r->hlc);
+    buf_printf(t, ") version %u|%u, id %llu, time %llu%s%s\n", r->version.boundary,
+               r->version.config, (unsigned long long)r->id.id, (unsigned long long)r->hlc,
+               r->frozen ? ", frozen" : "",
+               r->merge.state == RANGE_MERGE_BEGUN       ? ", merging"
+               : r->merge.state == RANGE_MERGE_CANCELLED ? ", merge cancelled"
+                                                         : "");
 }
 
 static const char *verdict(int v)
 {
-    return v == RANGE_OK ? "done" : v == RANGE_E_VERSION ? "refused: version" : "refused: key";
+    static const char *const text[] = {
+        [RANGE_OK] = "done",
+        [RANGE_E_VERSION] = "refused: version",
+        [RANGE_E_KEY] = "refused: key",
+        [RANGE_E_BUSY] = "refused: busy",
+    };
+    must(v >= 0 && (size_t)v < countof(text));
+    return text[v];
 }
 
 /* As through the log: what was encoded is decoded and applied. */
@@ -110,6 +123,43 @@ static void cmd_split(struct world *w, struct named *n, struct str line, struct 
     buf_deinit(&entry);
 }
 
+static void cmd_merge(struct world *w, struct named *n, struct str line, struct buf *t)
+{
+    static const char *const words[] = {
+        [RANGE_CMD_MERGE_BEGIN] = "begin",   [RANGE_CMD_MERGE_FREEZE] = "freeze",
+        [RANGE_CMD_MERGE_COMMIT] = "commit", [RANGE_CMD_MERGE_CANCEL] = "cancel",
+        [RANGE_CMD_MERGE_THAW] = "thaw",     [RANGE_CMD_MERGE_END] = "end"};
+    struct named *with = named(w, story_str(line, "with", ""), false);
+    struct str word = story_str(line, "do", "");
+    size_t kind = RANGE_CMD_MERGE_BEGIN;
+    while (kind < countof(words) && !str_eq(word, str_of(words[kind])))
+        kind++;
+    must(with && kind < countof(words));
+    bool is_mergee = kind == RANGE_CMD_MERGE_FREEZE || kind == RANGE_CMD_MERGE_THAW;
+    struct named *at = is_mergee ? with : n;
+    struct range_version thought =
+        n->range.merge.state == RANGE_MERGE_NONE || kind == RANGE_CMD_MERGE_COMMIT
+            ? with->range.version
+            : n->range.merge.version;
+    thought.boundary = (uint32_t)story_num(line, "boundary", thought.boundary);
+    thought.config = (uint32_t)story_num(line, "config", thought.config);
+    struct range_command got, c = {.kind = (enum range_command_kind)kind,
+                                   .version = is_mergee ? thought : n->range.version,
+                                   .serial = story_num(line, "serial", 5),
+                                   .other = is_mergee ? n->range.id : with->range.id,
+                                   .other_version = thought,
+                                   .other_index = 1,
+                                   .other_term = 1,
+                                   .other_hlc = with->range.hlc,
+                                   .bounds = with->range.bounds};
+    struct buf entry = {0};
+    struct range none;
+    range_command_merge(&entry, &c);
+    buf_printf(t, "= %s\n", verdict(apply(&at->range, buf_str(&entry), &none, &got)));
+    tell(at, t);
+    buf_deinit(&entry);
+}
+
 /* As in a snapshot, or over a restart. */
 static void carry(struct range *r, struct range *to)
 {
@@ -147,6 +197,8 @@ static void command(void *arg, struct str line, struct buf *t)
         cmd_write(n, line, t);
     } else if (str_eq(verb, STR("split"))) {
         cmd_split(w, n, line, t);
+    } else if (str_eq(verb, STR("merge"))) {
+        cmd_merge(w, n, line, t);
     } else if (str_eq(verb, STR("config"))) {
         range_config_changed(&n->range);
         tell(n, t);
