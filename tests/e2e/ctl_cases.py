@@ -119,7 +119,7 @@ def test_ctl_knows_its_commands(w):
     assert "event loops" in done(run(w, "config", "explain", "workers"))
     with open(os.path.join(os.path.dirname(__file__), "../../docs/man/bilrostctl.1")) as f:
         assert done(run(w, "manual")) == f.read()
-    assert run(w, "completion", "fish")[0] == 64
+    assert run(w, "completion", "tcsh")[0] == 64
 
 
 def test_ctl_completes_in_bash(w):
