@@ -19,7 +19,6 @@
 
 static bool has_trace(struct kv_loop *l, struct kv_store *s)
 {
-    struct kv *kv = l->kv;
     char prefix[KV_STORE_NAME_MAX + 2];
     size_t at = 0;
     if (s->client[l->index].route_count > 0 || s->client[l->index].tombstone.count > 0)
@@ -28,7 +27,6 @@ static bool has_trace(struct kv_loop *l, struct kv_store *s)
         return true;
     if (!l->seat)
         return false;
-    (void)kv;
     snprintf(prefix, sizeof prefix, "%s/", s->name);
     return cluster_row_next(l->seat, CLUSTER_SPACE_LANDSCAPE, str_of(prefix), &at) != NULL;
 }
@@ -51,7 +49,8 @@ static void found(struct kv_loop *l)
     }
     for (unsigned i = 0; i < kv->store_count; i++) {
         struct kv_store *s = kv->store[i];
-        if (i % kv->loop_count != l->index || s->is_founded || has_trace(l, s))
+        unsigned home = s->conf.is_one_loop ? kv_shard_of(s, 0) : i;
+        if (home % kv->loop_count != l->index || s->is_founded || has_trace(l, s))
             continue;
         uint64_t epoch = kv_loop_hlc(l); /* one whose first range lives here */
         while (kv_shard(s, (struct range_id){epoch, 0}) % kv->loop_count != l->index)

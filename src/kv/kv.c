@@ -20,9 +20,19 @@ uint64_t kv_tag(const struct kv_store *s, struct range_id id)
     return hash_u64(s->hash + hash_u64(id.epoch + hash_u64(id.id)));
 }
 
+uint32_t kv_shard_of(const struct kv_store *s, uint64_t tag)
+{
+    return (uint32_t)(s->conf.is_one_loop ? s->hash : tag);
+}
+
 uint32_t kv_shard(const struct kv_store *s, struct range_id id)
 {
-    return (uint32_t)kv_tag(s, id); /* so that whoever has a tag knows its loop */
+    return kv_shard_of(s, kv_tag(s, id));
+}
+
+struct kv_loop *kv_loop_of(const struct kv_store *s, uint64_t tag)
+{
+    return &s->kv->loop[kv_shard_of(s, tag) % s->kv->loop_count];
 }
 
 struct kv_store *kv_store_of_hash(const struct kv *kv, uint64_t hash)

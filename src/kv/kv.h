@@ -161,6 +161,7 @@ struct kv_store_conf {
     int learner_count;    /* wanted replicas that only listen; -1: on every other live node */
     uint64_t split_bytes; /* a range larger than this is split; 0: never by size */
     bool is_fresh_kept; /* kv_fresh_since tells; costs a message to each leader 20 times a second */
+    bool is_one_loop;   /* all its ranges live on one loop of a node: what their machines share has one writer */
 };
 
 /* Before kv_start.  The conf is copied, what it points to is not.  0 or -EINVAL, -EEXIST. */

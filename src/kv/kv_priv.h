@@ -469,7 +469,11 @@ struct kv_replica {
 
 /* kv.c */
 uint64_t kv_tag(const struct kv_store *s, struct range_id id);
+/* Modulo the count of loops, its own or a peer's: the loop that a range lives on, by its tag or its id. */
+uint32_t kv_shard_of(const struct kv_store *s, uint64_t tag);
 uint32_t kv_shard(const struct kv_store *s, struct range_id id);
+/* The local one. */
+struct kv_loop *kv_loop_of(const struct kv_store *s, uint64_t tag);
 struct kv_store *kv_store_of_hash(const struct kv *kv, uint64_t hash);
 /* loop.c */
 int kv_loop_init(struct kv_loop *l, struct kv *kv, unsigned index);

@@ -334,7 +334,7 @@ static void answer(struct kv_handoff *h, struct kv_loop *from)
 void kv_merge_released(void *machine, void *arg)
 {
     struct kv_handoff *h = arg;
-    struct kv_loop *from = &h->store->kv->loop[(uint32_t)h->tag % h->store->kv->loop_count];
+    struct kv_loop *from = kv_loop_of(h->store, h->tag);
     if (machine)
         h->store->conf.ops->free(machine);
     answer(h, from);
@@ -366,8 +366,7 @@ void kv_merge_ended(struct kv_replica *r)
 static void on_wanted(struct net_loop *here, struct net_mail *mail)
 {
     struct kv_handoff *h = container_of(mail, struct kv_handoff, mail);
-    struct kv *kv = h->store->kv;
-    struct kv_loop *l = &kv->loop[(uint32_t)h->tag % kv->loop_count];
+    struct kv_loop *l = kv_loop_of(h->store, h->tag);
     struct kv_replica *r = kv_replica_find(l, h->tag);
     (void)here;
     if (!r || r->is_closed || r->handoff) {
@@ -395,9 +394,7 @@ bool kv_merge_awaits(struct kv_replica *r, const struct raft_entry *entry)
     h->up_to = c.other_index;
     h->term = c.other_term;
     r->is_paused = true;
-    net_loop_post(r->loop->loop,
-                  h->store->kv->loop[(uint32_t)h->tag % h->store->kv->loop_count].loop, &h->mail,
-                  on_wanted);
+    net_loop_post(r->loop->loop, kv_loop_of(h->store, h->tag)->loop, &h->mail, on_wanted);
     return true;
 }
 

@@ -218,8 +218,14 @@ static void remove_item(struct retain_machine *m, struct retain_item *i, struct 
 static void apply_collect(struct retain_machine *m, uint64_t now_ms, struct range_out *out)
 {
     struct heap_node *n;
-    for (unsigned k = 0; k < COLLECT_MAX && (n = heap_top(&m->due)) != NULL && n->at <= now_ms; k++)
+    usec_t last =
+        0; /* what is due at the same time goes together: a heap orders it differently on each replica */
+    for (unsigned k = 0; (n = heap_top(&m->due)) != NULL && n->at <= now_ms; k++) {
+        if (k >= COLLECT_MAX && n->at > last)
+            break;
+        last = n->at;
         remove_item(m, container_of(n, struct retain_item, due), out);
+    }
 }
 
 static void apply_expire(struct retain_machine *m, struct codec_cursor c, uint64_t now_ms,

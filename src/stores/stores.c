@@ -10,7 +10,8 @@
 #include "stores/stores_priv.h"
 
 #define CURRENT_USEC                                                                               \
-    (500 * USEC_MSEC) /* matters: how old an index may be that a publish is acknowledged by; the   \
+    (500 *                                                                                         \
+     USEC_MSEC) /* matters: how old an index may be that a publish is acknowledged by; the   \
                          leaders are asked ten times as often */
 #define TIMEOUT_USEC (5 * USEC_SEC) /* of one operation */
 
@@ -204,7 +205,8 @@ static int tables_open(struct stores *s)
                                .host = {.arg = s, .leader = dist_leader, .ready = dist_ready},
                                .voter_count = c->dist_voter_count,
                                .learner_count = -1,
-                               .is_fresh_kept = true},
+                               .is_fresh_kept = true,
+                               .is_one_loop = true}, /* the index has one writer */
         [STORES_TABLE_INBOX] = {.name = "inbox.store",
                                 .ops = inbox_machine(),
                                 .host = {.arg = s,
@@ -232,7 +234,8 @@ int stores_new(const struct stores_conf *conf, struct stores **out)
     s->conf = *conf;
     if (s->conf.timeout_usec == 0)
         s->conf.timeout_usec = TIMEOUT_USEC;
-    struct dist_index_conf index = {.seed = conf->seed, .reclaim = reclaim, .lost = route_lost, .arg = s};
+    struct dist_index_conf index = {
+        .seed = conf->seed, .reclaim = reclaim, .lost = route_lost, .arg = s};
     s->index = dist_index_new(&index);
     dist_index_node_local(s->index, &conf->node, conf->epoch);
     s->client = mem_new(conf->loop_count * sizeof *s->client);

@@ -25,7 +25,8 @@ struct node {
     struct kv *kv;
     struct kv_store *store;
     unsigned leaders, effects;
-    bool is_memory;
+    bool is_memory, is_one_loop;
+    _Atomic unsigned ready_loops; /* bit by bit: those that had a complete machine */
     enum kv_durability durability;
     const struct range_machine_ops *ops; /* NULL: the test machine's */
     const struct engine_fs *fs;
@@ -42,6 +43,13 @@ static void on_leader(void *arg, const struct kv_range_view *r, bool is_leader)
 {
     (void)r;
     ((struct node *)arg)->leaders += is_leader;
+}
+
+static void on_ready(void *arg, const struct kv_range_view *r, bool is_ready)
+{
+    struct node *n = arg;
+    if (is_ready)
+        atomic_fetch_or(&n->ready_loops, 1u << r->loop);
 }
 
 static void on_effect(void *arg, const struct kv_range_view *r, struct str effect)
@@ -76,7 +84,8 @@ static void node_open(struct node *n)
         .name = "test.store",
         .ops = n->ops ? n->ops : test_machine_ops(),
         .durability = n->durability,
-        .host = {.arg = n, .leader = on_leader, .effect = on_effect},
+        .is_one_loop = n->is_one_loop,
+        .host = {.arg = n, .leader = on_leader, .effect = on_effect, .ready = on_ready},
     };
     ck_assert_int_eq(kv_store_add(n->kv, &store, &n->store), 0);
 }
@@ -479,6 +488,35 @@ START_TEST(refuses_rows_of_others)
 }
 END_TEST
 
+/* What the machines of a store share has one writer: the halves of its ranges stay where the first one is, also
+ * after a start. */
+START_TEST(keeps_a_store_on_one_loop)
+{
+    struct node n;
+    node_init(&n);
+    n.loop_count = 3;
+    n.is_one_loop = true;
+    node_start(&n);
+    for (unsigned start = 0; start < 2; start++) {
+        for (unsigned i = 0; start == 0 && i < 7; i++) {
+            char key[] = {(char)('h' - i), 0};
+            put(&n, i % 3, 's', str_of(key), STR("1"), STR("1"));
+            split(&n, str_of(key));
+        }
+        await_groups(&n, 8);
+        for (unsigned i = 0; i < 7; i++) {
+            char request[] = {'g', (char)('h' - i), 0};
+            get(&n, i % 3, KV_READ_LINEAR, str_of(request), STR("1"));
+        }
+        ck_assert_int_eq(__builtin_popcount(n.ready_loops), 1);
+        node_stop(&n);
+        node_start(&n);
+    }
+    node_stop(&n);
+    node_deinit(&n);
+}
+END_TEST
+
 /* Rows that cannot be read where they are loaded while the node runs: the range is not served, and
  * nothing else ends. */
 START_TEST(lives_with_unreadable_rows)
@@ -718,6 +756,7 @@ Suite *suite_node(void)
     tcase_add_loop_test(t, keeps_what_it_acked, 0, 2);
     tcase_add_test(t, rows_that_stall_slow_proposers);
     tcase_add_loop_test(t, splits_and_merges, 0, 3);
+    tcase_add_test(t, keeps_a_store_on_one_loop);
     tcase_add_test(t, writers_share_syncs);
     tcase_add_test(t, works_in_memory);
     tcase_add_test(t, refuses_what_is_too_much);
