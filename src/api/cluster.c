@@ -12,6 +12,7 @@
 #include "cluster/mark.h"
 #include "cluster/traffic.h"
 #include "codec/json.h"
+#include "net/address.h"
 #include "net/clock.h"
 #include "net/loop.h"
 
@@ -39,7 +40,7 @@ static void put_member(const struct api *api, const struct cluster_member *m, st
     char rpc[160];
     usec_t now = net_loop_now(api->conf.loop);
     cluster_member_why(seat, m, &why);
-    snprintf(rpc, sizeof rpc, "%.128s:%u", m->rpc_host, m->rpc_port);
+    net_address_join(m->rpc_host, m->rpc_port, rpc, sizeof rpc);
     api_key(b, NULL);
     buf_put_u8(b, '{');
     api_put_uuid(b, "id", &m->uuid);

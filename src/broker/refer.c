@@ -33,8 +33,7 @@ void broker_refer_tell(struct broker *b, const struct broker_listener *n)
     if (!b->conf.seat || a->sa.sa_family == AF_UNIX || !key_of(n, key))
         return;
     if (host && host[0] && is_wildcard(a))
-        snprintf(value, sizeof value, strchr(host, ':') ? "[%.200s]:%u" : "%.200s:%u", host,
-                 net_address_port(a));
+        net_address_join(host, net_address_port(a), value, sizeof value);
     else if (is_wildcard(a))
         return; /* nobody knows a way */
     else {

@@ -194,9 +194,7 @@ static void on_grace(void *arg, usec_t now)
 static int parse_host(const char *host, uint16_t port, struct net_address *out, char *error)
 {
     char text[NET_ADDRESS_TEXT];
-    (void)snprintf(text, sizeof text,
-                   strchr(host, ':') != NULL && host[0] != '[' ? "[%.45s]:%u" : "%.47s:%u", host,
-                   (unsigned)port);
+    net_address_join(host, port, text, sizeof text);
     int r = net_address_parse(str_of(text), out);
     if (r != 0)
         (void)snprintf(error, CLUSTER_HOST_ERROR_MAX, "\"%.64s\" is not a numeric address", host);

@@ -104,6 +104,10 @@ bool cluster_member_forget(struct cluster_seat *s, const struct uuid *uuid) must
 bool cluster_is_joined(const struct cluster_seat *s);
 bool cluster_is_isolated(const struct cluster_seat *s);
 
+/* Of the addresses that the configured domain name has now, ours is the least, and more than half of them, counting
+ * ours, belong to live members.  Never true of two nodes that see the same answer; false without a domain name. */
+bool cluster_is_named_first(const struct cluster_seat *s);
+
 /* Visible rows of a space with a key prefix, by key then owner: *at = 0 to start; NULL at the end.
  */
 const struct cluster_row *cluster_row_next(const struct cluster_seat *s, uint8_t space,

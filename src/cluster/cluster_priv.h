@@ -49,7 +49,7 @@ struct view_change { /* one event for the watchers */
 struct view_news {
     _Atomic uint32_t refs;
     struct view_list *members, *rows; /* NULL: as before */
-    bool is_joined, is_isolated;
+    bool is_joined, is_isolated, is_named_first;
     size_t count;
     struct view_change change[];
 };
@@ -108,7 +108,7 @@ struct cluster_seat {
     struct cluster_link *link;
     struct view_list *members, *rows;
     size_t live_count;
-    bool is_joined, is_isolated;
+    bool is_joined, is_isolated, is_named_first;
     struct list watchers;
     bool has_new_watcher;
     struct net_defer prime;
@@ -135,13 +135,13 @@ struct seed {
     uint16_t port;
     bool is_srv; /* host is the name of SRV records */
     struct net_resolve *query;
-    struct gossip_addr addr[8];
+    struct gossip_addr addr[NET_RESOLVE_COUNT_MAX];
     unsigned addr_count;
     char state[200]; /* what came of it, for a log line */
 };
 
 struct seeds {
-    struct seed *seed;
+    struct seed *seed, *domain; /* domain: the one that is the domain name, or NULL */
     size_t count;
     struct gossip_addr *cached; /* of the peer cache */
     size_t cached_count;
@@ -150,6 +150,13 @@ struct seeds {
 
 void cluster_seeds_init(struct cluster *c, const struct cluster_host_conf *conf);
 void cluster_seeds_deinit(struct cluster *c);
+/* What cluster_is_named_first says, now. */
+bool cluster_seeds_first(const struct cluster *c);
+/* Of the addresses that a name has (at most NET_RESOLVE_COUNT_MAX): self is the least, and more than half of them are
+ * among the met, which are others. */
+bool cluster_seeds_are_led(const struct gossip_addr *named, size_t n,
+                           const struct gossip_addr *self, const struct gossip_addr *met,
+                           size_t met_n);
 /* An exchange with this address failed, or was refused. */
 void cluster_seeds_note(struct cluster *c, const struct gossip_addr *addr, const char *what);
 
@@ -216,6 +223,7 @@ struct cluster {
     size_t change_count, change_cap;
     bool members_changed, rows_changed;
     bool is_joined, is_isolated, was_joined;
+    bool is_named_first; /* as last published */
     struct net_timer grace, refresh;
 
     struct keep {

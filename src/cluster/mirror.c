@@ -180,6 +180,7 @@ void cluster_mirror_publish(void *arg)
     n->rows = c->rows_changed ? cluster_view_list_new(c->row, c->row_count, true) : NULL;
     n->is_joined = c->is_joined;
     n->is_isolated = c->is_isolated;
+    n->is_named_first = c->is_named_first = cluster_seeds_first(c);
     n->count = c->change_count;
     if (c->change_count > 0)
         memcpy(n->change, c->change, c->change_count * sizeof *c->change);

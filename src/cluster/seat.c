@@ -160,6 +160,7 @@ static void take_news(struct cluster_seat *s, const struct view_news *n)
     swap(s, &s->rows, n->rows);
     s->is_joined = n->is_joined;
     s->is_isolated = n->is_isolated;
+    s->is_named_first = n->is_named_first;
     s->live_count = 0;
     for (size_t i = 0; i < s->members->count; i++)
         s->live_count +=
@@ -270,6 +271,11 @@ bool cluster_is_joined(const struct cluster_seat *s)
     return s->is_joined;
 }
 
+bool cluster_is_named_first(const struct cluster_seat *s)
+{
+    return s->is_named_first;
+}
+
 bool cluster_is_isolated(const struct cluster_seat *s)
 {
     return s->is_isolated;
@@ -337,7 +343,9 @@ void cluster_member_why(const struct cluster_seat *s, const struct cluster_membe
     case CLUSTER_ST_ALIVE:
         buf_printf(out, "answers%s%s%s%s", m->flags & CLUSTER_FLAG_READY ? "" : ", does not serve",
                    m->flags & CLUSTER_FLAG_DRAINING ? ", is about to leave" : "",
-                   m->flags & CLUSTER_FLAG_DEGRADED ? ", is slow: a loop of it stalls or others answer it late" : "",
+                   m->flags & CLUSTER_FLAG_DEGRADED
+                       ? ", is slow: a loop of it stalls or others answer it late"
+                       : "",
                    m->flags & CLUSTER_FLAG_STORAGE_FAILED ? ", cannot write to its disk" : "");
         return;
     case CLUSTER_ST_SUSPECT:

@@ -34,6 +34,53 @@ static void give(struct cluster *c)
     cluster_step(c, &ev);
 }
 
+/* By their bytes: the same on all nodes. */
+static int addr_cmp(const struct gossip_addr *a, const struct gossip_addr *b)
+{
+    int r = memcmp(a->ip, b->ip, sizeof a->ip);
+    return r != 0 ? r : (a->port > b->port) - (a->port < b->port);
+}
+
+static bool has(const struct gossip_addr *all, size_t n, const struct gossip_addr *x)
+{
+    for (size_t i = 0; i < n; i++)
+        if (gossip_addr_eq(&all[i], x))
+            return true;
+    return false;
+}
+
+bool cluster_seeds_are_led(const struct gossip_addr *named, size_t n,
+                           const struct gossip_addr *self, const struct gossip_addr *met,
+                           size_t met_n)
+{
+    size_t count = 0, live = 0;
+    if (!has(named, n, self))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        if (addr_cmp(&named[i], self) < 0)
+            return false;
+        if (has(named, i, &named[i]))
+            continue; /* a name may say it twice */
+        count++;
+        live += gossip_addr_eq(&named[i], self) || has(met, met_n, &named[i]);
+    }
+    return live > count / 2;
+}
+
+bool cluster_seeds_first(const struct cluster *c)
+{
+    struct gossip_addr self, met[SEEDS_MAX];
+    const struct gossip_member *m;
+    size_t n = 0, at = 0;
+    if (c->seeds.domain == NULL)
+        return false;
+    cluster_addr_of(&c->addr, &self);
+    while (n < SEEDS_MAX && (m = gossip_member_next(c->gossip, &at)) != NULL)
+        if (m->state == GOSSIP_ST_ALIVE)
+            met[n++] = m->addr;
+    return cluster_seeds_are_led(c->seeds.domain->addr, c->seeds.domain->addr_count, &self, met, n);
+}
+
 static void on_answer(void *arg, int status, const struct net_address *address, size_t count)
 {
     struct seed *s = arg;
@@ -46,6 +93,8 @@ static void on_answer(void *arg, int status, const struct net_address *address, 
     s->addr_count = 0;
     for (size_t i = 0; i < count && s->addr_count < countof(s->addr); i++)
         cluster_addr_of(&address[i], &s->addr[s->addr_count++]);
+    if (s == c->seeds.domain && cluster_seeds_first(c) != c->is_named_first)
+        net_loop_defer(c->home, &c->publish);
     if (is_alone(c) && s->state[0] == 0)
         (void)snprintf(s->state, sizeof s->state, "no answer yet");
     give(c);
@@ -116,8 +165,10 @@ void cluster_seeds_init(struct cluster *c, const struct cluster_host_conf *conf)
     c->seeds.seed = mem_new(max * sizeof *c->seeds.seed);
     for (size_t i = 0; i < conf->seed_count; i++)
         add(c, conf->seed[i], net_address_port(&c->addr), false);
-    if (conf->domain_name != NULL && conf->domain_name[0] != 0)
+    if (conf->domain_name != NULL && conf->domain_name[0] != 0) {
+        c->seeds.domain = &c->seeds.seed[c->seeds.count];
         add(c, conf->domain_name, net_address_port(&c->addr), true);
+    }
     net_timer_init(&c->seeds.timer, on_timer, c);
     net_timer_init(&c->seeds.report, on_report, c);
     net_timer_set(c->home, &c->seeds.timer, net_loop_now(c->home));

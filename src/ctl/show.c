@@ -43,6 +43,18 @@ static void put_age(struct ctl_table *t, const struct codec_json *moment, uint64
     ctl_table_put(t, at ? ctl_span(now_ms > at ? (now_ms - at) / 1000 : 0, text) : STR(""));
 }
 
+/* "host:port", "[v6]:port"; nothing where no address is known. */
+static void put_place(struct ctl_table *t, const struct codec_json *node)
+{
+    struct str host = text_of(node, "address");
+    bool is_v6 = host.n && memchr(host.p, ':', host.n);
+    if (host.n)
+        ctl_table_printf(t, is_v6 ? "[%.*s]:%llu" : "%.*s:%llu", STR_ARG(host),
+                         (unsigned long long)codec_json_u64(GET(node, "port")));
+    else
+        ctl_table_put(t, host);
+}
+
 static void show_members(const struct codec_json *j, struct buf *out)
 {
     const struct codec_json *nodes = GET(j, "nodes");
@@ -60,8 +72,7 @@ static void show_members(const struct codec_json *j, struct buf *out)
     for (size_t i = 0; i < codec_json_count(nodes); i++) {
         const struct codec_json *n = codec_json_at(nodes, i);
         ctl_table_put(&t, text_of(n, "id"));
-        ctl_table_printf(&t, "%.*s:%llu", STR_ARG(text_of(n, "address")),
-                         (unsigned long long)codec_json_u64(GET(n, "port")));
+        put_place(&t, n);
         ctl_table_printf(&t, "%.*s%s%s%s%s", STR_ARG(text_of(n, "state")),
                          codec_json_bool(GET(n, "ready")) ? ", ready" : "",
                          codec_json_bool(GET(n, "draining")) ? ", draining" : "",
@@ -218,16 +229,11 @@ static void show_servers(const struct codec_json *j, struct buf *out)
     for (size_t i = 0; i < codec_json_count(j); i++) {
         const struct codec_json *n = codec_json_at(j, i), *groups = GET(n, "groups");
         struct buf names = {0};
-        struct str address = text_of(n, "address");
         for (size_t k = 0; k < codec_json_count(groups); k++)
             buf_printf(&names, "%s%.*s", k ? ", " : "",
                        STR_ARG(codec_json_text(codec_json_at(groups, k))));
         ctl_table_put(&t, text_of(n, "id"));
-        if (address.n)
-            ctl_table_printf(&t, "%.*s:%llu", STR_ARG(address),
-                             (unsigned long long)codec_json_u64(GET(n, "port")));
-        else
-            ctl_table_put(&t, STR(""));
+        put_place(&t, n);
         ctl_table_put(&t, buf_str(&names));
         buf_deinit(&names);
     }

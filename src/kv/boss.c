@@ -31,14 +31,18 @@ static bool has_trace(struct kv_loop *l, struct kv_store *s)
     return cluster_row_next(l->seat, CLUSTER_SPACE_LANDSCAPE, str_of(prefix), &at) != NULL;
 }
 
+static bool is_founder(const struct kv_loop *l)
+{
+    const struct kv_conf *c = &l->kv->conf;
+    return c->is_founder || (c->is_founder_named && cluster_is_named_first(l->seat));
+}
+
 static void found(struct kv_loop *l)
 {
     struct kv *kv = l->kv;
     usec_t now = kv_loop_now(l);
-    if (l->seat && !kv->conf.is_founder)
-        return;
     if (l->seat) {
-        if (!cluster_is_joined(l->seat)) {
+        if (!is_founder(l) || !cluster_is_joined(l->seat)) {
             l->joined_at = 0;
             return;
         }

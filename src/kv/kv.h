@@ -85,13 +85,15 @@ struct kv_conf {
     bool
         is_founder; /* founds the stores that nobody has: exactly one node of a cluster may be told so (the first
                         one, or any node without seeds).  It does so once, after it has joined and found none */
+    bool is_founder_named; /* whether it is is_founder is what cluster_is_named_first says */
     struct kv_limits limits;
     usec_t
         election_usec; /* silence after which a follower campaigns; default 1 s, up to twice that */
     usec_t heartbeat_usec; /* default 100 ms */
     usec_t dead_usec;      /* a voter gone this long is replaced; default 5 min */
-    usec_t hibernate_usec; /* a range idle this long sleeps; default 5 s, USEC_NEVER: it never does */
-    uint64_t seed;         /* of all chance in the room */
+    usec_t
+        hibernate_usec; /* a range idle this long sleeps; default 5 s, USEC_NEVER: it never does */
+    uint64_t seed;      /* of all chance in the room */
     const struct log *log;
     /* Simulators: no threads, kv_disk_step does their work; rows without state_path live in what mem gives. */
     bool is_inline;
@@ -123,7 +125,7 @@ struct kv *kv_free(struct kv *kv);
 
 struct kv_range_id {
     uint64_t epoch; /* generation of the key space: the hlc of its founding */
-    uint64_t id;    /* 0 the first range, else made of its left neighbour's and the hlc of the split */
+    uint64_t id; /* 0 the first range, else made of its left neighbour's and the hlc of the split */
 };
 
 /* What a host is told about; views, good until the callback returns. */
@@ -161,7 +163,8 @@ struct kv_store_conf {
     int learner_count;    /* wanted replicas that only listen; -1: on every other live node */
     uint64_t split_bytes; /* a range larger than this is split; 0: never by size */
     bool is_fresh_kept; /* kv_fresh_since tells; costs a message to each leader 20 times a second */
-    bool is_one_loop;   /* all its ranges live on one loop of a node: what their machines share has one writer */
+    bool
+        is_one_loop; /* all its ranges live on one loop of a node: what their machines share has one writer */
 };
 
 /* Before kv_start.  The conf is copied, what it points to is not.  0 or -EINVAL, -EEXIST. */
@@ -301,7 +304,7 @@ struct kv_stats {
     uint64_t forward_count;                  /* commands sent to other nodes */
     uint64_t retry_count;
     uint64_t query_count, scan_count;
-    uint64_t elected_count; /* times a local replica began to lead */
+    uint64_t elected_count;             /* times a local replica began to lead */
     uint64_t snapshot_in, snapshot_out; /* installed; begun to be sent */
     uint64_t snapshot_bytes_in, snapshot_bytes_out;
     uint64_t pending_bytes, pending_count;
@@ -318,7 +321,7 @@ enum kv_command_kind {
     KV_CMD_SPLIT,    /* at key, or near the middle when key is empty */
     KV_CMD_RECOVER, /* a lost majority: this node's replica goes on with those that remain.  May lose what was acked */
     KV_CMD_SETTLE, /* answered when what is committed now is on a quorum without node[0] */
-    KV_CMD_MERGE,  /* with its right neighbour; both must have the same members, all of them up to date */
+    KV_CMD_MERGE, /* with its right neighbour; both must have the same members, all of them up to date */
     KV_CMD_FREEZE, /* these two: kv's own, between the leaders of two that merge */
     KV_CMD_THAW,
 };

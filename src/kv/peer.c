@@ -64,7 +64,12 @@ void kv_peer_send(struct kv_loop *l, const struct uuid *node, uint32_t shard,
         return;
     struct kv_peer *p = kv_peer_of(l, node, shard);
     p->used_at = kv_loop_now(l);
-    size_t at = kv_wire_frame_open(&p->frame, kind, tag);
+    size_t at;
+    if (p->frame.n == 0) {
+        at = kv_wire_frame_open(&p->frame, KV_WIRE_FRAME_FROM, l->index);
+        kv_wire_frame_close(&p->frame, at);
+    }
+    at = kv_wire_frame_open(&p->frame, kind, tag);
     if (m)
         raft_message_encode(m, &p->frame);
     buf_put_str(&p->frame, body);
@@ -108,8 +113,9 @@ static bool is_from_leader(uint8_t type)
     return type == RAFT_MSG_APPEND || type == RAFT_MSG_HEARTBEAT || type == RAFT_MSG_COMMIT;
 }
 
-static void recv_raft(struct kv_loop *l, const struct cluster_from *from, uint64_t tag,
-                      struct str body)
+/* loop: the sender's. */
+static void recv_raft(struct kv_loop *l, const struct cluster_from *from, uint32_t loop,
+                      uint64_t tag, struct str body)
 {
     struct raft_message m;
     if (raft_message_decode(body, &l->messages, &m) != 0 || m.type == RAFT_MSG_SNAPSHOT)
@@ -125,7 +131,7 @@ static void recv_raft(struct kv_loop *l, const struct cluster_from *from, uint64
         return;
     struct buf id = {0};
     buf_put_varint(&id, m.to);
-    kv_peer_send(l, &from->peer, (uint32_t)tag, KV_WIRE_FRAME_UNKNOWN, tag, NULL, buf_str(&id));
+    kv_peer_send(l, &from->peer, loop, KV_WIRE_FRAME_UNKNOWN, tag, NULL, buf_str(&id));
     buf_deinit(&id);
 }
 
@@ -197,12 +203,16 @@ static void on_frame(void *arg, struct cluster_request *rq, const struct cluster
     uint64_t tag;
     struct str body;
     struct uuid peer = from->peer;
+    uint32_t loop = 0;
 
     l->receiving = &peer;
     while (kv_wire_frame_next(&c, &kind, &tag, &body))
         switch (kind) {
+        case KV_WIRE_FRAME_FROM:
+            loop = (uint32_t)tag;
+            break;
         case KV_WIRE_FRAME_RAFT:
-            recv_raft(l, from, tag, body);
+            recv_raft(l, from, loop, tag, body);
             break;
         case KV_WIRE_FRAME_UNKNOWN:
             recv_unknown(l, from, tag, body);

@@ -125,6 +125,8 @@ enum kv_wire_frame {
     KV_WIRE_FRAME_ENSURE =
         3, /* body: kv_wire_ensure: the leader says that this replica should be there */
     KV_WIRE_FRAME_PULSE = 4, /* the sender lives; tag: which life; body: its loop, varint */
+    KV_WIRE_FRAME_FROM =
+        5, /* first of those that go together; tag: the sender's loop, where answers belong */
 };
 
 size_t kv_wire_frame_open(struct buf *out, enum kv_wire_frame kind, uint64_t tag);

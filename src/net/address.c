@@ -69,16 +69,20 @@ size_t net_address_format_host(const struct net_address *a, char out[NET_ADDRESS
     return strlen(out);
 }
 
+void net_address_join(const char *host, uint16_t port, char *out, size_t n)
+{
+    bool is_bare_v6 = strchr(host, ':') != NULL && host[0] != '[';
+    (void)snprintf(out, n, is_bare_v6 ? "[%s]:%u" : "%s:%u", host, port);
+}
+
 size_t net_address_format(const struct net_address *a, char out[NET_ADDRESS_TEXT])
 {
     char host[NET_ADDRESS_TEXT];
     (void)net_address_format_host(a, host);
     if (a->sa.sa_family == AF_UNIX || a->sa.sa_family == AF_UNSPEC)
         snprintf(out, NET_ADDRESS_TEXT, "unix:%u", a->pid);
-    else if (strchr(host, ':'))
-        snprintf(out, NET_ADDRESS_TEXT, "[%.46s]:%u", host, net_address_port(a));
     else
-        snprintf(out, NET_ADDRESS_TEXT, "%.46s:%u", host, net_address_port(a));
+        net_address_join(host, net_address_port(a), out, NET_ADDRESS_TEXT);
     return strlen(out);
 }
 

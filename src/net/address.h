@@ -32,6 +32,10 @@ bool net_address_eq(const struct net_address *a, const struct net_address *b);
 /* Splits "host:port", "[v6]:port" or ":port" (host empty) without resolving.  0 or -EINVAL. */
 must_use int net_address_split(struct str text, struct str *out_host, uint16_t *out_port);
 
+/* The other way: "host:port", or "[v6]:port" for a host with colons that has no brackets yet.  Never
+ * more than n bytes with the NUL; what does not fit is cut off. */
+void net_address_join(const char *host, uint16_t port, char *out, size_t n);
+
 /* An address range: "10.0.0.0/8", "fd00::/8", "192.0.2.1", "unix". */
 struct net_range {
     struct net_address base;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "net/address.h"
 #include "node/node_priv.h"
 
 #define NODE_API_SOCKET "/run/bilrost/api.sock" /* as in conf.def */
@@ -58,8 +59,7 @@ int node_admin_open(struct node *n, char error[NODE_ERROR_MAX])
     int r = tls_open(n, error);
     if (r)
         return r;
-    snprintf(address, sizeof address, strchr(c->api_host, ':') ? "[%.128s]:%lld" : "%.128s:%lld",
-             c->api_host, (long long)c->api_port);
+    net_address_join(c->api_host, (uint16_t)c->api_port, address, sizeof address);
     struct api_conf conf = {
         .loop = n->loop[0],
         .broker = n->broker,

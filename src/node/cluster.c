@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "cluster/host.h"
 #include "engine/dir.h"
+#include "net/address.h"
 #include "node/node_priv.h"
 
 #define KEYS_MAX CLUSTER_KEYRING_MAX
@@ -175,7 +176,7 @@ int node_cluster_open(struct node *n, char error[NODE_ERROR_MAX])
     }
     int r = secrets_open(c, &secrets, error);
     char *seeds = mem_dup(c->cluster_seeds, strlen(c->cluster_seeds));
-    snprintf(api, sizeof api, "%.100s:%lld", c->api_host, (long long)c->api_port);
+    net_address_join(c->api_host, (uint16_t)c->api_port, api, sizeof api);
     struct cluster_host_conf conf = {
         .loop = n->loop,
         .loop_count = n->loop_count,

@@ -128,6 +128,7 @@ static int tables_open(struct node *n, char error[NODE_ERROR_MAX])
         .log_path = is_memory ? NULL : n->log_path,
         .state_path = is_memory ? NULL : n->state_path,
         .is_founder = is_founder(c),
+        .is_founder_named = c->cluster_enable && !c->cluster_seeds[0] && c->cluster_domain[0],
         .seed = net_random_u64(),
         .log = n->log,
     };

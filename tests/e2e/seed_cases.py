@@ -1,4 +1,6 @@
-"""Where a node looks for the others: names, records, addresses that nobody holds.  SPDX-License-Identifier: Apache-2.0"""
+"""Where a node looks for the others: names, records, addresses that nobody holds.
+
+SPDX-License-Identifier: Apache-2.0"""
 import json
 import os
 import re
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import time
 
+from cluster_cases import again, three_voters
 from net_cases import said_at
 from secure_cases import log_of, until_logged
 
@@ -24,7 +27,8 @@ class Island:
         self.zone = self.place.file("zone", "")
         resolv = self.place.file("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:2\n")
         self.holder = subprocess.Popen(["unshare", "-n", "-m", "sh", "-c", "mount --bind %s /etc/resolv.conf && "
-                                        "ip link set lo up && echo ready && exec cat" % resolv], stdin=subprocess.PIPE,
+                                        "ip link set lo up && { for i in 1 2 3 4; do ip -6 address add fd00::$i/128 dev lo nodad; "
+                                        "done; } && echo ready && exec cat" % resolv], stdin=subprocess.PIPE,
                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         if self.holder.stdout.readline() != "ready\n":
             raise w.skip("namespaces are not allowed here")
@@ -107,3 +111,48 @@ def test_seeds_that_do_not_resolve_are_no_success(w):
         said = re.search("joined 0 of 2 seeds: (.*)", log_of(n)).group(1)
         assert re.match("nowhere.test:7001 no address .*; here.test:7001 [^;]+$", said), said
         assert "cluster.joined" not in log_of(n), log_of(n)
+
+
+def ready(nodes):
+    for n in nodes:
+        assert said_at(n.dir, "/readyz")[0] == 200, said_at(n.dir, "/readyz")
+
+
+def heard(island, sub):
+    """Publishes on the first node; whether the subscriber has ended with a message."""
+    subprocess.run([*island.inside, "mosquitto_pub", "-p", "1883", "-q", "1", "-t", "v6", "-m", "hello"], check=False, timeout=60)
+    time.sleep(0.2)
+    assert sub.poll() is not None, "nothing has come"
+    assert (sub.returncode, sub.stdout.read()) == (0, "hello\n")
+
+
+def test_a_cluster_over_ipv6(w):
+    """Nodes that have nothing but one name find each other by its AAAA records, over IPv6 alone; the least of them begins,
+    once more than half are there, and messages go from one to another.  A fourth comes by a seed in brackets."""
+    if not shutil.which("mosquitto_sub"):
+        raise w.skip("mosquitto clients are not installed")
+    with Island(w) as i:
+        i.names(*["nodes.test AAAA fd00::%d" % k for k in (2, 3, 1)])
+        only_name = 'insecure = true; clusterDomainName = "nodes.test";'
+        nodes = [i.node("fd00::1", 7001, only_name)]
+        until_logged(nodes[0], "joined 0 of 1 seeds: nodes.test ", 60)
+        assert "founded by this node" not in log_of(nodes[0]), log_of(nodes[0])
+        nodes += [i.node("fd00::%d" % k, 7001, only_name) for k in (2, 3)]
+        i.until_members(3)
+        three_voters(nodes)
+        again(lambda: ready(nodes), 120)
+        founders = [n for n in nodes if "founded by this node" in log_of(n)]
+        assert founders == nodes[:1], [log_of(n)[-2000:] for n in founders]
+        sub = subprocess.Popen([*i.inside, "mosquitto_sub", "-p", "1885", "-i", "there", "-c", "-q", "1", "-t", "v6", "-C", "1"],
+                               stdout=subprocess.PIPE, text=True)
+        try:
+            again(lambda: heard(i, sub), 120)
+        finally:
+            sub.kill()
+        fourth = i.node("fd00::4", 7004, 'insecure = true; seedEndpoints = "[fd00::1]:7001";')
+        i.until_members(4)
+        shown = subprocess.run([os.path.join(os.path.dirname(w.args.broker), "bilrostctl"), "-H", "unix:" + fourth.dir + "/api.sock", "cluster"],
+                               capture_output=True, text=True, check=True).stdout
+        for k in (1, 2, 3):
+            assert "[fd00::%d]:7001" % k in shown, shown
+        assert "[fd00::4]:7004" in shown, shown

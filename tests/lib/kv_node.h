@@ -24,7 +24,7 @@ struct kv_node_conf {
     struct kv_limits limits;
     unsigned voter_count;
     int learner_count;
-    bool is_fresh_kept;
+    bool is_fresh_kept, is_one_loop;
     const struct log *log;
 };
 
@@ -99,7 +99,8 @@ static inline void kv_node_open(struct kv_node *n, const struct kv_node_conf *c)
                                   .ops = test_machine_ops(),
                                   .voter_count = c->voter_count,
                                   .learner_count = c->learner_count,
-                                  .is_fresh_kept = c->is_fresh_kept};
+                                  .is_fresh_kept = c->is_fresh_kept,
+                                  .is_one_loop = c->is_one_loop};
     must(kv_new(&conf, &n->kv) == 0);
     must(kv_store_add(n->kv, &store, &n->store) == 0);
     must(kv_start(n->kv) == 0);

@@ -100,6 +100,12 @@ bool cluster_is_joined(const struct cluster_seat *s)
     return s->is_joined;
 }
 
+bool cluster_is_named_first(const struct cluster_seat *s)
+{
+    (void)s; /* simulated clusters are told who founds */
+    return false;
+}
+
 const struct cluster_row *cluster_row_next(const struct cluster_seat *s, uint8_t space,
                                            struct str prefix, size_t *at)
 {

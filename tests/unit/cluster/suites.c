@@ -8,10 +8,11 @@ Suite *suite_keyring(void);
 Suite *suite_tls(void);
 Suite *suite_wire(void);
 Suite *suite_traffic(void);
+Suite *suite_seeds(void);
 
 Suite *unit_suites(int i)
 {
-    Suite *(*const all[])(void) = {suite_link, suite_cluster, suite_seal,   suite_keyring,
-                                   suite_tls,  suite_wire,    suite_traffic};
+    Suite *(*const all[])(void) = {suite_link, suite_cluster, suite_seal,    suite_keyring,
+                                   suite_tls,  suite_wire,    suite_traffic, suite_seeds};
     return i < (int)(sizeof all / sizeof all[0]) ? all[i]() : NULL;
 }

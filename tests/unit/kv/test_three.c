@@ -40,6 +40,7 @@ struct shared {
     _Atomic uint64_t lag_usec, lag_max; /* of acknowledged proposals */
     _Atomic uint64_t cpu_usec[NODES], syncs[NODES], entries[NODES];
     unsigned writers, value_bytes;
+    bool is_one_loop;
     _Atomic uint8_t
         state[IDS]; /* 0 not written, 1 under way, 2 acknowledged, 3 refused for certain */
 };
@@ -204,6 +205,7 @@ static void child_run(struct shared *s, unsigned index, const char *dir)
                                 .loop_count = LOOPS,
                                 .port = PORT,
                                 .voter_count = 3,
+                                .is_one_loop = s->is_one_loop,
                                 .log = &log};
     kv_node_open(&c->node, &conf);
     c->loop = c->node.loop[0];
@@ -245,7 +247,7 @@ static void end(struct three *t, unsigned i)
     t->pid[i] = 0;
 }
 
-static void three_init(struct three *t, unsigned writers)
+static void three_init(struct three *t, unsigned writers, bool is_one_loop)
 {
     snprintf(t->dir, sizeof t->dir, "/tmp/bilrost-kv3-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(t->dir));
@@ -254,6 +256,7 @@ static void three_init(struct three *t, unsigned writers)
     ck_assert(t->shared != MAP_FAILED);
     t->shared->writers = writers;
     t->shared->value_bytes = 256;
+    t->shared->is_one_loop = is_one_loop;
     for (unsigned i = 0; i < NODES; i++)
         spawn(t, i);
 }
@@ -309,12 +312,14 @@ static unsigned leader(struct three *t)
     return 0;
 }
 
+/* Of a store whose ranges are all on one loop, the loop of a range is not what its id says: several times, as the id
+ * is by chance. */
 START_TEST(nothing_acked_is_lost)
 {
     struct three t = {0};
-    three_init(&t, 64);
+    three_init(&t, 64, _i > 0);
     ck_assert_msg(await(&t, TEST_PATIENCE(40 * USEC_SEC), is_whole, 0), "three voters within 40 s");
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < (_i ? 1 : 3); round++) {
         unsigned victim = leader(&t), writer = (victim + 1) % NODES;
         atomic_store(&t.shared->order[writer], ORDER_WRITE);
         ck_assert(await(&t, TEST_PATIENCE(20 * USEC_SEC), has_acked, t.shared->acked + 2000));
@@ -355,7 +360,7 @@ START_TEST(bench)
         return;
     if (writers)
         (void)str_to_u64(str_of(writers), &w);
-    three_init(&t, (unsigned)w);
+    three_init(&t, (unsigned)w, false);
     ck_assert(await(&t, TEST_PATIENCE(40 * USEC_SEC), is_whole, 0));
     for (int via = 0; via < 2; via++) {
         unsigned writer = (leader(&t) + (unsigned)via) % NODES;
@@ -396,7 +401,7 @@ Suite *suite_three(void)
     Suite *s = suite_create("three");
     TCase *t = tcase_create("three nodes");
     tcase_set_timeout(t, TEST_PATIENCE(300));
-    tcase_add_test(t, nothing_acked_is_lost);
+    tcase_add_loop_test(t, nothing_acked_is_lost, 0, 4);
     tcase_add_test(t, bench);
     suite_add_tcase(s, t);
     return s;

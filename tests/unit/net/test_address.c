@@ -35,6 +35,26 @@ START_TEST(parses_and_prints)
 }
 END_TEST
 
+START_TEST(joins_host_and_port)
+{
+    static const struct {
+        const char *host, *out;
+    } table[] = {{"127.0.0.1", "127.0.0.1:1883"},
+                 {"::1", "[::1]:1883"},
+                 {"[::1]", "[::1]:1883"},
+                 {"a.example.org", "a.example.org:1883"},
+                 {"", ":1883"}};
+    for (size_t i = 0; i < countof(table); i++) {
+        char text[32];
+        net_address_join(table[i].host, 1883, text, sizeof text);
+        ck_assert_str_eq(text, table[i].out);
+    }
+    char small[4];
+    net_address_join("127.0.0.1", 1883, small, sizeof small);
+    ck_assert_str_eq(small, "127");
+}
+END_TEST
+
 START_TEST(ranges)
 {
     static const struct {
@@ -67,6 +87,7 @@ Suite *address_suite(void)
     Suite *s = suite_create("address");
     TCase *t = tcase_create("address");
     tcase_add_test(t, parses_and_prints);
+    tcase_add_test(t, joins_host_and_port);
     tcase_add_test(t, ranges);
     suite_add_tcase(s, t);
     return s;
