@@ -1,8 +1,9 @@
 /* What an acknowledgement waits for, per tenant.  SPDX-License-Identifier: Apache-2.0
  *
- * 1. What a tenant asks for may only be weaker than what this node's log does: the weaker of the
- * two is in force, and it is that one which is named to clients, in the log and in the metrics. It
- * never decides for QoS 2 identifiers, sessions, subscriptions or retained messages: those always
+ * 1. A tenant gets what this node's log does, or, with Durability 2, the memory of one node: the
+ * configuration has refused whoever asks for more (node/conf_durability.c). What it gets is named to
+ * clients, in the log and in the metrics.
+ * 2. It never decides for QoS 2 identifiers, sessions, subscriptions or retained messages: those always
  * wait for the log. */
 #include "broker/durability_priv.h"
 

@@ -381,6 +381,7 @@ static void check_cluster(struct node_conf *c)
 size_t node_conf_check(struct node_conf *c)
 {
     inherit(c);
+    node_conf_durability_settle(c, c);
     listeners_settle(c);
     check_voters(c, "dist_worker_range_voter_count", c->dist_voters);
     check_voters(c, "inbox_store_range_voter_count", c->inbox_voters);

@@ -66,6 +66,14 @@ void node_conf_read_argument(struct node_conf *c, const char *text);
  * the count of errors. */
 must_use size_t node_conf_check(struct node_conf *c);
 
+/* What acknowledgements wait for on a node of this configuration, as the setting Durability has it: 0
+ * or 1. */
+int node_conf_durability(const struct node_conf *c);
+
+/* Tenants of c that say nothing of Durability get what a node of `by` gives; those that ask for more
+ * are errors of c.  by: c itself, or what the node runs with until its next restart. */
+void node_conf_durability_settle(struct node_conf *c, const struct node_conf *by);
+
 /* Everything in effect, in the file's own syntax; with comments: each key's meaning, bounds, and
  * where its value comes from. */
 void node_conf_dump(const struct node_conf *c, bool with_comments, struct buf *out);

@@ -25,7 +25,8 @@
 #define STATUS_USEC (20 * USEC_SEC)
 #define DISK_BUSY_USEC_MAX (5 * USEC_SEC) /* matters: longer than a burst takes */
 #define STALL_USEC                                                                                 \
-    (2 * USEC_SEC) /* matters: a loop that turns so slowly is felt by its clients                  \
+    (2 *                                                                                           \
+     USEC_SEC) /* matters: a loop that turns so slowly is felt by its clients                  \
                     */
 #define SLOW_KEPT_USEC (10 * USEC_SEC) /* does not matter much: that it does not flap */
 #define SCORE_SLOW 4       /* of 7 (Lifeguard's local health): some late probes in a row */

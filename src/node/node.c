@@ -67,8 +67,7 @@ static uint64_t memory_max(const struct node *n)
  * or not. */
 static enum broker_durability node_durability(const struct node_conf *c)
 {
-    return strcmp(c->durability, "quorum_fsync") == 0 ? BROKER_DURABILITY_QUORUM_FSYNC
-                                                      : BROKER_DURABILITY_QUORUM;
+    return node_conf_durability(c) == 0 ? BROKER_DURABILITY_QUORUM_FSYNC : BROKER_DURABILITY_QUORUM;
 }
 
 static int broker_make(struct node *n, char error[NODE_ERROR_MAX])
@@ -228,20 +227,35 @@ static void tell_restart(const struct node *n, const struct node_conf *c, struct
     if (strcmp(o->data_dir, c->data_dir) || o->workers != c->workers ||
         o->worker_threads != c->worker_threads)
         buf_printf(say_to, "data_dir, workers and blocking_threads change with the next restart\n");
+    if (strcmp(o->durability, c->durability))
+        buf_printf(say_to, "durability changes with the next restart\n");
     if (strcmp(o->plugins, c->plugins))
         buf_printf(say_to, "plugins change with the next restart\n");
 }
 
-int node_reload(struct node *n, struct node_conf *conf, struct buf *say_to)
+/* Nothing is in effect yet. */
+static int reload_try(struct node *n, struct node_conf *conf, struct buf *say_to,
+                      struct broker_auth_files **out_auth)
 {
     char error[NODE_ERROR_MAX];
-    struct broker_auth_files *auth = NULL;
+    node_conf_durability_settle(conf, n->conf);
+    if (conf->error_count) {
+        buf_put_str(say_to, buf_str(&conf->errors));
+        return NODE_E_CONFIG;
+    }
     int r = node_try(conf, error);
     if (r == 0)
-        r = node_auth_open(n, conf, error, &auth);
+        r = node_auth_open(n, conf, error, out_auth);
     if (r)
         buf_printf(say_to, "%s\n", error);
-    else
+    return r;
+}
+
+int node_reload(struct node *n, struct node_conf *conf, struct buf *say_to)
+{
+    struct broker_auth_files *auth = NULL;
+    int r = reload_try(n, conf, say_to, &auth);
+    if (r == 0)
         r = node_tls_reload(n, say_to);
     if (r == 0)
         r = node_admin_reload(n, say_to);

@@ -189,6 +189,72 @@ START_TEST(mistakes_are_named)
 }
 END_TEST
 
+/* A tenant gets what it asks for or more, or the configuration is refused. */
+START_TEST(durability_is_never_less_than_asked)
+{
+    static const char *const node[] = {"durability = \"quorum_fsync\";", "durability = \"quorum\";",
+                                       "durability = \"memory\";", "data_dir = \"\";",
+                                       "durability = \"quorum\"; data_dir = \"\";"};
+    for (size_t i = 0; i < countof(node); i++)
+        for (int asked = -1; asked <= 2; asked++)
+            for (int of_default = 0; of_default < 2; of_default++) {
+                int given = i > 0, got = asked < 0 ? given : asked;
+                char text[256], wish[64] = "";
+                if (asked >= 0)
+                    snprintf(wish, sizeof wish, "Durability = %d;", asked);
+                snprintf(text, sizeof text, "%s tenants: { %s: { %s }; x: { }; };", node[i],
+                         of_default ? "default" : "a", wish);
+                struct node_conf *c = read_text(text);
+                size_t bad = node_conf_check(c);
+                buf_put_u8(&c->errors, 0);
+                /* a wish of the default tenant is one of x as well */
+                ck_assert_msg(bad == (got >= given ? 0u : 1u + (unsigned)of_default), "%s %s", text,
+                              (char *)c->errors.p);
+                ck_assert_int_eq(node_conf_durability(c), given);
+                if (bad)
+                    ck_assert_msg(strstr((char *)c->errors.p,
+                                         "Durability is 0 (the disks of a "
+                                         "quorum), but this node has ") != NULL,
+                                  "%s", (char *)c->errors.p);
+                ck_assert_int_eq(c->tenant[of_default ? 0 : 1].settings->durability, got);
+                ck_assert_int_eq(c->tenant[c->tenant_count - 1].settings->durability,
+                                 of_default ? got : given);
+                node_conf_free(c);
+            }
+}
+END_TEST
+
+/* Read again: what counts is what the node runs with, whatever the file says of its next start. */
+START_TEST(durability_is_that_of_the_running_node)
+{
+    static const struct {
+        const char *running, *again;
+        int got; /* of the default tenant; -1: refused */
+    } table[] = {
+        {"durability = \"quorum\";", "durability = \"quorum_fsync\";", 1},
+        {"durability = \"quorum\";",
+         "durability = \"quorum_fsync\"; tenants: { default: { Durability = 0; }; };", -1},
+        {"data_dir = \"\";", "tenants: { default: { Durability = 0; }; };", -1},
+        {"durability = \"quorum_fsync\";", "durability = \"memory\";", 0},
+    };
+    for (size_t i = 0; i < countof(table); i++) {
+        struct node_conf *by = read_text(table[i].running);
+        ck_assert_uint_eq(node_conf_check(by), 0);
+        struct node_conf *c = read_text(table[i].again);
+        ck_assert_uint_eq(node_conf_check(c), 0);
+        node_conf_durability_settle(c, by);
+        ck_assert_uint_eq(c->error_count, table[i].got < 0 ? 1u : 0u);
+        buf_put_u8(&c->errors, 0);
+        if (table[i].got < 0)
+            ck_assert_ptr_ne(strstr((char *)c->errors.p, "until its next restart"), NULL);
+        else
+            ck_assert_int_eq(c->tenant[0].settings->durability, table[i].got);
+        node_conf_free(c);
+        node_conf_free(by);
+    }
+}
+END_TEST
+
 START_TEST(missing_file_is_named)
 {
     struct node_conf *c = node_conf_new();
@@ -277,6 +343,8 @@ Suite *conf_suite(void)
     tcase_add_test(t, reads_values);
     tcase_add_test(t, listeners_of_several_files);
     tcase_add_test(t, mistakes_are_named);
+    tcase_add_test(t, durability_is_never_less_than_asked);
+    tcase_add_test(t, durability_is_that_of_the_running_node);
     tcase_add_test(t, missing_file_is_named);
     tcase_add_test(t, precedence);
     tcase_add_test(t, dump_is_a_configuration);
