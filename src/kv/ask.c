@@ -110,7 +110,9 @@ static void on_remote(void *arg, int outcome, struct str reply)
         kv_router_avoid(a->client, a->tag, &a->peer);
     if (outcome == CLUSTER_LINK_E_NO_SERVICE)
         status = KV_WIRE_NO_RANGE;
-    else if (outcome == 0 && kv_wire_reply_decode(reply, &r) == 0) {
+    else if (outcome == 0 && kv_wire_reply_decode(reply, &r) == 0 &&
+             (a->is_command || r.answer.status != KV_WIRE_OK ||
+              kv_wire_reply_is_of(&r, buf_str(&a->key)))) {
         status = r.answer.status;
         a->answer = r.answer;
         buf_put_str(&a->reply, r.bytes);

@@ -171,6 +171,11 @@ void kv_wire_reply_encode(const struct kv_wire_reply *r, struct buf *out)
     PUT(out, KIND_REPLY, reply_layout, r);
 }
 
+bool kv_wire_reply_is_of(const struct kv_wire_reply *r, struct str key)
+{
+    return r->is_last || str_cmp(r->end, key) > 0;
+}
+
 int kv_wire_reply_decode(struct str s, struct kv_wire_reply *out)
 {
     *out = (struct kv_wire_reply){.bytes = STR(""), .end = STR("")};

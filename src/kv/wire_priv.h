@@ -95,6 +95,9 @@ struct kv_wire_reply {
 };
 void kv_wire_reply_encode(const struct kv_wire_reply *r, struct buf *out);
 must_use int kv_wire_reply_decode(struct str s, struct kv_wire_reply *out);
+/* Whether the range that answered a QUERY may hold this key: its end is behind it.  Who goes on from the end would else
+ * go round for ever. */
+bool kv_wire_reply_is_of(const struct kv_wire_reply *r, struct str key);
 
 /* One after the other the answers in the reply to a PROPOSE; c->bad when there are none left. */
 void kv_wire_answer_put(struct buf *out, struct str bytes);

@@ -90,6 +90,9 @@ START_TEST(replies_and_disk)
               uuid_eq(&g.answer.leader, &r.answer.leader));
     ck_str(g.bytes, STR("x"));
     ck_str(g.end, STR("e"));
+    ck_assert(kv_wire_reply_is_of(&g, STR("dz")) && !kv_wire_reply_is_of(&g, STR("e")));
+    g.is_last = true;
+    ck_assert(kv_wire_reply_is_of(&g, STR("f")));
     b.n = 0;
     kv_wire_applied_encode(&(struct kv_wire_applied){UINT64_MAX, UINT64_MAX, UINT64_MAX}, &b);
     ck_assert_uint_le(b.n, 64);
