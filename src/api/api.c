@@ -272,6 +272,17 @@ void api_put_uuid(struct buf *b, const char *name, const struct uuid *v)
     api_put_text(b, name, str_of(text));
 }
 
+void api_names(struct api_ask *a, const char *const *name, size_t count)
+{
+    struct buf b = {0};
+    buf_put_u8(&b, '[');
+    for (size_t i = 0; i < count; i++)
+        api_put_text(&b, NULL, str_of(name[i]));
+    buf_put_u8(&b, ']');
+    api_json(a, 200, &b);
+    buf_deinit(&b);
+}
+
 /* ---- requests ---- */
 
 /* False: a 400 names the header that is missing. */

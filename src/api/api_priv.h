@@ -108,6 +108,9 @@ void api_put_number(struct buf *b, const char *name, uint64_t v);
 void api_put_bool(struct buf *b, const char *name, bool v);
 void api_put_uuid(struct buf *b, const char *name, const struct uuid *v);
 
+/* 200 with a list of names. */
+void api_names(struct api_ask *a, const char *const *name, size_t count);
+
 /* The endpoints: every function of routes.def. */
 #define X(method, path, role, is_open, fn, headers, body, what) void fn(struct api_ask *a);
 #include "api/routes.def"

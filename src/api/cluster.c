@@ -239,13 +239,7 @@ static bool service_of(struct api_ask *a, struct str *out)
 
 void api_services(struct api_ask *a)
 {
-    struct buf b = {0};
-    buf_put_u8(&b, '[');
-    for (size_t i = 0; i < countof(services); i++)
-        api_put_text(&b, NULL, str_of(services[i]));
-    buf_put_u8(&b, ']');
-    api_json(a, 200, &b);
-    buf_deinit(&b);
+    api_names(a, services, countof(services));
 }
 
 static void put_groups(const struct api *api, struct str service, const struct uuid *node,

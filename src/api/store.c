@@ -18,13 +18,7 @@ static const char *const stores[] = {"dist.worker", "inbox.store", "retain.store
 
 void api_stores(struct api_ask *a)
 {
-    struct buf b = {0};
-    buf_put_u8(&b, '[');
-    for (size_t i = 0; i < countof(stores); i++)
-        api_put_text(&b, NULL, str_of(stores[i]));
-    buf_put_u8(&b, ']');
-    api_json(a, 200, &b);
-    buf_deinit(&b);
+    api_names(a, stores, countof(stores));
 }
 
 /* The store of the request; false: a 404 was sent. */

@@ -19,6 +19,15 @@ static inline int uuid_cmp(const struct uuid *a, const struct uuid *b)
     return memcmp(a->b, b->b, 16);
 }
 
+/* From its 16 bytes in a record; false and *out untouched when s is not 16 bytes long. */
+static inline bool uuid_of_bytes(struct str s, struct uuid *out)
+{
+    if (s.n != sizeof out->b)
+        return false;
+    memcpy(out->b, s.p, sizeof out->b);
+    return true;
+}
+
 bool uuid_is_zero(const struct uuid *u);
 
 /* Version 4 from 128 random bits that the caller brings. */

@@ -434,14 +434,7 @@ bool dist_reply_stat(struct str reply, struct dist_tenant_stat *out)
 
 static void put_receiver(struct buf *reply, struct dist_route *r, const struct dist_receiver *c)
 {
-    r->kind = (enum dist_kind)c->kind;
-    r->node = c->node != NULL ? c->node->uuid : (struct uuid){{0}};
-    r->epoch = c->node != NULL ? c->node->epoch : 0;
-    r->client = str_view(c->client, c->client_len);
-    r->session = c->session;
-    r->incarnation = c->incarnation;
-    r->options = c->options;
-    r->sub_id = c->sub_id;
+    dist_receiver_route(c, r);
     if (dist_receiver_is_live(c))
         dist_wire_put(reply, TAG_ADD, r, 0);
 }

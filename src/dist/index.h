@@ -256,6 +256,20 @@ static inline bool dist_receiver_is_live(const struct dist_receiver *r)
     return r->node == NULL || !atomic_load_explicit(&r->node->is_dead, memory_order_relaxed);
 }
 
+/* The receiver as the route it was made of, but for tenant, filter and group, which stay as they are in *r.  The client
+ * is a view of c. */
+static inline void dist_receiver_route(const struct dist_receiver *c, struct dist_route *r)
+{
+    r->kind = (enum dist_kind)c->kind;
+    r->node = c->node != NULL ? c->node->uuid : (struct uuid){{0}};
+    r->epoch = c->node != NULL ? c->node->epoch : 0;
+    r->client = str_view(c->client, c->client_len);
+    r->session = c->session;
+    r->incarnation = c->incarnation;
+    r->options = c->options;
+    r->sub_id = c->sub_id;
+}
+
 /* Chooses a live member for one message; NULL when none is.  $share: key is a random number;
  * members that `can` refuses (offline, stalled; NULL: none is) are taken only when no other is
  * left.  $oshare: key is a hash of the publisher; rendezvous hashing, so it moves only when its

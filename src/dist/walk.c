@@ -25,14 +25,7 @@ struct visitor {
 
 static void visit_receiver(const struct visitor *v, struct dist_receiver *c, struct dist_route *r)
 {
-    r->kind = (enum dist_kind)c->kind;
-    r->node = c->node != NULL ? c->node->uuid : (struct uuid){{0}};
-    r->epoch = c->node != NULL ? c->node->epoch : 0;
-    r->client = str_view(c->client, c->client_len);
-    r->session = c->session;
-    r->incarnation = c->incarnation;
-    r->options = c->options;
-    r->sub_id = c->sub_id;
+    dist_receiver_route(c, r);
     v->fn(v->arg, r, &c->owner, &c->generation);
 }
 

@@ -94,8 +94,8 @@ static int read_node(struct engine_dir *d, struct buf *why)
     mem_free((void *)(uintptr_t)d->cluster.p);
     d->cluster = (struct str){0};
     for (struct codec_field f; is_sound && codec_record_next(&c, &f);) {
-        if (f.tag == TAG_NODE && f.is_bytes && f.bytes.n == sizeof d->node.b)
-            memcpy(d->node.b, f.bytes.p, f.bytes.n);
+        if (f.tag == TAG_NODE && f.is_bytes)
+            (void)uuid_of_bytes(f.bytes, &d->node);
         else if (f.tag == TAG_CLUSTER && f.bytes.n > 0 && d->cluster.p == NULL)
             d->cluster = str_dup(f.bytes);
         else if (f.tag == TAG_EPOCH && !f.is_bytes)

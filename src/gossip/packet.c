@@ -89,9 +89,7 @@ void gossip_msg_put(struct buf *b, struct str encoded)
 
 static void get_uuid(struct codec_cursor *c, struct str s, struct uuid *out)
 {
-    if (s.n == sizeof out->b)
-        memcpy(out->b, s.p, s.n);
-    else
+    if (!uuid_of_bytes(s, out))
         codec_cursor_fail(c);
 }
 

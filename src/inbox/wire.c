@@ -59,9 +59,8 @@ bool inbox_fields_owner(const struct inbox_fields *f, struct inbox_owner *out)
     *out = (struct inbox_owner){.epoch = 0};
     if (node.n == 0)
         return true;
-    if (node.n != sizeof out->node.b || f->u[INBOX_T_SHARD] > UINT32_MAX)
+    if (!uuid_of_bytes(node, &out->node) || f->u[INBOX_T_SHARD] > UINT32_MAX)
         return false;
-    memcpy(out->node.b, node.p, node.n);
     out->epoch = f->u[INBOX_T_EPOCH];
     out->shard = (uint32_t)f->u[INBOX_T_SHARD];
     return true;

@@ -66,14 +66,6 @@ void range_descriptor_encode(const struct range_descriptor *d, struct buf *out)
         codec_record_bytes(out, TAG_FACT, d->fact);
 }
 
-static bool get_uuid(struct str s, struct uuid *out)
-{
-    if (s.n != sizeof out->b)
-        return false;
-    memcpy(out->b, s.p, sizeof out->b);
-    return true;
-}
-
 static bool decode_member(struct str s, struct range_member *out)
 {
     struct codec_cursor c = codec_cursor_of(s);
@@ -84,7 +76,7 @@ static bool decode_member(struct str s, struct range_member *out)
     while (codec_record_next(&c, &f))
         switch (f.tag) {
         case MEMBER_NODE:
-            is_good = is_good && get_uuid(f.bytes, &out->node);
+            is_good = is_good && uuid_of_bytes(f.bytes, &out->node);
             break;
         case MEMBER_REPLICA:
             out->replica = f.u64;
@@ -134,7 +126,7 @@ static bool take_field(struct range_descriptor *d, const struct codec_field *f)
         d->role = (enum range_replica_role)f->u64;
         return f->u64 <= RANGE_ROLE_LEADER;
     case TAG_LEADER:
-        return get_uuid(f->bytes, &d->leader);
+        return uuid_of_bytes(f->bytes, &d->leader);
     case TAG_TERM:
         d->term = f->u64;
         break;
