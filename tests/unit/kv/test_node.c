@@ -231,7 +231,7 @@ START_TEST(rows_that_stall_slow_proposers)
     atomic_store(&is_no_space, true);
     usec_t until = net_clock_now() + TEST_PATIENCE(60 * USEC_SEC);
     enum kv_outcome got = KV_OK;
-    while (got == KV_OK && net_clock_now() < until)
+    while (got != KV_E_FULL && net_clock_now() < until) /* a busy machine may miss a deadline */
         got = try_put(&n, STR("b"), 50 * USEC_MSEC);
     ck_assert_str_eq(kv_outcome_name(got), "full");
     ck_assert_int_eq(kv_disk_get(n.kv), KV_DISK_BUSY);
