@@ -257,8 +257,6 @@ static void out_view(struct kv_state_job *view)
     }
     struct kv_wire_ship head = {.store = r->home->store->hash,
                                 .id = r->range_id,
-                                .index = s->index,
-                                .term = s->term,
                                 .range = buf_str(&s->range),
                                 .message = buf_str(&s->message)};
     kv_wire_ship_encode(&head, &s->head);
@@ -538,8 +536,8 @@ static bool on_stream(void *arg, struct cluster_stream *stream, const struct clu
     s->config = config;
     s->got_range = range;
     s->has_range = true;
-    s->index = head.index;
-    s->term = head.term;
+    s->index = m.index;
+    s->term = m.log_term;
     s->space = engine_state_space(store->state);
     r->ship_in = s;
     r->pins++;

@@ -395,10 +395,9 @@ int kv_wire_tombstone_decode(struct str s, uint64_t *out_id)
 /* ---- snapshots ---- */
 
 static const struct codec_layout ship_layout[] = {
-    CODEC_LAYOUT(struct kv_wire_ship, 1, store),   CODEC_LAYOUT(struct kv_wire_ship, 2, id.epoch),
-    CODEC_LAYOUT(struct kv_wire_ship, 3, id.id),   CODEC_LAYOUT(struct kv_wire_ship, 4, index),
-    CODEC_LAYOUT(struct kv_wire_ship, 5, term),    CODEC_LAYOUT(struct kv_wire_ship, 6, range),
-    CODEC_LAYOUT(struct kv_wire_ship, 7, message),
+    CODEC_LAYOUT(struct kv_wire_ship, 1, store), CODEC_LAYOUT(struct kv_wire_ship, 2, id.epoch),
+    CODEC_LAYOUT(struct kv_wire_ship, 3, id.id), CODEC_LAYOUT(struct kv_wire_ship, 4, range),
+    CODEC_LAYOUT(struct kv_wire_ship, 5, message),
 };
 
 void kv_wire_ship_encode(const struct kv_wire_ship *s, struct buf *out)
@@ -411,7 +410,7 @@ int kv_wire_ship_decode(struct str s, struct kv_wire_ship *out)
     *out = (struct kv_wire_ship){.range = STR(""), .message = STR("")};
     if (!GET(s, KIND_SHIP, ship_layout, out))
         return KV_WIRE_E_BAD;
-    return out->index == 0 || out->range.n == 0 || out->message.n == 0 ? KV_WIRE_E_BAD : 0;
+    return out->range.n == 0 || out->message.n == 0 ? KV_WIRE_E_BAD : 0;
 }
 
 enum { PIECE_ROW = 1, PIECE_END = 2 };

@@ -193,9 +193,8 @@ must_use int kv_wire_tombstone_decode(struct str s, uint64_t *out_id);
 struct kv_wire_ship {
     uint64_t store;
     struct range_id id;
-    uint64_t index, term;
     struct str range;   /* range_encode */
-    struct str message; /* raft_message_encode of the SNAPSHOT */
+    struct str message; /* raft_message_encode of the SNAPSHOT, which names its index and term */
 };
 void kv_wire_ship_encode(const struct kv_wire_ship *s, struct buf *out);
 must_use int kv_wire_ship_decode(struct str s, struct kv_wire_ship *out);
