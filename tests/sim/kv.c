@@ -24,6 +24,7 @@
 #define SPLIT_BYTES 4096
 #define CHAOS_USEC (30 * USEC_SEC)
 #define SETTLE_USEC (90 * USEC_SEC)
+#define EVEN_USEC (30 * USEC_SEC) /* three nodes, any number of ranges */
 
 struct op {
     unsigned key;
@@ -322,6 +323,30 @@ static void settle(struct world *w)
     run_until(w, w->now + 5 * USEC_SEC); /* the last deadlines */
 }
 
+/* The most that one node leads, less the least. */
+static unsigned leaders_spread(const struct world *w)
+{
+    unsigned most = 0, least = UINT32_MAX;
+    for (unsigned i = 0; i < w->node_count; i++) {
+        unsigned leads = 0;
+        list_each(&w->node[i].kv->loop[0].replicas, x)
+            leads += kv_replica_is_leader(container_of(x, struct kv_replica, link));
+        most = leads > most ? leads : most;
+        least = leads < least ? leads : least;
+    }
+    return most - least;
+}
+
+/* Whoever has led before, soon all lead alike. */
+static void even_out(struct world *w)
+{
+    usec_t until = w->now + EVEN_USEC;
+    while (!w->failed && w->now < until && leaders_spread(w) > 1)
+        run_until(w, w->now + USEC_SEC);
+    if (!w->failed && leaders_spread(w) > 1)
+        fail(w, "leaders are not even");
+}
+
 /* Nobody asks for anything any more: every range sleeps on every node. */
 static bool is_asleep(const struct world *w)
 {
@@ -416,6 +441,7 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, struct sim_end
         world_at(w, w->now + 8 * USEC_SEC, fill, NULL, w);
     run_until(w, w->now + CHAOS_USEC);
     settle(w);
+    even_out(w);
     if (!w->failed && w->hibernate != USEC_NEVER) {
         sleep_and_wake(w);
         settle(w);
