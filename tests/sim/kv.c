@@ -24,6 +24,7 @@
 #define SPLIT_BYTES 4096
 #define CHAOS_USEC (30 * USEC_SEC)
 #define SETTLE_USEC (90 * USEC_SEC)
+#define MANY 40
 #define EVEN_USEC (30 * USEC_SEC) /* three nodes, any number of ranges */
 
 struct op {
@@ -329,12 +330,36 @@ static unsigned leaders_spread(const struct world *w)
     unsigned most = 0, least = UINT32_MAX;
     for (unsigned i = 0; i < w->node_count; i++) {
         unsigned leads = 0;
-        list_each(&w->node[i].kv->loop[0].replicas, x)
-            leads += kv_replica_is_leader(container_of(x, struct kv_replica, link));
+        list_each(&w->node[i].kv->loop[0].replicas, x) leads +=
+            kv_replica_is_leader(container_of(x, struct kv_replica, link));
         most = leads > most ? leads : most;
         least = leads < least ? leads : least;
     }
     return most - least;
+}
+
+/* Splits until there are MANY more ranges, all led where the first was, but for what the balancers did meanwhile. */
+static void split_much(struct world *w)
+{
+    usec_t until = w->now + SETTLE_USEC;
+    for (unsigned i = 0; i < MANY && !w->failed && w->now < until;) {
+        struct kv_client *c = kv_client_get(w->node[0].game, 0);
+        unsigned before = game_of(w)->commands;
+        char key[8];
+        snprintf(key, sizeof key, "m%03u", i);
+        w->node[0].loop->now = w->now;
+        struct kv_command cmd = {
+            .kind = KV_CMD_SPLIT, .key = str_of(key), .deadline = w->now + 3 * USEC_SEC};
+        for (size_t k = 0; k < c->chain_count; k++)
+            if (str_cmp(c->chain[k]->bounds.start, cmd.key) <
+                0) /* the last one has it: keys rise */
+                cmd.id = (struct kv_range_id){c->chain[k]->id.epoch, c->chain[k]->id.id};
+        kv_run(c, &cmd, on_command, w);
+        run_until(w, w->now + 100 * USEC_MSEC);
+        i += game_of(w)->commands > before;
+    }
+    if (!w->failed && game_of(w)->commands < MANY)
+        fail(w, "a healed store could not be split");
 }
 
 /* Whoever has led before, soon all lead alike. */
@@ -441,6 +466,8 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, struct sim_end
         world_at(w, w->now + 8 * USEC_SEC, fill, NULL, w);
     run_until(w, w->now + CHAOS_USEC);
     settle(w);
+    if (!w->failed && seed % 10 == 7)
+        split_much(w);
     even_out(w);
     if (!w->failed && w->hibernate != USEC_NEVER) {
         sleep_and_wake(w);
