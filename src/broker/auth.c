@@ -251,7 +251,26 @@ static void password_begin(struct broker_auth_ask *ask, struct broker_auth_files
 
 /* ---- enhanced authentication ---- */
 
+/* An exchange with a plugin between its steps. */
+struct exchange {
+    struct buf state;
+    size_t at;
+};
+
+static void plugin_step(struct broker_auth_ask *ask, struct net_worker *worker,
+                        struct net_loop *here);
+
+static void plugin_end(struct broker_auth_ask *ask)
+{
+    struct exchange *x = ask->exchange;
+    if (x)
+        buf_deinit(&x->state);
+    ask->exchange = mem_free(x);
+}
+
 static const struct broker_auth_enhanced *const enhanced[] = {&broker_scram};
+static const struct broker_auth_enhanced plugin_method = {
+    .method = BROKER_AUTH_PLUGIN, .step = plugin_step, .end = plugin_end};
 
 static void enhanced_begin(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
                            struct broker_auth_files *files, struct net_worker *worker,
@@ -261,6 +280,9 @@ static void enhanced_begin(struct broker_auth_ask *ask, const struct broker_auth
         if ((chain->methods & enhanced[i]->method) &&
             str_eq(ask->method, str_of(enhanced[i]->name)))
             ask->enhanced = enhanced[i];
+    if (!ask->enhanced && (chain->methods & BROKER_AUTH_PLUGIN) &&
+        broker_plugins_step(files->plugins))
+        ask->enhanced = &plugin_method;
     if (!ask->enhanced) {
         ask->done(ask, BROKER_AUTH_E_BAD_METHOD);
         return;
@@ -314,18 +336,43 @@ static void chain_rest(struct broker_auth_ask *ask, const struct broker_auth_cha
     }
 }
 
+static void plugin_more(struct broker_auth_ask *ask, const struct broker_plugin_said *said)
+{
+    struct exchange *x = ask->exchange;
+    if (!x)
+        x = ask->exchange = mem_new(sizeof *x);
+    x->at = said->at;
+    x->state.n = 0;
+    buf_put_str(&x->state, said->state);
+    buf_put_str(&ask->out_data, said->data);
+    ask->done(ask, BROKER_AUTH_E_MORE);
+}
+
+static void plugin_yes(struct broker_auth_ask *ask, const struct broker_plugin_said *said)
+{
+    buf_put_str(&ask->named, said->user.p ? said->user : ask->user);
+    ask->out_user = buf_str(&ask->named);
+    ask->out_acl = said->acl;
+    if (ask->enhanced)
+        buf_put_str(&ask->out_data, said->data);
+    ask->done(ask, BROKER_AUTH_OK);
+}
+
 static void plugin_done(struct broker_plugin_ask *plugin, enum broker_plugin_outcome outcome,
-                        struct str user, struct broker_acl *acl)
+                        const struct broker_plugin_said *said)
 {
     struct broker_auth_ask *ask = container_of(plugin, struct broker_auth_ask, plugin);
-    struct broker_auth_files *files = ask->files;
-    ask->files = NULL;
+    struct broker_auth_files *files = NULL;
+    if (!ask->enhanced) { /* whose steps keep them to the end */
+        files = ask->files;
+        ask->files = NULL;
+    }
     switch (outcome) {
     case BROKER_PLUGIN_OK:
-        buf_put_str(&ask->named, user.p ? user : ask->user);
-        ask->out_user = buf_str(&ask->named);
-        ask->out_acl = acl;
-        ask->done(ask, BROKER_AUTH_OK);
+        plugin_yes(ask, said);
+        break;
+    case BROKER_PLUGIN_E_MORE:
+        plugin_more(ask, said);
         break;
     case BROKER_PLUGIN_E_BAD_PASS:
         ask->done(ask, BROKER_AUTH_E_BAD_PASS);
@@ -334,7 +381,10 @@ static void plugin_done(struct broker_plugin_ask *plugin, enum broker_plugin_out
         ask->done(ask, BROKER_AUTH_E_NOT_AUTHORIZED);
         break;
     case BROKER_PLUGIN_E_UNKNOWN:
-        chain_rest(ask, ask->chain, files, ask->worker, ask->here);
+        if (ask->enhanced)
+            ask->done(ask, BROKER_AUTH_E_BAD_METHOD);
+        else
+            chain_rest(ask, ask->chain, files, ask->worker, ask->here);
         break;
     case BROKER_PLUGIN_E_ERROR:
         ask->done(ask, BROKER_AUTH_E_ERROR);
@@ -343,18 +393,38 @@ static void plugin_done(struct broker_plugin_ask *plugin, enum broker_plugin_out
     broker_auth_files_unref(files);
 }
 
+static void plugin_ask(struct broker_auth_ask *ask, struct broker_plugins *plugins,
+                       const struct broker_plugin_step *step, struct net_loop *here)
+{
+    struct broker_plugin_client client = {ask->tenant,   ask->client_id,   ask->user,
+                                          ask->password, ask->certificate, ask->address};
+    ask->plugin.done = plugin_done;
+    broker_plugin_begin(plugins, &ask->plugin, &client, step, here);
+}
+
 static void plugin_begin(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
                          struct broker_auth_files *files, struct net_worker *worker,
                          struct net_loop *here)
 {
-    struct broker_plugin_client client = {ask->tenant,   ask->client_id,   ask->user,
-                                          ask->password, ask->certificate, ask->address};
     ask->chain = chain;
     ask->worker = worker;
     ask->here = here;
     ask->files = broker_auth_files_ref(files);
-    ask->plugin.done = plugin_done;
-    broker_plugin_begin(files->plugins, &ask->plugin, &client, here);
+    plugin_ask(ask, files->plugins, NULL, here);
+}
+
+static void plugin_step(struct broker_auth_ask *ask, struct net_worker *worker,
+                        struct net_loop *here)
+{
+    const struct exchange *x = ask->exchange;
+    struct broker_plugin_step step = {
+        .method = ask->method, .data = ask->data, .is_again = ask->is_again};
+    (void)worker;
+    if (x) {
+        step.state = x->state.n ? buf_str(&x->state) : str_view("", 0);
+        step.at = x->at;
+    }
+    plugin_ask(ask, ask->files->plugins, &step, here);
 }
 
 void broker_auth_begin(struct broker_auth_ask *ask, const struct broker_auth_chain *chain,
@@ -367,11 +437,11 @@ void broker_auth_begin(struct broker_auth_ask *ask, const struct broker_auth_cha
     } else if ((chain->methods & BROKER_AUTH_CERTIFICATE) && ask->certificate.n) {
         ask->out_user = ask->certificate;
         ask->done(ask, BROKER_AUTH_OK);
-    } else if (chain->methods & BROKER_AUTH_PLUGIN) {
-        if (broker_plugins_ask(files->plugins))
-            plugin_begin(ask, chain, files, worker, here);
-        else /* configured since the start: it has not been loaded */
-            ask->done(ask, BROKER_AUTH_E_ERROR);
+    } else if ((chain->methods & BROKER_AUTH_PLUGIN) && broker_plugins_ask(files->plugins)) {
+        plugin_begin(ask, chain, files, worker, here);
+    } else if ((chain->methods & BROKER_AUTH_PLUGIN) && !broker_plugins_step(files->plugins)) {
+        ask->done(ask,
+                  BROKER_AUTH_E_ERROR); /* configured since the start: it has not been loaded */
     } else {
         chain_rest(ask, chain, files, worker, here);
     }

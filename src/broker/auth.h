@@ -81,6 +81,7 @@ struct broker_auth_ask {
     struct str method; /* of enhanced authentication; p == NULL: none, else user and password do not
                           count */
     struct str data;   /* its Authentication Data, of this step */
+    bool is_again;     /* the client is connected: user is who it is */
     struct str
         out_user; /* who it is; a view of user or certificate, or good until broker_auth_end */
     struct buf out_data; /* enhanced: for the client, with E_MORE and with OK */

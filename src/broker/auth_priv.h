@@ -8,7 +8,7 @@
  * later, with E_MORE when the client is to say more.  The first step finds ask->exchange NULL.  A
  * method that waits copies data first. */
 struct broker_auth_enhanced {
-    const char *name; /* Authentication Method */
+    const char *name; /* Authentication Method; NULL: any, plugins know which */
     unsigned method;  /* enum broker_auth_method */
     void (*step)(struct broker_auth_ask *ask, struct net_worker *worker, struct net_loop *here);
     void (*end)(struct broker_auth_ask *ask); /* frees ask->exchange */

@@ -75,6 +75,12 @@ static void accepted_again(struct broker_conn *c)
         refuse(c, SESSION_END_RE_AUTH_FAILED, CODEC_MQTT_RC_NOT_AUTHORIZED);
         return;
     }
+    if (auth->out_acl) {
+        broker_acl_free(c->acl);
+        c->acl = auth->out_acl;
+        c->acl_hash = 0; /* the new rules may stand where the old ones stood */
+        auth->out_acl = NULL;
+    }
     struct session_event ev = {.type = SESSION_EV_AUTHENTICATED};
     ev.authenticated.auth_data = buf_str(&auth->out_data);
     broker_conn_step(c, &ev);
@@ -126,11 +132,22 @@ static void authenticated(struct broker_auth_ask *auth, enum broker_auth_outcome
     broker_conn_done(c);
 }
 
-static struct broker_conn_ask *ask_new(struct broker_conn *c)
+static struct broker_conn_ask *ask_new(struct broker_conn *c, struct str client_id)
 {
     struct broker_conn_ask *ask = c->ask = mem_new(sizeof(*ask));
+    struct net_stream_identity who;
     ask->conn = c;
     ask->auth.done = authenticated;
+    if ((c->listener->auth.methods & (BROKER_AUTH_CERTIFICATE | BROKER_AUTH_PLUGIN)) &&
+        net_stream_identity(c->stream, &who))
+        ask->auth.certificate =
+            c->listener->auth.identity == BROKER_AUTH_IDENTITY_CN ? who.cn : who.san;
+    if (c->listener->auth.methods & BROKER_AUTH_PLUGIN) {
+        (void)net_address_format(net_stream_peer(c->stream), ask->address);
+        ask->auth.tenant = c->tenant->name;
+        ask->auth.client_id = client_id;
+        ask->auth.address = str_of(ask->address);
+    }
     return ask;
 }
 
@@ -150,7 +167,7 @@ void broker_connect_authenticate(struct broker_conn *c, const struct codec_mqtt_
         broker_conn_step(c, &ev);
         return;
     }
-    struct broker_conn_ask *ask = ask_new(c);
+    struct broker_conn_ask *ask = ask_new(c, connect->client_id);
     ask->connect = connect;
     if (CODEC_MQTT_HAS(&connect->props, AUTHENTICATION_METHOD))
         ask->auth.method = connect->props.auth_method;
@@ -159,17 +176,6 @@ void broker_connect_authenticate(struct broker_conn *c, const struct codec_mqtt_
     struct uuid id = net_random_uuid();
     memcpy(ask->assigned_id, "b-", 2);
     uuid_format(&id, ask->assigned_id + 2);
-    struct net_stream_identity who;
-    if ((c->listener->auth.methods & (BROKER_AUTH_CERTIFICATE | BROKER_AUTH_PLUGIN)) &&
-        net_stream_identity(c->stream, &who))
-        ask->auth.certificate =
-            c->listener->auth.identity == BROKER_AUTH_IDENTITY_CN ? who.cn : who.san;
-    if (c->listener->auth.methods & BROKER_AUTH_PLUGIN) {
-        (void)net_address_format(net_stream_peer(c->stream), ask->address);
-        ask->auth.tenant = c->tenant->name;
-        ask->auth.client_id = connect->client_id;
-        ask->auth.address = str_of(ask->address);
-    }
     if (connect->has_username)
         ask->auth.user = connect->username;
     if (connect->has_password)
@@ -181,8 +187,11 @@ void broker_connect_auth(struct broker_conn *c, struct str method, struct str da
 {
     struct broker_loop *l = c->loop;
     if (!c->ask) { /* re-authentication begins */
-        ask_new(c)->auth.method = method;
-        c->ask->auth.data = data;
+        struct broker_auth_ask *auth = &ask_new(c, session_client_id(c->session))->auth;
+        auth->method = method;
+        auth->data = data;
+        auth->user = c->user;
+        auth->is_again = true;
         ask_begin(c);
         return;
     }

@@ -110,7 +110,8 @@ int node_new(const struct node_conf_run *run, char out_error[NODE_ERROR_MAX],
     node_health_init(n);
     node_drain_init(n);
     int r = node_tls_open(n, out_error);
-    n->plugins = broker_plugins_new(loops_wanted(n->conf), n->version, n->log);
+    n->plugins = broker_plugins_new(&(struct broker_plugins_conf){
+        .loop_count = loops_wanted(n->conf), .version = n->version, .log = n->log});
     if (r == 0)
         r = node_plugins_open(n->conf, n->plugins, false, out_error);
     if (r == 0)

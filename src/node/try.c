@@ -30,7 +30,8 @@ static int data_try(const struct node_conf *c, char error[NODE_ERROR_MAX])
 int node_try(struct node_conf *c, char error[NODE_ERROR_MAX])
 {
     struct node n = {.conf = c};
-    struct broker_plugins *plugins = broker_plugins_new(0, "", NULL);
+    struct broker_plugins *plugins =
+        broker_plugins_new(&(struct broker_plugins_conf){.version = ""});
     int r = node_tls_open(&n, error);
     if (r == 0)
         r = node_plugins_open(c, plugins, true, error);

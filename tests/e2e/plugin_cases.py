@@ -4,7 +4,8 @@ import shutil
 import subprocess
 import time
 
-from mqtt import CONNACK, Client
+from auth_cases import DATA, METHOD, auth_send
+from mqtt import AUTH, CONNACK, Client
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DOOR = os.path.join(ROOT, "etc/examples/plugin/door.c")
@@ -87,7 +88,7 @@ def test_a_shared_object_that_is_no_plugin_is_refused_in_one_sentence(w):
         text = f.read()
     n.file("other.c", text.replace(".abi = BILROST_PLUGIN_ABI", ".abi = 99"))
     build(w, source, so)
-    says(so, "interface 99", "this broker has 1")
+    says(so, "interface 99", "this broker has 1 to 2")
     build(w, DOOR, so)
     assert check_config(w, n)[0] == 0
     n.edit("door.so=swordfish", "door.so")
@@ -166,3 +167,192 @@ def test_a_plugin_answers_when_it_likes(w):
     code = n.terminate(60)
     n.log.seek(0)
     assert code == 0, (code, n.log.read()[-3000:])
+
+
+SUMS = r"""
+#include <bilrost/plugin.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* settings: its method.  A client says its client id, answers 2+2 and 3*3, and is let in; each reply comes from a
+ * thread of its own.  What is to be answered next, and who said he was who, is the state. */
+struct sums {
+    const struct bilrost_host *host;
+    char method[16];
+    pthread_mutex_t lock;
+    pthread_t thread;
+    int has_thread;
+};
+
+struct work {
+    struct sums *sums;
+    const struct bilrost_client *client;
+    const struct bilrost_step *step;
+    struct bilrost_ask *ask;
+};
+
+static int is(struct bilrost_bytes b, const char *text)
+{
+    return b.n == strlen(text) && memcmp(b.p, text, b.n) == 0;
+}
+
+static struct bilrost_bytes say(const char *text)
+{
+    return (struct bilrost_bytes){text, strlen(text)};
+}
+
+static void first(const struct work *w, struct bilrost_reply *r)
+{
+    static const char much[BILROST_PLUGIN_DATA_MAX + 1];
+    r->verdict.answer = is(w->step->method, w->sums->method) ? BILROST_CONTINUE : BILROST_NOT_MINE;
+    r->data = say("2+2");
+    r->state = say("4");
+    if (is(w->step->data, "busy"))
+        r->verdict.answer = BILROST_UNAVAILABLE;
+    else if (is(w->step->data, "much"))
+        r->data = (struct bilrost_bytes){much, sizeof much};
+    else if (w->step->data.n != w->client->client_id.n ||
+             memcmp(w->step->data.p, w->client->client_id.p, w->step->data.n) != 0)
+        r->verdict.answer = BILROST_NOT_AUTHORIZED;
+}
+
+static void *answer(void *arg)
+{
+    struct work *w = arg;
+    struct bilrost_reply r = {.verdict = {.answer = BILROST_BAD_PASSWORD}};
+    if (!w->step->state.p) {
+        first(w, &r);
+    } else if (!is(w->step->method, w->sums->method)) {
+        r.verdict.answer = BILROST_NOT_MINE; /* another plugin's exchange */
+    } else if (is(w->step->state, "4") && is(w->step->data, "4")) {
+        r.verdict.answer = BILROST_CONTINUE;
+        r.data = say("3*3");
+        r.state = say("9");
+    } else if (is(w->step->state, "9") && is(w->step->data, "9")) {
+        r.verdict.answer = BILROST_LET_IN;
+        r.verdict.user = w->client->client_id;
+        r.verdict.rules = say(w->step->is_again ? "pattern readwrite %u/#\npattern readwrite later/#\n"
+                                                : "pattern readwrite %u/#\n");
+        if (w->step->is_again && (w->client->user.n != w->client->client_id.n || w->client->password.p))
+            r.verdict.answer = BILROST_NOT_AUTHORIZED;
+        r.data = say("bye");
+    } else if (is(w->step->state, "9") && is(w->step->data, "nine")) { /* somebody else */
+        r.verdict.answer = BILROST_LET_IN;
+        r.verdict.user = say("other");
+    }
+    w->sums->host->reply(w->ask, &r);
+    free(w);
+    return NULL;
+}
+
+static int open_it(const struct bilrost_host *host, const char *settings, char *error, void **self)
+{
+    struct sums *s = calloc(1, sizeof *s);
+    (void)error;
+    s->host = host;
+    snprintf(s->method, sizeof s->method, "%s", settings);
+    pthread_mutex_init(&s->lock, NULL);
+    *self = s;
+    return 0;
+}
+
+static void close_it(void *self)
+{
+    struct sums *s = self;
+    if (s->has_thread)
+        pthread_join(s->thread, NULL);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+static void step(void *self, const struct bilrost_client *client, const struct bilrost_step *step,
+                 struct bilrost_ask *ask)
+{
+    struct sums *s = self;
+    struct work *w = malloc(sizeof *w);
+    *w = (struct work){s, client, step, ask};
+    pthread_mutex_lock(&s->lock);
+    if (s->has_thread)
+        pthread_join(s->thread, NULL);
+    s->has_thread = pthread_create(&s->thread, NULL, answer, w) == 0;
+    pthread_mutex_unlock(&s->lock);
+}
+
+const struct bilrost_plugin bilrost_plugin = {.abi = BILROST_PLUGIN_ABI, .size = sizeof(struct bilrost_plugin),
+    .name = "sums", .open = open_it, .close = close_it, .step = step};
+"""
+
+
+def sums_node(w):
+    n = w.node(auth="plugin", config='plugins = ["@DIR@/one.so=ONE", "@DIR@/two.so=TWO"];\n')
+    for name in ("one", "two"):
+        build(w, n.file(name + ".c", SUMS), os.path.join(n.dir, name + ".so"))
+    return n.start()
+
+
+def sums_connect(port, cid, answers=(b"4", b"9"), method="TWO"):
+    """The client and its CONNACK, after so many answers."""
+    c = Client(port, 5)
+    c.connect(cid, ok=False, p=[(METHOD, method), (DATA, cid.encode())])
+    sums_answer(c, answers, method)
+    return c, c.expect(CONNACK)
+
+
+def sums_answer(c, answers, method="TWO"):
+    for sum_, data in zip((b"2+2", b"3*3"), answers):
+        ask = c.expect(AUTH)
+        assert (ask.reason, ask.prop(METHOD), ask.prop(DATA)) == (0x18, method, sum_)
+        auth_send(c, 0x18, data, method)
+
+
+def test_a_plugin_has_a_method_of_enhanced_authentication(w):
+    n = sums_node(w)
+    for method in ("ONE", "TWO"):  # the first step goes from plugin to plugin, the next ones do not
+        c, ack = sums_connect(n.port, "ann", method=method)
+        assert (ack.reason, ack.prop(METHOD), ack.prop(DATA)) == (0, method, b"bye")
+        assert c.subscribe(("ann/#", 1), ("bob/#", 1), ("later/#", 1)) == [1, 0x87, 0x87]
+        assert c.publish("ann/x", "mine", 1) == 0
+        assert c.message() == ("ann/x", "mine")
+    for answers in ((b"5",), (b"4", b"8"), (b"",)):
+        c, ack = sums_connect(n.port, "ann", answers)
+        assert ack.reason == 0x86 and ack.prop(DATA) is None
+        c.closed()
+    gone = Client(n.port, 5)
+    gone.connect("gone", ok=False, p=[(METHOD, "TWO"), (DATA, b"gone")])
+    gone.expect(AUTH)
+    gone.drop()  # nobody goes on with this exchange
+    refused(n.port, 0x8C, p=[(METHOD, "THREE"), (DATA, b"x")])
+    refused(n.port, 0x8C, p=[(METHOD, "SCRAM-SHA-256"), (DATA, b"x")])  # not in this listener's chain
+    refused(n.port, 0x87, p=[(METHOD, "TWO"), (DATA, b"not its id")])
+    refused(n.port, 0x88, p=[(METHOD, "TWO"), (DATA, b"busy")])
+    refused(n.port, 0x88, p=[(METHOD, "ONE"), (DATA, b"much")])  # more than an AUTH can hold
+    refused(n.port, 0x87, user="ann", password="x")  # no plugin looks at passwords
+    assert n.terminate(60) == 0
+
+
+def test_a_plugin_authenticates_again(w):
+    n = sums_node(w)
+    c, _ = sums_connect(n.port, "ann")
+    c.subscribe(("ann/#", 1))
+    assert c.publish("later/x", "no", 1) == 0x87
+    for _ in range(2):
+        auth_send(c, 0x19, b"ann", "TWO")
+        ask = c.expect(AUTH)
+        assert (ask.reason, ask.prop(DATA)) == (0x18, b"2+2")
+        assert c.publish("ann/x", "meanwhile", 1) == 0
+        assert c.message() == ("ann/x", "meanwhile")
+        auth_send(c, 0x18, b"4", "TWO")
+        assert c.expect(AUTH).prop(DATA) == b"3*3"
+        auth_send(c, 0x18, b"9", "TWO")
+        done = c.expect(AUTH)
+        assert (done.reason, done.prop(METHOD), done.prop(DATA)) == (0, "TWO", b"bye")
+        assert c.publish("later/x", "yes", 1) in (0, 0x10)  # its rules are new
+    for answers in ((b"5",), (b"4", b"8"), (b"4", b"nine")):  # the last one is right, for somebody else
+        c, ack = sums_connect(n.port, "bob")
+        assert ack.reason == 0
+        auth_send(c, 0x19, b"bob", "TWO")
+        sums_answer(c, answers)
+        assert c.closed() == 0x87, answers
+    assert n.terminate(60) == 0

@@ -3,7 +3,7 @@
 
 Suite *unit_suites(int i)
 {
-    static Suite *(*const suite[])(void) = {suite_acl,     suite_metric, suite_auth,
-                                            suite_restore, suite_slow,   suite_limit};
+    static Suite *(*const suite[])(void) = {suite_acl,  suite_metric, suite_auth,  suite_restore,
+                                            suite_slow, suite_limit,  suite_plugin};
     return i < (int)countof(suite) ? suite[i]() : NULL;
 }

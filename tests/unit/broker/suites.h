@@ -9,3 +9,4 @@ Suite *suite_auth(void);
 Suite *suite_restore(void);
 Suite *suite_slow(void);
 Suite *suite_limit(void);
+Suite *suite_plugin(void);
