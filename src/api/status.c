@@ -19,6 +19,7 @@
 #define DISK_LOW_PERCENT 10u
 #define MEMORY_HIGH_PERCENT 90u
 #define QUEUED_HIGH_PERCENT 75u /* matters: from here on publishers are slowed (broker/limit.c) */
+#define API_STORES_MAX 8u
 #define RANGE_ALARMS_MAX 20u    /* matters little: more of the same tell nobody more */
 
 struct status {
@@ -27,6 +28,12 @@ struct status {
     struct buf nodes, critical, warnings;
     unsigned ranges, led, healthy, under, no_quorum, range_alarms;
     uint64_t lag;
+    struct founding {
+        const char *store;
+        uint64_t epoch;
+        bool is_told;
+    } founding[API_STORES_MAX];
+    unsigned founding_count;
 };
 
 static void alarm_put(struct status *s, const char *level, const char *what, const char *what_to_do)
@@ -65,6 +72,30 @@ static void range_alarm(struct status *s, const struct kv_range_status *r, unsig
                   "wait a minute; if it stays, look at the journal of its leader");
 }
 
+/* All ranges of a store come of one founding.  Of two, only a person can say which one counts. */
+static void founding_check(struct status *s, const struct kv_range_status *r)
+{
+    char what[256];
+    unsigned i = 0;
+    while (i < s->founding_count && strcmp(s->founding[i].store, r->store) != 0)
+        i++;
+    if (i == API_STORES_MAX)
+        return;
+    if (i == s->founding_count)
+        s->founding[s->founding_count++] = (struct founding){r->store, r->id.epoch, false};
+    struct founding *f = &s->founding[i];
+    if (f->epoch == r->id.epoch || f->is_told)
+        return;
+    f->is_told = true;
+    snprintf(what, sizeof what,
+             "store %s was founded twice (ranges %016llx-... and %016llx-...): two clusters have met, "
+             "or a node without seedEndpoints came back with an empty disk",
+             r->store, (unsigned long long)f->epoch, (unsigned long long)r->id.epoch);
+    alarm_put(s, "critical", what,
+              "bilrostctl range shows who holds which; stop the nodes whose data are not to count, "
+              "empty their data_dir, start them again with seedEndpoints");
+}
+
 static void leg(struct status *s);
 
 static void range_count(struct status *s, const struct kv_range_status *r)
@@ -76,6 +107,7 @@ static void range_count(struct status *s, const struct kv_range_status *r)
         if (r->member[i].lag > s->lag)
             s->lag = r->member[i].lag;
     }
+    founding_check(s, r);
     s->ranges++;
     s->led += r->has_leader;
     s->under += live < voters;

@@ -5,11 +5,12 @@ import re
 import signal
 import subprocess
 
-from api_cases import cluster_with_api, members_full, with_api
-from cluster_cases import again
+from api_cases import cluster_with_api, free_port, members_full, with_api
+from cluster_cases import again, connected
 from ctl_cases import ctl
 from mqtt import Client
 from overload_cases import narrow
+from secure_cases import gossip_port
 
 
 def shows(w, n, *patterns, code=None):
@@ -86,6 +87,24 @@ def test_status_shows_memory_and_disk_that_run_out(w):
         if n.process:
             n.kill()
         subprocess.run(["umount", data], capture_output=True, check=False)
+
+
+def test_status_shows_two_clusters_that_have_met(w):
+    """Each was founded by itself: nobody may throw away the data of one, so a person is told."""
+    first = w.cluster(1, prepare=with_api)[0]
+    shows(w, first, "^no alarms$", code=0)
+    seed = gossip_port(first)
+    env = re.search(r'env = "(\w+)"', open(first.conf).read()).group(1)
+    lone = w.node(data=True, config='clusterConfig : { enable = true; env = "%s"; host = "127.0.0.1"; port = %d; };\n'
+                  'rpcConfig : { host = "127.0.0.1"; port = %d; };\n' % (env, free_port(), free_port()))
+    lone.start()
+    connected(lone)  # its stores are there
+    assert lone.terminate(60) == 0
+    lone.edit('env = ', 'seedEndpoints = "127.0.0.1:%d"; env = ' % seed)
+    lone.start()
+    out = shows(w, first, r"^  critical: store retain.store was founded twice \(ranges (\w{16})-... and (?!\1)\w{16}-...\): two clusters"
+                r".*\n    -> bilrostctl range shows", code=1)
+    assert out.count("was founded twice") == 3, out
 
 
 def shows_once(w, n, pattern):
