@@ -581,6 +581,17 @@ static void play_twins(struct gossip_net *n)
                    n->node[1].g == NULL ? "both" : "none");
 }
 
+static void play_dead_seeds(struct gossip_net *n)
+{
+    gossip_net_init(n, n->w, 101);
+    for (unsigned i = 0; i < 100; i += 2)
+        gossip_net_start(n, i, 0, 1);
+    within(n, 30, agree, "fifty are together");
+    run_for(n, 12);
+    gossip_net_start(n, 100, 0, 100);
+    within(n, 2, agree, "the newcomer and all others know each other");
+}
+
 static void chaos_step(struct gossip_net *n)
 {
     struct rng *r = &n->w->rng;
@@ -671,6 +682,7 @@ static const struct scenario {
     {"400 nodes", play_400},
     {"partition of 4, 20 min", play_partition_of_4},
     {"brief cuts", play_brief_cuts},
+    {"a hundred seeds, half of them dead", play_dead_seeds},
 };
 
 static void play(struct world *w, uint64_t seed)
@@ -679,7 +691,9 @@ static void play(struct world *w, uint64_t seed)
     net = mem_new(sizeof *net);
     world_init(w, seed, net);
     net->w = w;
-    world_trace(w, "%s", s->name);
+    net->is_one_host =
+        (seed + seed / countof(scenario)) % 2; /* every scenario in both ways, in turn */
+    world_trace(w, "%s%s", s->name, net->is_one_host ? ", on one host" : "");
     s->play(net);
     char why[512];
     if (w->failure[0] != 0) {

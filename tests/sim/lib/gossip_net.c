@@ -27,8 +27,10 @@ static void run_effects(struct gossip_net *n, unsigned i);
 
 void gossip_net_init(struct gossip_net *n, struct world *w, unsigned count)
 {
+    bool is_one_host = n->is_one_host;
     must(count <= NET_NODES_MAX);
     memset(n, 0, sizeof *n);
+    n->is_one_host = is_one_host;
     n->w = w;
     n->count = count;
     n->check_every = 64;
@@ -42,9 +44,9 @@ void gossip_net_init(struct gossip_net *n, struct world *w, unsigned count)
         x->uuid = uuid_from_random(random);
         x->addr.ip[10] = x->addr.ip[11] = 0xFF;
         x->addr.ip[12] = 10;
-        x->addr.ip[14] = (uint8_t)(i >> 8);
-        x->addr.ip[15] = (uint8_t)i;
-        x->addr.port = 8899;
+        x->addr.ip[14] = is_one_host ? 0 : (uint8_t)(i >> 8);
+        x->addr.ip[15] = is_one_host ? 1 : (uint8_t)i;
+        x->addr.port = is_one_host ? (uint16_t)(20000 + i) : 8899;
     }
 }
 
@@ -402,8 +404,8 @@ static void run_effects(struct gossip_net *n, unsigned i)
 void gossip_net_start(struct gossip_net *n, unsigned i, unsigned seed_from, unsigned seed_count)
 {
     struct net_node *x = &n->node[i];
-    struct gossip_addr seed[16];
-    must(x->g == NULL && seed_count <= 16);
+    struct gossip_addr seed[100];
+    must(x->g == NULL && seed_count <= countof(seed));
     usec_t wall_ms = wall_of(n, i) / USEC_MSEC;
     x->epoch = x->epoch + 1 > wall_ms ? x->epoch + 1 : wall_ms;
     x->life++;

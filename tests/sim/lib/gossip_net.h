@@ -42,6 +42,7 @@ struct gossip_net {
     struct net_node node[NET_NODES_MAX];
     unsigned count;
     uint32_t loss_million;
+    bool is_one_host;     /* set before gossip_net_init: one address with many ports */
     unsigned check_every; /* steps between two gossip_check of everything */
     uint64_t steps, packets, false_deaths;
     bool cut[2]; /* scenario's own: see cut_a, cut_b */
