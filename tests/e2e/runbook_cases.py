@@ -3,8 +3,10 @@ import json
 import os
 import re
 import subprocess
+from types import SimpleNamespace
 
 from cluster_cases import again
+from damage_cases import Sessions
 from net_cases import Nodes, expect
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -56,11 +58,20 @@ class Desk:
 
 
 def test_the_runbook_is_true(w):
+    """And nothing is missing of what was acknowledged for sessions that were away, before, while and after each chapter;
+    when a majority is lost: of what the node that is left had."""
     book = chapters()
     with Nodes(w) as n:
         d = Desk(w, n)
         again(d.is_well, 120)
         id_of = {i: d.local(i) for i in (1, 2, 3)}
+        place = {i: SimpleNamespace(port=int(n.mqtt[i].split(":")[1])) for i in (1, 2, 3)}
+        s = Sessions(place[1], 5)
+
+        def read():
+            for i, name in enumerate(s.names):
+                s.read(name, place[i % 3 + 1])
+
         d.names = {"NODE": id_of[2], "LOST": id_of[3]}
 
         def play(title, then=None):
@@ -69,20 +80,27 @@ def test_the_runbook_is_true(w):
             if then:
                 again(then, 120)
 
+        s.send(place[2], "at first")
         play("Every day")
         play("A node is stopped, restarted or upgraded", d.is_well)
         assert "A node more, a node less" in book and book.pop("A node more, a node less") == []  # hosts: make lab
+        s.send(place[3], "after the stop")
         n.run("kill", "3")
+        s.send(place[2], "one is lost")
         n.run("wipe", "3")
         n.run("start", "3")
         again(lambda: expect(sum(m["state"] == "alive" for m in d.members().values()) == 3), 60)
         play("A node is lost for good", d.is_well)
+        s.send(place[3], "by its successor")
+        read()
         assert id_of[3] not in d.members() or d.members()[id_of[3]]["state"] != "alive"
         play("Balancers")
         play("Keys and certificates")
         # not while the majority lives
         r = json.loads(d.sh("bilrostctl --json range inbox.store"))[0]["id"]
         assert "majority" in d.sh("bilrostctl --yes store recover inbox.store %s 2>&1 || true" % r)
+        s.send(place[2], "all are well")
+        again(lambda: expect(json.loads(d.sh("bilrostctl --json status"))["ranges"]["lagMax"] == 0), 60)
         d.names["GONE"] = " ".join(d.local(i) for i in (2, 3))
         n.run("kill", "2")
         n.run("kill", "3")
@@ -93,4 +111,6 @@ def test_the_runbook_is_true(w):
             n.run("wipe", i)
             n.run("start", i)
         again(d.is_well, 120)
+        s.send(place[3], "and again")
+        read()
         assert all(blocks == [] for blocks in book.values()), book  # nothing in it that is not played
