@@ -5,9 +5,10 @@
  * bilrost-bench failover, which reconnect, repeat what was not acknowledged, and count what is
  * lost, doubled or out of order.  net and cluster have the bodies of kvsim/.  Nodes lose their
  * power alone and all at once, with disks that lose what was not synced, and the network between
- * them is cut; then everything is healed. A seed has one of four kinds of trouble: of the whole
+ * them is cut; then everything is healed. A seed has one of five kinds of trouble: of the whole
  * house (kvsim/world.h); only some links between nodes, while gossip finds its way; clients and
- * nodes that lose sight of each other; all of these and single crashes.
+ * nodes that lose sight of each other; all of these and single crashes; long cuts that connections
+ * outlive.
  *
  * Beside the pairs there is a crowd (nodesim/): clients with wills that die, clients that take
  * their sessions from node to node, shared subscriptions, retained messages, sessions and messages
@@ -39,7 +40,14 @@
 #define SETTLE_SEC 30
 #define EMPTY_SEC 20
 
-enum trouble_kind { TROUBLE_HOUSE, TROUBLE_LINKS, TROUBLE_CLIENTS, TROUBLE_ALL, TROUBLE_COUNT };
+enum trouble_kind {
+    TROUBLE_HOUSE,
+    TROUBLE_LINKS,
+    TROUBLE_CLIENTS,
+    TROUBLE_ALL,
+    TROUBLE_LONG,
+    TROUBLE_COUNT
+};
 
 /* ---- one node -------------------------------------------------------------------------------- */
 
@@ -173,6 +181,26 @@ static void net_trouble(struct world_event *ev)
     world_at(w, w->now + lasts, net_trouble, NULL, w)->u = kind;
 }
 
+/* As scripts/torture does it: one node loses its whole network, clients too, or two nodes lose each
+ * other, for longer than operations last; then all is well until everybody may be back. */
+static void long_cut(struct world_event *ev)
+{
+    struct world *w = ev->b;
+    unsigned i = (unsigned)rng_below(&w->rng, w->node_count);
+    unsigned k = (i + 1 + (unsigned)rng_below(&w->rng, w->node_count - 1)) % w->node_count;
+    bool is_whole = rng_below(&w->rng, 2) == 0;
+    if (!w->is_chaos)
+        return;
+    for (unsigned j = 0; j < w->node_count; j++)
+        if (j != i && (is_whole || j == k))
+            w->cut[i][j] = w->cut[j][i] = true;
+    w->client_cut[i][0] = w->client_cut[i][1] = is_whole;
+    usec_t lasts = 4 * USEC_SEC + rng_below(&w->rng, 6 * USEC_SEC);
+    world_at(w, w->now + lasts, calm_down, NULL, w);
+    lasts += 2 * USEC_SEC + rng_below(&w->rng, 4 * USEC_SEC);
+    world_at(w, w->now + lasts, long_cut, NULL, w);
+}
+
 /* ---- one world ------------------------------------------------------------------------------- */
 
 static void begin_chaos(struct world_event *ev)
@@ -180,8 +208,12 @@ static void begin_chaos(struct world_event *ev)
     struct world *w = ev->b;
     w->is_chaos = true;
     enum trouble_kind kind = (enum trouble_kind)(w->seed / 2 % TROUBLE_COUNT);
-    w->is_indirect = kind == TROUBLE_LINKS || kind == TROUBLE_ALL;
-    world_at(w, w->now + 1, kind == TROUBLE_HOUSE ? trouble : net_trouble, NULL, w)->u = kind;
+    w->is_indirect = kind == TROUBLE_LINKS || kind == TROUBLE_ALL || kind == TROUBLE_LONG;
+    w->is_patient = kind == TROUBLE_LONG;
+    void (*begins)(struct world_event *) = kind == TROUBLE_HOUSE  ? trouble
+                                           : kind == TROUBLE_LONG ? long_cut
+                                                                  : net_trouble;
+    world_at(w, w->now + 1, begins, NULL, w)->u = kind;
 }
 
 static void end_chaos(struct world_event *ev)

@@ -111,7 +111,7 @@ static void flight_arrives(struct world_event *ev)
     struct net_stream *s = f->to;
     struct world *w = sim_world;
     if (stream_is_cut(s) && !w->is_over) {
-        if (w->now > f->sent + STREAM_HELD_USEC) {
+        if (!w->is_patient && w->now > f->sent + STREAM_HELD_USEC) {
             s->is_deaf = true; /* the rest of the stream is lost with it */
             flight_is_lost(f);
             return;

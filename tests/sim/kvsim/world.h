@@ -67,6 +67,7 @@ struct world {
     usec_t rumour[SIM_NODE_MAX][SIM_NODE_MAX]; /* until then the first takes the second for dead */
     bool client_cut[SIM_NODE_MAX][2]; /* between clients and this node: 0 to it, 1 from it */
     bool is_indirect; /* who is reached by way of a third node is alive */
+    bool is_patient; /* connections of clients outlive a cut: what it holds back arrives after it */
     uint32_t loss, doubling, slow; /* per million */
     bool is_chaos, is_over;
     usec_t hibernate; /* idle time after which a range sleeps; USEC_NEVER: it does not */
