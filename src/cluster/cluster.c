@@ -42,6 +42,9 @@ static void on_skew(struct cluster *c, const struct gossip_effect *e)
 
 static void on_duplicate(struct cluster *c, const struct gossip_effect *e)
 {
+    if (c->is_twin)
+        return; /* told already: the process ends */
+    c->is_twin = true;
     char at[NET_ADDRESS_TEXT], why[256];
     struct net_address a;
     cluster_addr_to(&e->addr, &a);

@@ -224,6 +224,7 @@ struct cluster {
     bool members_changed, rows_changed;
     bool is_joined, is_isolated, was_joined;
     bool is_named_first; /* as last published */
+    bool is_twin;        /* our identity runs elsewhere, too */
     struct net_timer grace, refresh;
 
     struct keep {

@@ -256,7 +256,7 @@ def test_a_data_directory_runs_once(w):
         time.sleep(0.05)
     gone, stays = (first, copy) if first.process.poll() is not None else (copy, first)
     assert gone.process.returncode != 0
-    assert "was the data directory copied?" in log_of(gone), log_of(gone)
+    assert log_of(gone).count("cluster.identity.duplicate") == 1 and "was the data directory copied?" in log_of(gone), log_of(gone)
     c = Client(stays.port, 60)  # it is there for clients, be it to refuse them while it is alone
     c.connect("who", ok=False)
     c.expect(CONNACK)
