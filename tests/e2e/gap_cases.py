@@ -6,7 +6,7 @@ import struct
 import time
 
 from basic_cases import topic
-from mqtt import (CONNACK, CONNECT, DISCONNECT, PINGREQ, PINGRESP, PUBACK, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE, Client, Closed,
+from mqtt import (CONNACK, CONNECT, DISCONNECT, PINGREQ, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE, Client, Closed,
                   props, text)
 from protocol_cases import connected
 from stored_cases import name
@@ -41,6 +41,57 @@ def test_a_will_is_published_although_its_broker_was_killed(w):
     got = {heir.message(WITHIN)[0] for _ in range(2)}
     assert got == {t + "/clean", t + "/kept"}, got
     heir.nothing()
+
+
+def test_a_delayed_will_is_published_although_its_broker_was_killed(w):
+    """Of a client that was connected, and of one whose delay had begun."""
+    n = w.node(data=True).start()
+    t, cid = topic("dw"), name()
+    heir, _ = stored(n.port, cid)
+    heir.subscribe((t + "/#", 1))
+    heir.disconnect()
+    there, left = Client(n.port, 5), Client(n.port, 5)
+    for c, leaf in ((there, "/there"), (left, "/left")):
+        c.connect(name(), clean=False, p=[(0x11, 600)], will=(t + leaf, "gone", 1, False, [(0x18, 5)]))
+    left.send(DISCONNECT, 0, b"\4" + props(()))  # with its will
+    assert left.closed(WITHIN) is None
+    n.kill()
+    n.start()
+    heir, present = stored(n.port, cid)
+    assert present
+    got = {heir.message(WITHIN) for _ in range(2)}
+    assert got == {(t + "/there", "gone"), (t + "/left", "gone")}, got
+    heir.nothing()
+
+
+def test_what_expires_after_pubrec_is_finished(w):
+    """The expiry of a message ends with its PUBREC: PUBREL is owed, also to the next connection."""
+    t, cid = topic("xp"), name()
+    c, _ = stored(w.port, cid)
+    c.acks = False
+    c.subscribe((t + "/m", 2))
+    p = connected(w.port, 5)
+    p.publish(t + "/m", "brief", 2, p=[(0x02, 2)])
+    pid = c.expect(PUBLISH, WITHIN).pid
+    c.send(PUBREC, 0, struct.pack(">H", pid))
+    assert c.expect(PUBREL, WITHIN).pid == pid
+    c.drop()
+    p.publish(t + "/r", "brief", 1, retain=True, p=[(0x02, 2)])
+    end = time.monotonic() + WITHIN
+    while True:  # until what came later has expired
+        s = connected(w.port, 5)
+        s.subscribe((t + "/r", 0))
+        s.send(PINGREQ, 0, b"")
+        s.expect(PINGRESP, WITHIN)
+        if not s.inbox:
+            break
+        s.disconnect()
+        assert time.monotonic() < end
+    c, present = stored(w.port, cid)
+    c.acks = False
+    assert present and c.expect(PUBREL, WITHIN).pid == pid
+    c.send(PUBCOMP, 0, struct.pack(">H", pid))
+    c.nothing()
 
 
 def test_a_session_expires_although_its_broker_was_killed(w):
