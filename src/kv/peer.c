@@ -176,11 +176,14 @@ static void recv_ensure(struct kv_loop *l, uint64_t tag, struct str body)
         return;
     struct kv_client *c = &s->client[l->index];
     struct kv_replica *r = kv_replica_find(l, tag);
-    if (kv_meta_is_tombstone(c, tag, e.replica) || is_taken(c, &e))
+    if (kv_meta_is_tombstone(c, tag, e.replica))
         return;
-    if (r &&
-        r->id < e.replica) /* the leader has given our place another name: what we were is over */
+    /* The leader has given our place another name: what we were is over, also while the new one cannot begin because a
+     * merged range's replica is still in its way: that one may wait for what we were to take it in. */
+    if (r && r->id < e.replica)
         kv_replica_close(r, true);
+    if (is_taken(c, &e))
+        return;
     if (!r && atomic_load_explicit(&l->count.replica_count, memory_order_relaxed) <
                   l->kv->conf.limits.range_count_max)
         (void)kv_meta_ensure(c, e.id, e.replica);

@@ -357,6 +357,6 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, struct sim_end
 int main(int argc, char **argv)
 {
     static const char *const canary[] = {"acknowledging before the disk has it", NULL};
-    static const struct sim_main m = {play, 8, canary, CANARY_SEEDS};
+    static const struct sim_main m = {play, 8, canary, CANARY_SEEDS, NULL};
     return sim_main(argc, argv, &m);
 }

@@ -61,12 +61,12 @@ struct world {
     bool cut[SIM_NODE_MAX][SIM_NODE_MAX];
     usec_t cut_since[SIM_NODE_MAX][SIM_NODE_MAX]; /* unreachable since */
     usec_t last[SIM_NODE_MAX][SIM_NODE_MAX];
-    usec_t broke[SIM_NODE_MAX][SIM_NODE_MAX];  /* what was sent until then is lost */
+    usec_t broke[SIM_NODE_MAX][SIM_NODE_MAX]; /* what was sent until then is lost */
     uint64_t sent_count[SIM_NODE_MAX][SIM_NODE_MAX], arrived_count[SIM_NODE_MAX][SIM_NODE_MAX];
     usec_t lag[SIM_NODE_MAX][SIM_NODE_MAX];    /* a slow link */
     usec_t rumour[SIM_NODE_MAX][SIM_NODE_MAX]; /* until then the first takes the second for dead */
     bool client_cut[SIM_NODE_MAX][2]; /* between clients and this node: 0 to it, 1 from it */
-    bool is_indirect; /* who is reached by way of a third node is alive */
+    bool is_indirect;                 /* who is reached by way of a third node is alive */
     bool is_patient; /* connections of clients outlive a cut: what it holds back arrives after it */
     uint32_t loss, doubling, slow; /* per million */
     bool is_chaos, is_over;
@@ -177,8 +177,20 @@ struct spread {
     uint64_t life;
     uint8_t space;
     struct buf key, value;
-    bool is_gone;
+    bool is_gone, was_held;
 };
+
+/* What its owner says of it by now: versions keep what was held from undoing what came after it. */
+static void spread_renew(struct spread *s, const struct sim_node *from)
+{
+    struct uuid owner = world_uuid(s->from);
+    const struct cluster_row *row =
+        cluster_row_find(&from->seat, s->space, buf_str(&s->key), &owner);
+    s->is_gone = row == NULL;
+    s->value.n = 0;
+    if (row)
+        buf_put_str(&s->value, row->value);
+}
 
 static void spread_arrives(struct world_event *ev)
 {
@@ -186,9 +198,12 @@ static void spread_arrives(struct world_event *ev)
     struct world *w = ev->b;
     struct sim_node *n = &w->node[s->to], *from = &w->node[s->from];
     if (from->is_up && from->life == s->life && s->to != s->from && w->cut[s->from][s->to]) {
+        s->was_held = true;
         world_at(w, w->now + USEC_SEC, spread_arrives, s, w); /* gossip finds its way later */
         return;
     }
+    if (s->was_held && from->is_up && from->life == s->life)
+        spread_renew(s, from);
     if (n->is_up && from->is_up && from->life == s->life) {
         struct str value = buf_str(&s->value);
         seat_row(&n->seat, s->from, s->space, buf_str(&s->key), s->is_gone ? NULL : &value);
@@ -246,9 +261,12 @@ static void members_tick(struct world_event *ev)
             struct cluster_member *m = &n->seat.member[k];
             bool is_live = m->state == CLUSTER_ST_ALIVE;
             if (reach && (!is_live || m->epoch != w->node[k].life)) {
-                if (is_live)
+                if (is_live) {
                     seat_event(&n->seat,
                                &(struct cluster_event){.kind = CLUSTER_EV_DOWN, .member = m});
+                    if (i != k)
+                        seat_rows_gone(&n->seat, k); /* those of its former life */
+                }
                 m->state = CLUSTER_ST_ALIVE;
                 m->epoch = w->node[k].life;
                 m->since = w->now;
@@ -319,7 +337,8 @@ static void on_turned(void *arg)
 {
     struct sim_node *n = arg;
     uint64_t shape = 0;
-    list_each(&n->kv->loop[0].replicas, x) {
+    list_each(&n->kv->loop[0].replicas, x)
+    {
         struct kv_replica *r = container_of(x, struct kv_replica, link);
         check_replica(n->seat.world, n, r);
         shape = hash_u64(shape ^ r->tag ^ r->range.version.boundary ^ (r->is_closed ? 1u : 0u));
