@@ -102,8 +102,9 @@ def test_status_shows_two_clusters_that_have_met(w):
     assert lone.terminate(60) == 0
     lone.edit('env = ', 'seedEndpoints = "127.0.0.1:%d"; env = ' % seed)
     lone.start()
-    out = shows(w, first, r"^  critical: store retain.store was founded twice \(ranges (\w{16})-... and (?!\1)\w{16}-...\): two clusters"
-                r".*\n    -> bilrostctl range shows", code=1)
+    out = shows(w, first, *(r"^  critical: store %s was founded twice \(ranges (\w{16})-... and (?!\1)\w{16}-...\): two clusters"
+                            r".*\n    -> bilrostctl range shows" % re.escape(store)
+                            for store in ("dist.worker", "inbox.store", "retain.store")), code=1)
     assert out.count("was founded twice") == 3, out
 
 
