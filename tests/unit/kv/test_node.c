@@ -98,10 +98,11 @@ static void node_start(struct node *n)
 
 static void node_stop(struct node *n)
 {
-    n->worker = net_worker_free(n->worker);
+    net_worker_stop(n->worker); /* in the node's order: a timer of the last turn may still ask it */
     for (unsigned i = 0; i < n->loop_count; i++)
         net_loop_turn(n->loop[i], 0);
     n->kv = kv_free(n->kv);
+    n->worker = net_worker_free(n->worker);
     for (unsigned i = 0; i < n->loop_count; i++)
         n->loop[i] = net_loop_free(n->loop[i]);
 }
