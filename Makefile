@@ -25,6 +25,7 @@ TELLS := $(B)/main/main.o $(B)/ctl/main.o $(B)/bench/conf.o
 $(TELLS): debian/changelog
 $(TELLS): override CFLAGS += -DBILROST_VERSION='"$(VERSION)"'
 
+CORES := $(shell nproc)
 ROOMS := $(shell awk '/^[0-9]/{print $$2}' src/FLOORS)
 uses   = $(shell awk '/^[0-9]/&&$$2=="$(1)"{for(i=4;i<=NF;i++)print $$i}' src/FLOORS)
 HAVE  := $(foreach r,$(ROOMS),$(if $(wildcard src/$(r)/*.c src/$(r)/*.cc),$(r)))
@@ -143,11 +144,12 @@ tsan: $(THREADED:%=$(B)/unit/%.test) ## the unit tests of the rooms with threads
 check: tests all ## unit, golden, fuzz corpora and simulators; add SAN=address,undefined or SAN=thread
 	@scripts/run-tests $(UNITS) $(GOLDEN) $(FUZZ:%=$(B)/fuzz/%.replay) "scripts/run-sim short $(SIMS)" \
 	  scripts/check-conformance
-check-house: libs check-headers ## every line in its room: floors, doors, names, purity, sizes
+check-house: ## every line in its room: floors, doors, names, purity, sizes
+	@$(MAKE) -s --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(CORES)) libs check-headers
 	@scripts/check-house
 check-headers: $(ROOMS:%=build/doors/%/.made) ## every header compiles alone
-	@for h in $(wildcard src/*/*.h); do r=$${h#src/}; r=$${r%%/*}; \
-	  echo "#include \"$${h#src/}\"" | $(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) -Werror -Ibuild/doors/$$r -fsyntax-only -xc - || exit 1; done
+	@printf '%s\n' $(patsubst src/%,%,$(wildcard src/*/*.h)) | TRY='$(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) -Werror' \
+	  xargs -P$(CORES) -n1 sh -c 'echo "#include \"$$0\"" | $$TRY -Ibuild/doors/$${0%%/*} -fsyntax-only -xc - || exit 255'
 bench-log: $(B)/bench/log ## the Raft log: proposals per fdatasync, latency, opening a log of 2 GiB
 	$<
 bench-kv: $(B)/bench/kv ## whole kv nodes: proposals per fdatasync, latency, ranges, idle, failover, split, snapshot, recovery
