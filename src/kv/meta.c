@@ -472,10 +472,12 @@ static void destroy_rest(struct kv_client *c, const struct kv_birth *b, bool has
 static bool is_only_copy(const struct kv_birth *b)
 {
     size_t others = 0;
-    for (unsigned i = 0; b->config && i < b->config->count; i++)
+    if (!b->config)
+        return b->range != NULL; /* rows, and who else has them cannot be read */
+    for (unsigned i = 0; i < b->config->count; i++)
         others += b->config->member[i].id != b->id &&
                   raft_config_is_voter(b->config, b->config->member[i].id);
-    return b->config && raft_config_is_voter(b->config, b->id) && others == 0;
+    return raft_config_is_voter(b->config, b->id) && others == 0;
 }
 
 /* Peers make up for what is damaged here; without any, nothing is thrown away. */
@@ -559,7 +561,9 @@ static int open_group(struct kv_store *s, struct engine_log_group *g,
         why = "its rows are missing";
     b.range = has_row ? &range : NULL;
     b.config = config;
-    if (g->is_damaged)
+    if (has_row && !config)
+        why = "its configuration cannot be read";
+    else if (g->is_damaged)
         why = "its log is damaged";
     else if (has_row && b.applied < g->floor_index)
         why = "its rows are older than its log";

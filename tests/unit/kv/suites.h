@@ -6,4 +6,5 @@ Suite *suite_span(void);
 Suite *suite_wire(void);
 Suite *suite_node(void);
 Suite *suite_status(void);
+Suite *suite_ship(void);
 Suite *suite_three(void);

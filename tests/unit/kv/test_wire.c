@@ -10,16 +10,15 @@ START_TEST(requests)
     range_command_add(&data, STR("one"));
     range_command_add(&data, STR(""));
     kv_wire_propose_encode(
-        &(struct kv_wire_propose){.store = 7,
-                                  .tag = 8,
-                                  .boundary = 9,
-                                  .convoy = {3, 4, 5},
-                                  .data = buf_str(&data)}, &b);
+        &(struct kv_wire_propose){
+            .store = 7, .tag = 8, .boundary = 9, .convoy = {3, 4, 5}, .data = buf_str(&data)},
+        &b);
     ck_assert_int_eq(kv_wire_request_decode(buf_str(&b), &w), 0);
     ck_assert_int_eq(w.kind, KV_WIRE_PROPOSE);
     ck_assert_uint_eq(w.propose.count, 2);
     ck_assert_uint_eq(w.propose.boundary, 9);
-    ck_assert(w.propose.convoy.sender == 3 && w.propose.convoy.id == 4 && w.propose.convoy.place == 5);
+    ck_assert(w.propose.convoy.sender == 3 && w.propose.convoy.id == 4 &&
+              w.propose.convoy.place == 5);
     ck_str(w.propose.data, buf_str(&data));
     for (size_t n = 0; n < b.n; n++) /* every cut is refused */
         ck_assert_int_ne(kv_wire_request_decode(str_view(b.p, n), &w), 0);
