@@ -13,14 +13,9 @@ import urllib.request
 
 from cluster_cases import again
 from mqtt import DISCONNECT, PUBLISH, Client
+from ports import free_port
 
 READ, OPERATE, ADMIN = "read-token-0123456789", "operate-token-0123456789", "admin-token-0123456789"
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def with_api(n, extra=""):

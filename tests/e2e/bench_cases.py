@@ -7,9 +7,9 @@ import signal
 import subprocess
 import time
 
-from api_cases import free_port
 from basic_cases import topic
 from client_cases import ways_in
+from ports import free_port
 
 WITHIN = 120  # s: no run here lasts longer than some seconds, but the machine may be busy
 

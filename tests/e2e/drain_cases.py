@@ -10,15 +10,10 @@ import time
 from api_cases import ADMIN, ask
 from cluster_cases import again, connected, logged, three_voters
 from mqtt import CONNACK, DISCONNECT, Client, Closed
+from ports import free_port
 
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/bilrost-bench")
 PATIENCE = 60.0
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def good_bye(client):

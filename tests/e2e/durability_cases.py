@@ -2,9 +2,10 @@
 import signal
 import subprocess
 
-from api_cases import READ, ask, free_port
+from api_cases import READ, ask
 from basic_cases import topic
 from mqtt import PUBACK, PUBREC, Client
+from ports import free_port
 from process_cases import log_has, refused, BARE, TCP
 
 LEVEL = ["quorum-fsync", "quorum", "memory"]  # as PUBACK names it; the number is that of Durability and of the gauge

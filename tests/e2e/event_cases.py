@@ -9,10 +9,11 @@ import socket
 import struct
 import time
 
-from api_cases import READ, ask, free_port
+from api_cases import READ, ask
 from basic_cases import topic
 from mqtt import PINGREQ, PINGRESP, PUBLISH, Client, text
 from overload_cases import metrics_node
+from ports import free_port
 from protocol_cases import connected
 from stored_cases import name
 

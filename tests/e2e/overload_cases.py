@@ -3,9 +3,10 @@ SPDX-License-Identifier: Apache-2.0"""
 import socket
 import time
 
-from api_cases import READ, ask, free_port
+from api_cases import READ, ask
 from basic_cases import topic
 from mqtt import PUBLISH, Client, Closed
+from ports import free_port
 from protocol_cases import connected
 
 

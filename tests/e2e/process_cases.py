@@ -9,9 +9,9 @@ import subprocess
 import tempfile
 import time
 
-from api_cases import free_port
 from cluster_cases import logged
 from mqtt import Client, gather
+from ports import free_port
 
 TCP = 'listeners = ( { kind = "tcp"; address = "%s"; auth = ["anonymous"]; } );\n'
 BARE = 'data_dir = "";\napiServerConfig: { enable = false; unixSocket = ""; };\n'

@@ -1,5 +1,4 @@
 """Statements of the standards that need two clients, a store or a socket to be seen.  SPDX-License-Identifier: Apache-2.0"""
-import random
 import socket
 import struct
 import time

@@ -5,7 +5,8 @@ import signal
 import time
 
 from cluster_cases import again
-from drain_cases import ADMIN, BENCH, asked, free_port
+from drain_cases import ADMIN, BENCH, asked
+from ports import free_port
 
 ONLY_WHEN_NAMED = True  # make scale
 STORES = ("dist.worker", "inbox.store", "retain.store")

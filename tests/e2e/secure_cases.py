@@ -9,11 +9,11 @@ import socket
 import subprocess
 import time
 
-from api_cases import free_port
 from basic_cases import topic
 from mqtt import CONNACK, Client
 from net_cases import said_at
 from cluster_cases import acked, connected, reaches, subscribed
+from ports import free_port
 from process_cases import BARE, TCP, refused
 
 

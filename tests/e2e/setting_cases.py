@@ -8,9 +8,10 @@ import signal
 import struct
 import time
 
-from api_cases import READ, ask, free_port
+from api_cases import READ, ask
 from basic_cases import topic
-from mqtt import CONNACK, PUBACK, PUBLISH, PUBREC, SUBACK, SUBSCRIBE, Client, Closed, props, text
+from mqtt import CONNACK, PUBACK, PUBLISH, PUBREC, SUBSCRIBE, Client, Closed, props, text
+from ports import free_port
 from process_cases import log_has
 from protocol_cases import connected
 from stored_cases import name

@@ -5,11 +5,12 @@ import re
 import signal
 import subprocess
 
-from api_cases import cluster_with_api, free_port, members_full, with_api
+from api_cases import cluster_with_api, members_full, with_api
 from cluster_cases import again, connected
 from ctl_cases import ctl
 from mqtt import Client
 from overload_cases import narrow
+from ports import free_port
 from secure_cases import gossip_port
 
 
