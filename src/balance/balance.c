@@ -55,7 +55,7 @@ unsigned balance_voters(unsigned wanted, unsigned n)
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
-static size_t index_of(const struct balance_sight *s, const struct uuid *u)
+size_t balance_index_of(const struct balance_sight *s, const struct uuid *u)
 {
     size_t i = 0;
     while (i < s->node_count && !uuid_eq(&s->v->node[i].node, u))
@@ -65,13 +65,13 @@ static size_t index_of(const struct balance_sight *s, const struct uuid *u)
 
 const struct balance_node *balance_node_of(const struct balance_sight *s, const struct uuid *u)
 {
-    size_t i = index_of(s, u);
+    size_t i = balance_index_of(s, u);
     return i < s->node_count ? &s->v->node[i] : NULL;
 }
 
 struct balance_tally balance_tally_of(const struct balance_sight *s, const struct uuid *u)
 {
-    size_t i = index_of(s, u);
+    size_t i = balance_index_of(s, u);
     return i < s->node_count ? s->tally[i] : (struct balance_tally){0};
 }
 
@@ -134,14 +134,14 @@ static void sight_init(struct balance_sight *s, const struct balance_view *v)
         const struct range_descriptor *d = &v->range[i];
         for (unsigned k = 0; k < d->member_count; k++) {
             const struct range_member *m = &d->member[k];
-            size_t at = index_of(s, &m->node);
+            size_t at = balance_index_of(s, &m->node);
             if (at == s->node_count)
                 continue;
             s->tally[at].replicas++;
             s->tally[at].votes += m->is_voter;
             s->moving += !m->is_current && v->node[at].is_live && !uuid_eq(&m->node, &d->leader);
         }
-        size_t at = index_of(s, &d->leader);
+        size_t at = balance_index_of(s, &d->leader);
         if (at < s->node_count)
             s->tally[at].leads++;
     }

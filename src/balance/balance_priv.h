@@ -14,13 +14,19 @@ struct balance_tally { /* of one node in this store */
  * first; where that stays as it is, the spread over this store and those before it. */
 unsigned balance_gain(unsigned here, unsigned here_before, unsigned there, unsigned there_before);
 
+struct balance_lead {                 /* a leadership that is best moved */
+    const struct range_descriptor *d; /* NULL: none */
+    const struct range_member *to;
+    const char *why;
+};
+
 /* A view with what is counted once. */
 struct balance_sight {
     const struct balance_view *v;
     size_t node_count;
     struct balance_tally tally[BALANCE_NODE_MAX]; /* by node of the view */
     unsigned moving;                              /* members on live nodes that are catching up */
-    const struct range_descriptor *lead;  /* the one whose leader is best moved; NULL: none */
+    struct balance_lead lead;
     struct {                              /* a vote that would be better elsewhere */
         const struct range_descriptor *d; /* NULL: none */
         struct uuid from, to;
@@ -36,6 +42,8 @@ typedef bool balance_ask(const struct balance_sight *s, const struct range_descr
                          struct balance_step *out);
 balance_ask balance_unreachable, balance_replicas, balance_leader, balance_split, balance_merge;
 
+/* Its place in the view; node_count: it is not there. */
+size_t balance_index_of(const struct balance_sight *s, const struct uuid *u);
 const struct balance_node *balance_node_of(const struct balance_sight *s, const struct uuid *u);
 /* Zeros for a node that the view does not have. */
 struct balance_tally balance_tally_of(const struct balance_sight *s, const struct uuid *u);

@@ -3,6 +3,6 @@
 
 Suite *unit_suites(int i)
 {
-    static Suite *(*const suite[])(void) = {suite_balance};
+    static Suite *(*const suite[])(void) = {suite_balance, suite_rule, suite_settle};
     return i < (int)countof(suite) ? suite[i]() : NULL;
 }

@@ -3,3 +3,5 @@
 #include "unit/unit.h"
 
 Suite *suite_balance(void);
+Suite *suite_rule(void);
+Suite *suite_settle(void);
