@@ -156,7 +156,7 @@ static uint8_t apply_one(struct machine *m, const struct codec_field *f, struct 
     if (!is_inside(m, r.tenant, r.filter))
         return DIST_REPLY_MOVED;
     int got = f->tag == TAG_ADD ? dist_index_add(m->index, m->owner, &r, member_max)
-                                : dist_index_del(m->index, &r);
+                                : dist_index_del(m->index, m->owner, &r);
     if (got != 0)
         return (uint8_t)got;
     struct buf key = {0}, value = {0};
@@ -439,10 +439,13 @@ static void put_receiver(struct buf *reply, struct dist_route *r, const struct d
         dist_wire_put(reply, TAG_ADD, r, 0);
 }
 
-static void put_filter(struct buf *reply, const struct dist_filter *f, char *text)
+static void put_filter(struct machine *m, struct buf *reply, const struct dist_filter *f,
+                       char *text)
 {
     struct str filter = {text, dist_filter_text(f, text)};
     struct dist_route r = {.tenant = dist_filter_tenant(f), .filter = filter};
+    if (!is_inside(m, r.tenant, filter))
+        return;
     const struct dist_node *n = dist_filter_node(f);
     if (n != NULL) {
         struct dist_route first = r;
@@ -456,21 +459,22 @@ static void put_filter(struct buf *reply, const struct dist_filter *f, char *tex
         put_receiver(reply, &r, c);
     const struct dist_group *g = dist_filter_groups(f);
     for (; g != NULL; g = dist_group_next(g)) {
-        const struct dist_members *m = dist_group_members(g);
+        const struct dist_members *all = dist_group_members(g);
         r.share = (enum dist_share)g->share;
         r.group = str_view(g->name, g->name_len);
-        for (uint32_t i = 0; i < m->count; i++)
-            put_receiver(reply, &r, m->member[i]);
+        for (uint32_t i = 0; i < all->count; i++)
+            put_receiver(reply, &r, all->member[i]);
     }
 }
 
-static void query_match(const struct machine *m, const struct request *q, struct buf *reply)
+/* Of this range only: of what else is in the index here, another knows the present state. */
+static void query_match(struct machine *m, const struct request *q, struct buf *reply)
 {
     struct dist_match found = {0};
     dist_index_match(m->index, q->tenant, q->topic, &found);
     char *text = mem_alloc(DIST_TEXT_MAX);
     for (size_t i = 0; i < found.count; i++)
-        put_filter(reply, found.filter[i], text);
+        put_filter(m, reply, found.filter[i], text);
     mem_free(text);
     dist_match_deinit(&found);
 }
@@ -489,7 +493,7 @@ bool dist_reply_match(struct dist_reply_cursor *c, struct dist_route *out)
 static int query(void *arg, uint64_t hlc, struct str request, struct buf *reply,
                  struct range_scan *scan)
 {
-    const struct machine *m = arg;
+    struct machine *m = arg;
     struct codec_cursor c = codec_cursor_of(request);
     struct request q;
     uint8_t kind, version;

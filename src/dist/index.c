@@ -274,9 +274,9 @@ struct dist_index *dist_index_new(const struct dist_index_conf *conf)
     must(conf->reclaim != NULL);
     struct dist_index *x = mem_new(sizeof *x);
     x->conf = *conf;
-    x->generation = mem_grow(x->generation, &x->owner_cap, 1, sizeof *x->generation);
-    x->generation[0] = 0;
-    x->owner_count = 1;
+    x->owner_count = DIST_OWNER_HOST + 1;
+    x->generation = mem_grow(x->generation, &x->owner_cap, x->owner_count, sizeof *x->generation);
+    memset(x->generation, 0, x->owner_count * sizeof *x->generation);
     return x;
 }
 

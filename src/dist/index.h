@@ -11,6 +11,10 @@
  * nodes (all transient sessions of one node are one route), persistent sessions ("inboxes") one by
  * one, and shared groups.  Filters of one tenant are never seen by another.
  *
+ * Beside the ranges' routes there may be the host's (DIST_OWNER_HOST): of this process, put there because no range here
+ * holds them.  For everybody else who adds or removes they are not there, so that they change nothing of a table that is
+ * the same on every replica.
+ *
  * Costs: about 110 bytes for a filter with one node route (a trie node, an entry, a hash slot),
  * about 64 + the client id for a persistent receiver; add, del and find are O(levels); match visits
  * only trie nodes that match a prefix of the topic. */
@@ -137,11 +141,14 @@ void dist_index_free(struct dist_index *x);
  * -------------------------------------------------------------------------------------------------
  */
 
+#define DIST_OWNER_HOST 1
+
 /* Owners let several writers' worth of routes (range replicas on the writing thread) share one
  * index: dist_index_owner gives a new one, and only its routes are swept by it. */
 uint16_t dist_index_owner(struct dist_index *x) must_use;
 
-/* Removes all its routes; the number may be given out again. */
+/* Removes all its routes, but those of this process (dist_index_node_local) become the host's: they are still somewhere.
+ * The number may be given out again. */
 void dist_index_owner_end(struct dist_index *x, uint16_t owner);
 
 /* Adds or replaces.  member_max: most members of a shared group, 0 no limit.  0, DIST_E_OLD, _FULL,
@@ -150,8 +157,12 @@ must_use int dist_index_add(struct dist_index *x, uint16_t owner, const struct d
                             uint32_t member_max);
 
 /* Removes, if the stored incarnation is not newer than r's.  0, DIST_E_OLD (newer is there), _NONE,
- * _INVALID. */
-must_use int dist_index_del(struct dist_index *x, const struct dist_route *r);
+ * _INVALID.  owner: DIST_OWNER_HOST removes what is the host's, any other what is not. */
+must_use int dist_index_del(struct dist_index *x, uint16_t owner, const struct dist_route *r);
+
+/* The index has had every range for a while: what is still the host's is in no table.  Removes it and says so to
+ * conf.lost. */
+void dist_index_host_settle(struct dist_index *x);
 
 /* A reload without a gap: begin, add every route that is, end.  end removes this owner's routes
  * that were not added again.  A route outside what the owner now has is kept, orphaned, when
@@ -165,7 +176,7 @@ void dist_index_reload_end(struct dist_index *x, uint16_t owner,
  * are; nothing that readers see changes. */
 void dist_index_cut(struct dist_index *x, uint16_t owner, uint16_t to,
                     bool (*is_cut)(void *arg, struct str tenant, struct str filter), void *arg);
-/* Cheap when there are none. */
+/* Removes them; those of this process become the host's.  Cheap when there are none. */
 void dist_index_sweep_orphans(struct dist_index *x);
 
 /* Which process is this one. */

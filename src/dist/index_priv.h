@@ -93,7 +93,10 @@ void dist_edge_del(struct dist_edges *e, const struct dist_trie *t);
 struct dist_tenant *dist_tenant_find(const struct dist_index *x, struct str name);
 
 /* dist_index_del without a word to conf.lost. */
-int dist_index_take(struct dist_index *x, const struct dist_route *r);
+int dist_index_take(struct dist_index *x, uint16_t owner, const struct dist_route *r);
+
+/* A route of this process? */
+bool dist_route_is_local(const struct dist_index *x, const struct dist_route *r);
 
 /* Gives p to reclaim at the end of the operation. */
 void dist_index_drop(struct dist_index *x, void *p, void (*fn)(void *ptr));

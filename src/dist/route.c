@@ -238,7 +238,14 @@ struct place {
     struct dist_receiver *receiver;
     bool is_first;
     uint64_t incarnation;
+    uint16_t owner;
 };
+
+/* The host's routes and the tables' do not know of each other. */
+static bool is_strange(uint16_t owner, uint16_t to)
+{
+    return (owner == DIST_OWNER_HOST) != (to == DIST_OWNER_HOST);
+}
 
 static bool find_plain(const struct dist_index *x, struct dist_filter *f, const struct identity *k,
                        struct place *out)
@@ -248,11 +255,15 @@ static bool find_plain(const struct dist_index *x, struct dist_filter *f, const 
         atomic_load_explicit(&f->first, memory_order_relaxed) == k->node) {
         out->is_first = true;
         out->incarnation = f->first_incarnation;
+        out->owner = f->first_owner;
         return true;
     }
     out->receiver = receiver_find(x, atomic_load_explicit(&f->more, memory_order_relaxed), k);
-    out->incarnation = out->receiver != NULL ? out->receiver->incarnation : 0;
-    return out->receiver != NULL;
+    if (out->receiver == NULL)
+        return false;
+    out->incarnation = out->receiver->incarnation;
+    out->owner = out->receiver->owner;
+    return true;
 }
 
 static void adopt(struct dist_index *x, const struct place *at, uint16_t owner)
@@ -267,7 +278,10 @@ static int add_plain(struct dist_index *x, struct dist_tenant *t, struct dist_fi
     struct identity k = {(uint8_t)r->kind, node, r->client};
     struct place at;
     bool is_there = find_plain(x, f, &k, &at);
-    if (is_there && r->incarnation <= at.incarnation) {
+    bool is_other = is_there && is_strange(at.owner, owner);
+    if (is_other && owner == DIST_OWNER_HOST)
+        return DIST_E_OLD;
+    if (is_there && !is_other && r->incarnation <= at.incarnation) {
         adopt(x, &at, owner);
         return DIST_E_OLD;
     }
@@ -295,11 +309,11 @@ static int add_plain(struct dist_index *x, struct dist_tenant *t, struct dist_fi
 }
 
 static int del_plain(struct dist_index *x, struct dist_tenant *t, struct dist_filter *f,
-                     const struct dist_route *r, struct dist_node *node)
+                     uint16_t owner, const struct dist_route *r, struct dist_node *node)
 {
     struct identity k = {(uint8_t)r->kind, node, r->client};
     struct place at;
-    if (!find_plain(x, f, &k, &at))
+    if (!find_plain(x, f, &k, &at) || is_strange(at.owner, owner))
         return DIST_E_NONE;
     if (at.incarnation > r->incarnation)
         return DIST_E_OLD;
@@ -351,6 +365,15 @@ static uint32_t member_find(const struct dist_members *m, const struct identity 
     return i;
 }
 
+/* Those that count for its limit. */
+static uint32_t members_of_tables(const struct dist_members *m)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < m->count; i++)
+        count += m->member[i]->owner != DIST_OWNER_HOST;
+    return count;
+}
+
 static void count_member(struct dist_index *x, struct dist_tenant *t, struct dist_node *node,
                          int by)
 {
@@ -390,11 +413,14 @@ static int add_member(struct dist_index *x, struct dist_tenant *t, struct dist_f
     struct dist_members *old = atomic_load_explicit(&g->members, memory_order_relaxed);
     uint32_t i = member_find(old, &k);
     struct dist_receiver *was = i < old->count ? old->member[i] : NULL;
-    if (was != NULL && r->incarnation <= was->incarnation) {
+    bool is_other = was != NULL && is_strange(was->owner, owner);
+    if (is_other && owner == DIST_OWNER_HOST)
+        return DIST_E_OLD;
+    if (was != NULL && !is_other && r->incarnation <= was->incarnation) {
         adopt(x, &(struct place){.f = f, .receiver = was}, owner);
         return DIST_E_OLD;
     }
-    if (was == NULL && member_max > 0 && old->count >= member_max)
+    if ((was == NULL || is_other) && member_max > 0 && members_of_tables(old) >= member_max)
         return DIST_E_FULL;
     struct dist_members *m =
         members_with(old, i, receiver_new(r, node, owner, x->generation[owner]));
@@ -408,14 +434,14 @@ static int add_member(struct dist_index *x, struct dist_tenant *t, struct dist_f
 }
 
 static int del_member(struct dist_index *x, struct dist_tenant *t, struct dist_filter *f,
-                      const struct dist_route *r, struct dist_node *node)
+                      uint16_t owner, const struct dist_route *r, struct dist_node *node)
 {
     struct identity k = {(uint8_t)r->kind, node, r->client};
     struct dist_group *g = group_find(f, r);
     struct dist_members *old =
         g != NULL ? atomic_load_explicit(&g->members, memory_order_relaxed) : NULL;
     uint32_t i = old != NULL ? member_find(old, &k) : 0;
-    if (old == NULL || i == old->count)
+    if (old == NULL || i == old->count || is_strange(old->member[i]->owner, owner))
         return DIST_E_NONE;
     if (old->member[i]->incarnation > r->incarnation)
         return DIST_E_OLD;
@@ -458,16 +484,21 @@ int dist_index_add(struct dist_index *x, uint16_t owner, const struct dist_route
     return got;
 }
 
-int dist_index_del(struct dist_index *x, const struct dist_route *r)
+bool dist_route_is_local(const struct dist_index *x, const struct dist_route *r)
 {
-    int got = dist_index_take(x, r);
-    if (got == 0 && x->conf.lost != NULL && r->kind != DIST_KIND_INBOX &&
-        r->epoch == x->local_epoch && uuid_eq(&r->node, &x->local_node))
+    return r->kind != DIST_KIND_INBOX && r->epoch == x->local_epoch &&
+           uuid_eq(&r->node, &x->local_node);
+}
+
+int dist_index_del(struct dist_index *x, uint16_t owner, const struct dist_route *r)
+{
+    int got = dist_index_take(x, owner, r);
+    if (got == 0 && x->conf.lost != NULL && dist_route_is_local(x, r))
         x->conf.lost(x->conf.arg, r);
     return got;
 }
 
-int dist_index_take(struct dist_index *x, const struct dist_route *r)
+int dist_index_take(struct dist_index *x, uint16_t owner, const struct dist_route *r)
 {
     if (!is_route(r))
         return DIST_E_INVALID;
@@ -477,8 +508,8 @@ int dist_index_take(struct dist_index *x, const struct dist_route *r)
     struct dist_filter *f = t != NULL ? dist_index_find(x, r->tenant, r->filter) : NULL;
     if (f == NULL || (node == NULL && r->kind != DIST_KIND_INBOX))
         return DIST_E_NONE;
-    int got =
-        r->share == DIST_SHARE_NONE ? del_plain(x, t, f, r, node) : del_member(x, t, f, r, node);
+    int got = r->share == DIST_SHARE_NONE ? del_plain(x, t, f, owner, r, node)
+                                          : del_member(x, t, f, owner, r, node);
     if (got == 0) {
         (void)dist_path_release(x, t, f);
         dist_index_commit(x);

@@ -136,8 +136,9 @@ void dist_index_walk(const struct dist_index *x, uint16_t owner, uint64_t *at, s
 struct sweep {
     const struct dist_index *x;
     uint16_t owner;
-    bool is_all;   /* of any generation */
-    bool is_quiet; /* nobody has lost them */
+    bool is_all; /* of any generation */
+    bool
+        is_over; /* of ranges that are not here any more: nobody has lost them, and ours become the host's */
     bool has_orphaned;
     bool (*is_ours)(void *arg, struct str tenant, struct str filter);
     void *arg;
@@ -150,6 +151,11 @@ static void visit_sweep(void *arg, const struct dist_route *r, uint16_t *owner,
     struct sweep *s = arg;
     if (*owner != s->owner || (!s->is_all && *generation == s->x->generation[s->owner]))
         return;
+    if (s->is_over && dist_route_is_local(s->x, r)) {
+        *owner = DIST_OWNER_HOST;
+        *generation = s->x->generation[DIST_OWNER_HOST];
+        return;
+    }
     if (s->is_ours != NULL && !s->is_ours(s->arg, r->tenant, r->filter)) {
         *owner = 0;
         s->has_orphaned = true;
@@ -169,7 +175,7 @@ static void sweep(struct dist_index *x, struct sweep *s)
             struct dist_route r;
             uint32_t member_max;
             must(dist_wire_get(f.bytes, &r, &member_max));
-            must((s->is_quiet ? dist_index_take(x, &r) : dist_index_del(x, &r)) == 0);
+            must((s->is_over ? dist_index_take : dist_index_del)(x, s->owner, &r) == 0);
         }
         s->gone.n = 0;
     } while (at != 0);
@@ -179,7 +185,7 @@ static void sweep(struct dist_index *x, struct sweep *s)
 
 void dist_index_reload_begin(struct dist_index *x, uint16_t owner)
 {
-    must(owner > 0 && owner < x->owner_count);
+    must(owner > DIST_OWNER_HOST && owner < x->owner_count);
     x->generation[owner]++;
 }
 
@@ -211,24 +217,30 @@ void dist_index_cut(struct dist_index *x, uint16_t owner, uint16_t to,
 {
     uint64_t at = 0;
     struct cut c = {x, owner, to, is_cut, arg};
-    must(owner > 0 && owner < x->owner_count && to > 0 && to < x->owner_count && owner != to);
+    must(owner > DIST_OWNER_HOST && owner < x->owner_count && to > DIST_OWNER_HOST &&
+         to < x->owner_count && owner != to);
     walk(x, &(struct visitor){.fn = visit_cut, .arg = &c}, &at, SIZE_MAX);
 }
 
 void dist_index_sweep_orphans(struct dist_index *x)
 {
     if (x->has_orphans)
-        sweep(x, &(struct sweep){.x = x, .owner = 0, .is_all = true, .is_quiet = true});
+        sweep(x, &(struct sweep){.x = x, .owner = 0, .is_all = true, .is_over = true});
     x->has_orphans = false;
 }
 
 void dist_index_owner_end(struct dist_index *x, uint16_t owner)
 {
-    must(owner > 0 && owner < x->owner_count);
-    sweep(x, &(struct sweep){.x = x, .owner = owner, .is_all = true, .is_quiet = true});
+    must(owner > DIST_OWNER_HOST && owner < x->owner_count);
+    sweep(x, &(struct sweep){.x = x, .owner = owner, .is_all = true, .is_over = true});
     x->spare_owner =
         mem_grow(x->spare_owner, &x->spare_cap, x->spare_count + 1, sizeof *x->spare_owner);
     x->spare_owner[x->spare_count++] = owner;
+}
+
+void dist_index_host_settle(struct dist_index *x)
+{
+    sweep(x, &(struct sweep){.x = x, .owner = DIST_OWNER_HOST, .is_all = true});
 }
 
 /* --- check --------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ static void run(size_t clients, size_t each, const char *last)
     t = bench_cpu();
     for (size_t i = 0; i < each; i++) {
         r.filter = topic_of(at, sizeof at, 1, i, last);
-        must(dist_index_del(x, &r) == 0);
+        must(dist_index_del(x, 0, &r) == 0);
     }
     t = bench_cpu() - t;
     snprintf(line, sizeof line, "removal of one client's %zu filters", each);

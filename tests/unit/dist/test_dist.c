@@ -112,28 +112,39 @@ START_TEST(collection)
 }
 END_TEST
 
+struct route_text {
+    char filter[64], client[8], group[8];
+};
+
+static struct dist_route random_route(struct rng *r, struct route_text *at)
+{
+    struct dist_route d = {.tenant = rng_below(r, 2) ? STR("t1") : STR("t2"),
+                           .filter = random_filter(r, at->filter),
+                           .incarnation = rng_between(r, 1, 6)};
+    d.kind = (enum dist_kind)rng_between(r, 1, 3);
+    d.share = d.kind == DIST_KIND_NODE     ? DIST_SHARE_NONE
+              : d.kind == DIST_KIND_MEMBER ? (enum dist_share)rng_between(r, 1, 2)
+                                           : (enum dist_share)rng_below(r, 3);
+    if (d.share != DIST_SHARE_NONE)
+        d.group = str_view(at->group, (size_t)snprintf(at->group, 8, "g%d", (int)rng_below(r, 2)));
+    if (d.kind != DIST_KIND_NODE)
+        d.client =
+            str_view(at->client, (size_t)snprintf(at->client, 8, "c%d", (int)rng_below(r, 20)));
+    if (d.kind != DIST_KIND_INBOX) {
+        d.node.b[0] = (uint8_t)rng_between(r, 1, 3);
+        d.epoch = 1;
+    }
+    if (d.kind != DIST_KIND_NODE)
+        d.options = (uint8_t)rng_below(r, 3), d.sub_id = (uint32_t)rng_below(r, 3);
+    return d;
+}
+
 static void random_command(struct rng *r, struct buf *out)
 {
-    char filter[64], client[8], group[8];
+    struct route_text text;
     dist_command_begin(out);
     for (uint64_t n = rng_between(r, 1, 4); n > 0; n--) {
-        struct dist_route d = {.tenant = rng_below(r, 2) ? STR("t1") : STR("t2"),
-                               .filter = random_filter(r, filter),
-                               .incarnation = rng_between(r, 1, 6)};
-        d.kind = (enum dist_kind)rng_between(r, 1, 3);
-        d.share = d.kind == DIST_KIND_NODE     ? DIST_SHARE_NONE
-                  : d.kind == DIST_KIND_MEMBER ? (enum dist_share)rng_between(r, 1, 2)
-                                               : (enum dist_share)rng_below(r, 3);
-        if (d.share != DIST_SHARE_NONE)
-            d.group = str_view(group, (size_t)snprintf(group, 8, "g%d", (int)rng_below(r, 2)));
-        if (d.kind != DIST_KIND_NODE)
-            d.client = str_view(client, (size_t)snprintf(client, 8, "c%d", (int)rng_below(r, 20)));
-        if (d.kind != DIST_KIND_INBOX) {
-            d.node.b[0] = (uint8_t)rng_between(r, 1, 3);
-            d.epoch = 1;
-        }
-        if (d.kind != DIST_KIND_NODE)
-            d.options = (uint8_t)rng_below(r, 3), d.sub_id = (uint32_t)rng_below(r, 3);
+        struct dist_route d = random_route(r, &text);
         if (rng_below(r, 10) < 6)
             dist_command_add(out, &d, 3);
         else
@@ -164,8 +175,18 @@ static void cut(struct rng *r, const struct replica *of)
     world_close(&w);
 }
 
+/* What a host adds and removes on its own account, in the index that a replica writes to. */
+static void random_host(struct rng *r, struct dist_index *x)
+{
+    struct route_text text;
+    struct dist_route d = random_route(r, &text);
+    int ignored = rng_below(r, 10) < 6 ? dist_index_add(x, DIST_OWNER_HOST, &d, 0)
+                                       : dist_index_del(x, DIST_OWNER_HOST, &d);
+    (void)ignored;
+}
+
 /* Two replicas, one with a host and one without, and a third that is made from rows, agree at every
- * step. */
+ * step; the index of the second has routes of the host, too. */
 START_TEST(replicas_agree)
 {
     struct world a, b;
@@ -177,6 +198,7 @@ START_TEST(replicas_agree)
     for (int step = 0; step < 1500; step++) {
         command.n = 0;
         random_command(&r, &command);
+        random_host(&r, b.index.x);
         struct str one = replica_apply(&a.r, 1, buf_str(&command), true);
         struct str two = replica_apply(&b.r, 1, buf_str(&command), false);
         ck_assert(str_eq(one, two));
@@ -200,6 +222,46 @@ START_TEST(replicas_agree)
     buf_deinit(&command);
     world_close(&a);
     world_close(&b);
+}
+END_TEST
+
+static size_t routes_of(const struct dist_index *x)
+{
+    struct dist_index_stat s;
+    dist_index_stat(x, &s);
+    return s.node_routes + s.inbox_routes + s.members;
+}
+
+/* The routes of this process outlive a range that goes, until it is certain that no table has them. */
+START_TEST(ours_outlive_their_range)
+{
+    struct world w;
+    world_open(&w);
+    dist_index_node_local(w.index.x, &(struct uuid){{1}}, 1);
+    struct dist_route own = route_node("t", "a", 1, 1), other = route_node("t", "a", 2, 1),
+                      session = route_inbox("t", "a", "c", 1), gone = route_node("t", "b", 1, 1);
+    ck_assert_uint_eq(add(&w, &own, 0), 0);
+    ck_assert_uint_eq(add(&w, &other, 0), 0);
+    ck_assert_uint_eq(add(&w, &session, 0), 0);
+    ck_assert_uint_eq(add(&w, &gone, 0), 0);
+    struct replica again;
+    replica_copy(&again, &w.r, &w.conf);
+    w.r.ops->free(w.r.m);
+    ck_assert_uint_eq(routes_of(w.index.x), 4); /* the second has them all */
+    again.ops->free(again.m);
+    ck_assert_uint_eq(routes_of(w.index.x), 2);
+    ck_assert_int_eq(dist_index_del(w.index.x, 0, &gone), DIST_E_NONE); /* in no table */
+    /* the range comes back without one of them */
+    again.m = again.ops->new (&w.conf);
+    replica_write(&again, &(struct range_write){again.row[again.row_count - 1].key, STR(""), true});
+    replica_reload(&again);
+    ck_assert_uint_eq(routes_of(w.index.x), 4);
+    dist_index_host_settle(w.index.x);
+    ck_assert_uint_eq(routes_of(w.index.x), 3);
+    ck_assert_ptr_null(dist_index_find(w.index.x, STR("t"), STR("b")));
+    replica_close(&again);
+    w.r.m = w.r.ops->new (&w.conf);
+    world_close(&w);
 }
 END_TEST
 
@@ -260,6 +322,7 @@ Suite *dist_suite(void)
     tcase_add_test(t, commands);
     tcase_add_test(t, collection);
     tcase_add_loop_test(t, replicas_agree, 0, 4);
+    tcase_add_test(t, ours_outlive_their_range);
     tcase_add_test(t, split);
     suite_add_tcase(s, t);
     return s;

@@ -43,7 +43,7 @@ START_TEST(rules)
             ck_str(dist_filter_tenant(m.filter[0]), STR("t"));
             ck_assert_ptr_eq(dist_index_find(b.x, STR("t"), str_of(table[i].filter)), m.filter[0]);
         }
-        ck_assert_int_eq(dist_index_del(b.x, &r), 0);
+        ck_assert_int_eq(dist_index_del(b.x, 0, &r), 0);
         ck_assert_uint_eq(match_count(&b, "t", str_of(table[i].topic), &m), 0);
         struct dist_index_stat s;
         dist_index_stat(b.x, &s);
@@ -62,7 +62,7 @@ START_TEST(refused)
     for (size_t i = 0; i < countof(bad); i++) {
         struct dist_route r = route_node("t", bad[i], 1, 1);
         ck_assert_int_eq(dist_index_add(b.x, 0, &r, 0), DIST_E_INVALID);
-        ck_assert_int_eq(dist_index_del(b.x, &r), DIST_E_INVALID);
+        ck_assert_int_eq(dist_index_del(b.x, 0, &r), DIST_E_INVALID);
     }
     struct dist_route r = route_inbox("t", "a", "c", 1);
     r.options = 3;
@@ -99,7 +99,7 @@ START_TEST(order)
     ck_assert_int_eq(dist_index_add(b.x, 0, &r, 0), DIST_E_OLD);
     r.incarnation = 4;
     ck_assert_int_eq(dist_index_add(b.x, 0, &r, 0), DIST_E_OLD);
-    ck_assert_int_eq(dist_index_del(b.x, &r), DIST_E_OLD);
+    ck_assert_int_eq(dist_index_del(b.x, 0, &r), DIST_E_OLD);
     r.incarnation = 6;
     r.options = 2;
     ck_assert_int_eq(dist_index_add(b.x, 0, &r, 0), 0);
@@ -108,8 +108,8 @@ START_TEST(order)
     ck_assert_uint_eq(c->options, 2);
     ck_assert_uint_eq(c->incarnation, 6);
     ck_assert_ptr_null(dist_receiver_next(c));
-    ck_assert_int_eq(dist_index_del(b.x, &r), 0);
-    ck_assert_int_eq(dist_index_del(b.x, &r), DIST_E_NONE);
+    ck_assert_int_eq(dist_index_del(b.x, 0, &r), 0);
+    ck_assert_int_eq(dist_index_del(b.x, 0, &r), DIST_E_NONE);
     ck_assert_ptr_null(dist_index_find(b.x, STR("t"), STR("a")));
 
     /* two nodes: the second goes to the list, and the first may leave before it */
@@ -117,7 +117,7 @@ START_TEST(order)
     ck_assert_int_eq(dist_index_add(b.x, 0, &n1, 0), 0);
     ck_assert_int_eq(dist_index_add(b.x, 0, &n2, 0), 0);
     ck_assert_int_eq(dist_index_add(b.x, 0, &n2, 0), DIST_E_OLD);
-    ck_assert_int_eq(dist_index_del(b.x, &n1), 0);
+    ck_assert_int_eq(dist_index_del(b.x, 0, &n1), 0);
     ck_assert_int_eq(dist_index_add(b.x, 0, &n2, 0), DIST_E_OLD);
     dist_index_check(b.x);
     f = dist_index_find(b.x, STR("t"), STR("a"));
@@ -126,7 +126,7 @@ START_TEST(order)
     ck_assert(dist_receiver_is_live(c));
     dist_index_node_mark(b.x, &n2.node, n2.epoch, true);
     ck_assert(!dist_receiver_is_live(c));
-    ck_assert_int_eq(dist_index_del(b.x, &n2), 0);
+    ck_assert_int_eq(dist_index_del(b.x, 0, &n2), 0);
     index_close(&b);
 }
 END_TEST
@@ -160,15 +160,15 @@ START_TEST(groups)
     for (uint64_t i = 0; i < 100; i++)
         ck_str(str_view(dist_group_pick(g, i, NULL, NULL)->client, 2), STR("c1"));
     dist_index_node_mark(b.x, &r.node, r.epoch, false);
-    ck_assert_int_eq(dist_index_del(b.x, &r), 0);
+    ck_assert_int_eq(dist_index_del(b.x, 0, &r), 0);
     r.share = DIST_SHARE_UNORDERED;
     r.client = STR("c2");
-    ck_assert_int_eq(dist_index_del(b.x, &r), 0);
+    ck_assert_int_eq(dist_index_del(b.x, 0, &r), 0);
     r = route_inbox("t", "a/+", "c1", 1);
-    ck_assert_int_eq(dist_index_del(b.x, &r), DIST_E_NONE); /* a member is not a plain receiver */
+    ck_assert_int_eq(dist_index_del(b.x, 0, &r), DIST_E_NONE); /* a member is not a plain receiver */
     r.share = DIST_SHARE_UNORDERED;
     r.group = STR("g");
-    ck_assert_int_eq(dist_index_del(b.x, &r), 0);
+    ck_assert_int_eq(dist_index_del(b.x, 0, &r), 0);
     ck_assert_ptr_null(dist_index_find(b.x, STR("t"), STR("a/+")));
     index_close(&b);
 }
@@ -192,7 +192,7 @@ START_TEST(ordered_group_is_sticky)
     for (uint64_t i = 0; i < 100; i++)
         memcpy(was[i], dist_group_pick(g, i, NULL, NULL)->client, 2);
     r.client = STR("c4");
-    ck_assert_int_eq(dist_index_del(b.x, &r), 0);
+    ck_assert_int_eq(dist_index_del(b.x, 0, &r), 0);
     for (uint64_t i = 0; i < 100; i++) {
         if (was[i][1] != '4')
             ck_assert_mem_eq(was[i], dist_group_pick(g, i, NULL, NULL)->client, 2);
@@ -212,7 +212,7 @@ START_TEST(host_slot)
     ck_assert_int_eq(dist_filter_host_set(f, NULL, &mine), 0);
     ck_assert_int_eq(dist_filter_host_set(f, NULL, &b), DIST_E_CHANGED);
     ck_assert_ptr_eq(dist_filter_host(f), &mine);
-    ck_assert_int_eq(dist_index_del(b.x, &r), 0);
+    ck_assert_int_eq(dist_index_del(b.x, 0, &r), 0);
     ck_assert_ptr_eq(dist_index_find(b.x, STR("t"), STR("a/b")), f); /* the host holds it */
     dist_index_release(b.x, STR("t"), STR("a/b"));
     ck_assert_ptr_eq(dist_index_find(b.x, STR("t"), STR("a/b")), f);
@@ -337,7 +337,7 @@ START_TEST(model)
                 *(o != NULL ? o : &m.at[m.count++]) = e;
         } else {
             int want = o == NULL ? DIST_E_NONE : o->incarnation > e.incarnation ? DIST_E_OLD : 0;
-            ck_assert_int_eq(dist_index_del(b.x, &route), want);
+            ck_assert_int_eq(dist_index_del(b.x, 0, &route), want);
             if (want == 0)
                 *o = m.at[--m.count];
         }
@@ -357,7 +357,7 @@ START_TEST(model)
     }
     while (m.count > 0) {
         struct dist_route route = route_of(&m.at[--m.count]);
-        ck_assert_int_eq(dist_index_del(b.x, &route), 0);
+        ck_assert_int_eq(dist_index_del(b.x, 0, &route), 0);
     }
     struct dist_index_stat s;
     dist_index_stat(b.x, &s);

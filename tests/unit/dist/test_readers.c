@@ -131,7 +131,7 @@ static void write_one(struct stage *s, struct rng *rng, uint64_t step)
         r.client = str_view(client, (size_t)snprintf(client, 8, "c%d", (int)rng_below(rng, 30)));
     if (r.kind != DIST_KIND_INBOX)
         r.node.b[0] = (uint8_t)rng_between(rng, 1, 3);
-    int got = rng_below(rng, 2) ? dist_index_add(s->b.x, 0, &r, 5) : dist_index_del(s->b.x, &r);
+    int got = rng_below(rng, 2) ? dist_index_add(s->b.x, 0, &r, 5) : dist_index_del(s->b.x, 0, &r);
     ck_assert_int_ne(got, DIST_E_INVALID);
 }
 
