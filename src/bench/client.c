@@ -167,17 +167,36 @@ static const char *on_publish(struct bench_client *c, struct codec_mqtt_packet *
     return NULL;
 }
 
+/* This identifier is free; false: it was before, on another connection. */
+static bool answered(struct bench_client *c, uint16_t packet_id, uint64_t *out_seq)
+{
+    if (c->phase[packet_id] == BENCH_OUT_NONE)
+        return false;
+    unsigned behind = packet_id + BENCH_PACKET_IDS - 1 - bench_client_packet_id(c->oldest);
+    *out_seq = c->oldest + behind % (BENCH_PACKET_IDS - 1);
+    c->phase[packet_id] = BENCH_OUT_NONE;
+    while (c->oldest < c->seq && c->phase[bench_client_packet_id(c->oldest)] == BENCH_OUT_NONE)
+        c->oldest++;
+    return true;
+}
+
 static void acknowledged(struct bench_client *c, uint16_t packet_id)
 {
-    if (c->phase != NULL) {
-        if (c->phase[packet_id] == BENCH_OUT_NONE)
-            return; /* acknowledged before, on another connection */
-        c->phase[packet_id] = BENCH_OUT_NONE;
-        while (c->oldest < c->seq && c->phase[bench_client_packet_id(c->oldest)] == BENCH_OUT_NONE)
-            c->oldest++;
-    }
+    uint64_t seq;
+    if (c->phase != NULL && !answered(c, packet_id, &seq))
+        return;
     c->acked++;
     c->ops->acked(c->arg, c);
+}
+
+/* That was its end [MQTT-4.4.0-2]: sent again it would be another message, behind those sent since. */
+static void refused(struct bench_client *c, uint16_t packet_id)
+{
+    uint64_t seq;
+    if (!answered(c, packet_id, &seq))
+        return;
+    c->refused++;
+    c->ops->refused(c->arg, c, seq);
 }
 
 static const char *on_ack(struct bench_client *c, struct codec_mqtt_packet *p)
@@ -185,8 +204,14 @@ static const char *on_ack(struct bench_client *c, struct codec_mqtt_packet *p)
     struct codec_mqtt_ack m;
     if (codec_mqtt_ack_decode(p, c->conf->version, &m) != 0)
         return "an acknowledgement that makes no sense";
-    if (m.reason >= 0x80 && p->type != CODEC_MQTT_PUBCOMP && p->type != CODEC_MQTT_PUBREL)
+    bool is_refused =
+        m.reason >= 0x80 && p->type != CODEC_MQTT_PUBCOMP && p->type != CODEC_MQTT_PUBREL;
+    if (is_refused && c->phase == NULL)
         return "the broker refused a message";
+    if (is_refused) {
+        refused(c, m.packet_id);
+        return NULL;
+    }
     if (p->type == CODEC_MQTT_PUBREC) {
         if (c->phase != NULL && c->phase[m.packet_id] != BENCH_OUT_NONE)
             c->phase[m.packet_id] = BENCH_OUT_RECEIVED;

@@ -32,6 +32,8 @@ struct bench_client_ops {
     void (*message)(void *arg, struct bench_client *c, const struct codec_mqtt_publish *p);
     /* One QoS 1 or 2 message of ours is fully acknowledged. */
     void (*acked)(void *arg, struct bench_client *c);
+    /* One of those that would be sent again (phase) was refused: it is not. */
+    void (*refused)(void *arg, struct bench_client *c, uint64_t seq);
     /* There is room to write again, or acknowledgements came: it may publish more. */
     void (*writable)(void *arg, struct bench_client *c);
     /* The connection ended and it was not asked for; why is a sentence. */
@@ -66,6 +68,7 @@ struct bench_client {
     uint64_t oldest;      /* lowest number that is not acknowledged (with phase) */
     uint64_t seq;         /* next number */
     uint64_t acked;       /* acknowledged messages */
+    uint64_t refused;     /* those that the broker did not take (with phase) */
     uint16_t receive_max; /* of the broker: how many it takes that it has not acknowledged */
     uint64_t delivered;   /* receptions of its messages */
     struct list dirty;    /* in the list of those that may go on publishing */
@@ -76,6 +79,12 @@ void bench_client_connect(struct bench_client *c);
 
 /* Sends its SUBSCRIBEs; ready() follows when all are answered. */
 void bench_client_subscribe(struct bench_client *c);
+
+/* Messages of QoS 1 or 2 that the broker has not answered. */
+static inline uint64_t bench_client_flying(const struct bench_client *c)
+{
+    return c->seq - c->acked - c->refused;
+}
 
 /* Packet identifier of message number seq. */
 uint16_t bench_client_packet_id(uint64_t seq);

@@ -4,7 +4,8 @@
  * host, again and again; the publisher keeps what is not acknowledged and sends it again with the
  * same packet identifiers (DUP, or PUBREL for what was received), as [MQTT-4.4.0-1] has it.  So an
  * acknowledged message that never arrives was lost by the broker, and at QoS 2 one that arrives
- * twice was doubled by it. */
+ * twice was doubled by it.  What the broker refuses is counted and not sent again: its publisher
+ * knows, and sent once more it would be a new message behind those sent since. */
 #include "bench/failover.h"
 
 #include "base/mem.h"

@@ -19,7 +19,8 @@
                                    */
 #define TICK_USEC (1 * USEC_MSEC) /* matters for --rate: how fine the load is spread */
 #define LATE_USEC                                                                                  \
-    (1 * USEC_SEC) /* matters where messages get lost: what did not come within it no              \
+    (1 *                                                                                           \
+     USEC_SEC) /* matters where messages get lost: what did not come within it no              \
                       longer holds a closed loop back (it still counts when it comes)              \
                     */
 
@@ -114,7 +115,7 @@ static bool may_publish(const struct bench_load *l, const struct bench_client *p
     if (most != 0 && p->seq >= most)
         return false;
     uint64_t flying_max = c->window < p->receive_max ? c->window : p->receive_max;
-    if (c->qos > 0 && p->seq - p->acked >= flying_max) /* [MQTT-3.3.4-7] */
+    if (c->qos > 0 && bench_client_flying(p) >= flying_max) /* [MQTT-3.3.4-7] */
         return false;
     return c->rate != 0 || !has_receivers(l) || p->seq < p->delivered / fanout_of(l) + c->window;
 }
@@ -226,15 +227,18 @@ static void finish(struct bench_load *l)
     l->phase = BENCH_PHASE_DONE;
     for (size_t t = 0; t < l->track_count; t++) {
         uint64_t want = track_expects(l, t);
-        r->lost += want > l->track[t].unique ? want - l->track[t].unique : 0;
+        uint64_t have = l->track[t].unique + l->track[t].excused;
+        r->lost += want > have ? want - have : 0;
         r->duplicate += l->track[t].duplicate;
         if (l->conf->scenario != BENCH_RETAIN) /* topics have no order */
             r->reordered += l->track[t].reordered;
     }
     r->cpu_usec = bench_cpu_of(l->conf->pid, l->conf->pid_count) - l->cpu_at;
     r->cpu_self_usec = net_clock_cpu() - l->cpu_self_at;
-    for (uint32_t i = 0; i < l->conf->publishers; i++)
+    for (uint32_t i = 0; i < l->conf->publishers; i++) {
         r->acked += l->publisher[i].acked;
+        r->refused += l->publisher[i].refused;
+    }
     net_loop_stop(l->loop);
 }
 
@@ -248,12 +252,12 @@ static void fail(struct bench_load *l, const char *why)
 static bool all_arrived(const struct bench_load *l)
 {
     for (uint32_t i = 0; i < l->conf->publishers; i++)
-        if (l->conf->qos > 0 && l->publisher[i].acked < l->publisher[i].seq)
+        if (l->conf->qos > 0 && bench_client_flying(&l->publisher[i]) > 0)
             return false;
     uint64_t want = 0, have = 0;
     for (size_t t = 0; t < l->track_count; t++) {
         want += track_expects(l, t);
-        have += l->track[t].unique;
+        have += l->track[t].unique + l->track[t].excused;
     }
     return have >= want || !(has_receivers(l) || is_reading(l));
 }
@@ -270,7 +274,8 @@ static bool all_published(const struct bench_load *l)
 {
     uint64_t most = l->conf->scenario == BENCH_RETAIN ? l->conf->filters : l->conf->count;
     for (uint32_t i = 0; most != 0 && i < l->conf->publishers; i++)
-        if (l->publisher[i].seq < most || (l->conf->qos > 0 && l->publisher[i].acked < most))
+        if (l->publisher[i].seq < most ||
+            (l->conf->qos > 0 && bench_client_flying(&l->publisher[i]) > 0))
             return false;
     return most != 0;
 }
@@ -425,6 +430,15 @@ static void on_acked(void *arg, struct bench_client *c)
     go_on(l, c);
 }
 
+/* Nobody waits for it. */
+static void on_refused(void *arg, struct bench_client *c, uint64_t seq)
+{
+    struct bench_load *l = arg;
+    bench_track_refused(&l->track[c->index], seq); /* failover: a pair each */
+    c->delivered++;
+    on_acked(l, c);
+}
+
 static void on_lost(void *arg, struct bench_client *c, const char *why)
 {
     struct bench_load *l = arg;
@@ -447,6 +461,7 @@ static void on_left(void *arg, struct bench_client *c)
 static const struct bench_client_ops ops = {.ready = on_ready,
                                             .message = on_message,
                                             .acked = on_acked,
+                                            .refused = on_refused,
                                             .writable = on_acked,
                                             .lost = on_lost,
                                             .left = on_left};

@@ -19,6 +19,7 @@ struct bench_result {
     usec_t first_usec;   /* retain: from SUBSCRIBE to the first message */
     uint64_t published, acked, received;
     uint64_t received_in_run; /* until publishing stopped */
+    uint64_t refused; /* failover: what the broker said it did not take; it may still come */
     uint64_t lost, duplicate, reordered;
     uint64_t stray; /* came, but this run did not send them there: left over from another */
     uint64_t cpu_usec, cpu_self_usec; /* of --pid, of this process, during the run and drain */

@@ -55,8 +55,9 @@ void bench_report_text(const struct bench_load *l)
     if (r->drain_usec > 0)
         printf("  reading           %10.1f ms, %.0f messages/s, first after %.2f ms\n",
                ms(r->drain_usec), per_sec(r->received, r->drain_usec), ms(r->first_usec));
-    printf("  published         %10llu, acknowledged %llu\n", (unsigned long long)r->published,
+    printf("  published         %10llu, acknowledged %llu", (unsigned long long)r->published,
            (unsigned long long)r->acked);
+    printf(r->refused > 0 ? ", refused %llu\n" : "\n", (unsigned long long)r->refused);
     printf("  received          %10llu, lost %llu, duplicate %llu, reordered %llu\n",
            (unsigned long long)r->received, (unsigned long long)r->lost,
            (unsigned long long)r->duplicate, (unsigned long long)r->reordered);
@@ -98,18 +99,19 @@ void bench_report_json(const struct bench_load *l)
            "\"reading_per_sec\":%.1f,\"first_ms\":%.3f,",
            ms(r->connect_usec), ms(r->run_usec), rate_of(l), ms(r->drain_usec),
            per_sec(r->received, r->drain_usec), ms(r->first_usec));
-    printf("\"published\":%llu,\"acknowledged\":%llu,\"received\":%llu,\"lost\":%llu,\"duplicate\":"
+    printf("\"published\":%llu,\"acknowledged\":%llu,\"refused\":%llu,\"received\":%llu,\"lost\":%"
+           "llu,\"duplicate\":"
            "%llu,"
            "\"reordered\":%llu,\"stray\":%llu,\"connections_lost\":%llu,\"sessions_lost\":%llu,"
            "\"outages\":%llu,"
            "\"outage_p50_ms\":%.3f,\"outage_p99_ms\":%.3f,\"outage_max_ms\":%.3f,",
            (unsigned long long)r->published, (unsigned long long)r->acked,
-           (unsigned long long)r->received, (unsigned long long)r->lost,
-           (unsigned long long)r->duplicate, (unsigned long long)r->reordered,
-           (unsigned long long)r->stray, (unsigned long long)r->connections_lost,
-           (unsigned long long)r->sessions_lost, (unsigned long long)l->outage.count,
-           ms(bench_hist_quantile(&l->outage, 500)), ms(bench_hist_quantile(&l->outage, 990)),
-           ms(l->outage.max));
+           (unsigned long long)r->refused, (unsigned long long)r->received,
+           (unsigned long long)r->lost, (unsigned long long)r->duplicate,
+           (unsigned long long)r->reordered, (unsigned long long)r->stray,
+           (unsigned long long)r->connections_lost, (unsigned long long)r->sessions_lost,
+           (unsigned long long)l->outage.count, ms(bench_hist_quantile(&l->outage, 500)),
+           ms(bench_hist_quantile(&l->outage, 990)), ms(l->outage.max));
     printf("\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f,",
            ms(bench_hist_quantile(&l->hist, 500)), ms(bench_hist_quantile(&l->hist, 990)),
            ms(bench_hist_quantile(&l->hist, 999)), ms(l->hist.max));

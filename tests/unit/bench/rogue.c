@@ -21,6 +21,8 @@ static void deliver(struct rogue_client *from, struct rogue_client *to, struct s
 {
     struct buf *held = &from->held[to - from->rogue->client];
     unsigned what = from->rogue->is_honest ? 0 : (unsigned)(from->published % 10);
+    if (from->rogue->is_refusing && what != 7)
+        what = what == 3 ? 3 : 0;
     if (what == 3)
         return;
     if (what != 7)
@@ -44,6 +46,14 @@ static bool matches(const char *filter, struct str topic)
     return str_eq(topic, str_of(filter));
 }
 
+static void refuse(struct rogue_client *c, unsigned type, uint16_t packet_id)
+{
+    struct codec_mqtt_peer peer = {.version = c->version};
+    struct codec_mqtt_ack ack = {.packet_id = packet_id,
+                                 .reason = CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR};
+    ck_assert_int_eq(codec_mqtt_ack_encode(net_stream_out(c->s), &peer, type, &ack), 0);
+}
+
 static void on_publish(struct rogue_client *c, struct codec_mqtt_packet *p)
 {
     struct rogue *r = c->rogue;
@@ -51,9 +61,12 @@ static void on_publish(struct rogue_client *c, struct codec_mqtt_packet *p)
     ck_assert_int_eq(codec_mqtt_publish_decode(p, c->version, &m), 0);
     if (r->is_mute)
         return;
-    if (m.qos > 0)
-        codec_mqtt_ack_put(net_stream_out(c->s), m.qos == 1 ? CODEC_MQTT_PUBACK : CODEC_MQTT_PUBREC,
-                           m.packet_id);
+    unsigned answer = m.qos == 1 ? CODEC_MQTT_PUBACK : CODEC_MQTT_PUBREC;
+    unsigned what = (unsigned)(c->published % 10);
+    if (m.qos > 0 && r->is_refusing && (what == 3 || what == 7))
+        refuse(c, answer, m.packet_id);
+    else if (m.qos > 0)
+        codec_mqtt_ack_put(net_stream_out(c->s), answer, m.packet_id);
     bool is_shared = false;
     for (unsigned i = 0; i < r->count; i++) {
         struct rogue_client *to = &r->client[i];

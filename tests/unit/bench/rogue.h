@@ -25,7 +25,9 @@ struct rogue {
     struct net_listener *listener;
     struct rogue_client client[ROGUE_CLIENT_MAX];
     unsigned count;
-    bool is_honest;             /* everything comes once, in order */
+    bool is_honest; /* everything comes once, in order */
+    bool
+        is_refusing; /* of ten, 3 is refused, and 7, which comes late all the same; the others once, in order */
     bool is_mute;               /* acknowledges and delivers nothing */
     uint16_t receive_max;       /* that it tells 5.0 clients; 0: none */
     struct str stray[4];        /* payloads that a subscriber gets as soon as it has subscribed */

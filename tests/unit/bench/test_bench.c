@@ -97,6 +97,30 @@ START_TEST(track_in_order_needs_no_memory)
 }
 END_TEST
 
+START_TEST(track_refused_have_no_place)
+{
+    struct bench_track t = {0};
+    bench_track_put(&t, 0);
+    bench_track_refused(&t, 1);
+    bench_track_refused(&t, 2);
+    bench_track_refused(&t, 200);
+    bench_track_refused(&t, 200);
+    ck_assert_uint_eq(t.excused, 3);
+    bench_track_put(&t, 3);
+    ck_assert(bench_track_put(&t, 2)); /* it was taken all the same: neither late nor missing */
+    ck_assert(!bench_track_put(&t, 2));
+    bench_track_refused(&t, 3); /* we hear of it after it came */
+    ck_assert_uint_eq(t.excused, 2);
+    ck_assert_uint_eq(t.reordered, 0);
+    ck_assert_uint_eq(t.duplicate, 1);
+    bench_track_put(&t, 5);
+    bench_track_put(&t, 4); /* not refused, late */
+    ck_assert_uint_eq(t.reordered, 1);
+    ck_assert_uint_eq(t.unique, 5);
+    bench_track_deinit(&t);
+}
+END_TEST
+
 START_TEST(options)
 {
     struct bench_conf c;
@@ -139,6 +163,7 @@ Suite *suite_count(void)
     tcase_add_test(t, empty_histogram);
     tcase_add_test(t, track_agrees_with_an_array);
     tcase_add_test(t, track_in_order_needs_no_memory);
+    tcase_add_test(t, track_refused_have_no_place);
     tcase_add_test(t, options);
     suite_add_tcase(s, t);
     return s;

@@ -78,6 +78,23 @@ START_TEST(what_went_wrong_is_counted_exactly)
 }
 END_TEST
 
+/* What a broker says that it did not take is not sent again: it may come or not, and has no place. */
+START_TEST(refused_is_neither_lost_nor_late)
+{
+    struct bench_conf c = conf_of(BENCH_FAILOVER, (uint8_t)(_i + 1), 5);
+    rogue.is_refusing = true;
+    c.is_persistent = true;
+    const struct bench_result *r = play(&c);
+    ck_assert_ptr_null(r->error);
+    ck_assert_uint_eq(r->published, 400);
+    ck_assert_uint_eq(r->refused, 80);
+    ck_assert_uint_eq(r->acked, 320);
+    ck_assert_uint_eq(r->received, 360);
+    ck_assert_uint_eq(r->lost + r->duplicate + r->reordered, 0);
+    ck_assert_uint_eq(r->connections_lost, 0);
+}
+END_TEST
+
 /* Messages of an earlier run, of another pair, with a number that was never sent, of somebody else.
  */
 START_TEST(messages_of_other_runs_count_apart)
@@ -134,6 +151,7 @@ Suite *suite_load(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, what_went_wrong_is_counted_exactly, 0, countof(wrong));
+    tcase_add_loop_test(t, refused_is_neither_lost_nor_late, 0, 2);
     tcase_add_test(t, messages_of_other_runs_count_apart);
     tcase_add_loop_test(t, sessions_begin_empty, 0, 2);
     tcase_add_loop_test(t, a_run_ends_with_a_broker_that_does_not_answer, 0, 2);
