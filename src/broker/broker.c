@@ -12,7 +12,9 @@
 #include "broker/conn_priv.h"
 #include "broker/drain_priv.h"
 #include "broker/durability_priv.h"
+#include "broker/hold_priv.h"
 #include "broker/inflow_priv.h"
+#include "broker/lookup_priv.h"
 #include "broker/peer_priv.h"
 #include "broker/publish_priv.h"
 #include "broker/renew_priv.h"
@@ -127,18 +129,13 @@ static void loop_turn_end(void *arg)
     broker_conn_turn_end(l);
     broker_cross_flush(l);
     broker_peer_flush(l);
+    broker_lookup_flush(l);
 }
 
 static void loop_shed(void *arg, usec_t now)
 {
     (void)now;
     broker_limit_shed(arg);
-}
-
-static void loop_held(void *arg, usec_t now)
-{
-    (void)now;
-    broker_publish_held(arg);
 }
 
 static void loop_init(struct broker *b, unsigned i)
@@ -152,8 +149,7 @@ static void loop_init(struct broker *b, unsigned i)
     list_init(&l->dirty);
     net_defer_init(&l->turn_end, loop_turn_end, l);
     broker_slow_init(l);
-    list_init(&l->held);
-    net_timer_init(&l->held_timer, loop_held, l);
+    broker_hold_init(l);
     net_timer_init(&l->shed_timer, loop_shed, l);
     net_timer_init(&l->drain.timer, broker_drain_tick, l);
     net_timer_init(&l->renew.timer, broker_renew_tick, l);
@@ -166,9 +162,8 @@ static void loop_deinit(struct broker_loop *l)
 {
     while (!list_empty(&l->conns))
         broker_conn_drop(container_of(l->conns.next, struct broker_conn, link));
-    broker_publish_held_drop(l);
+    broker_hold_deinit(l);
     broker_restore_drop(l);
-    net_timer_del(l->net, &l->held_timer);
     net_timer_del(l->net, &l->renew.timer);
     broker_slow_deinit(l);
     net_timer_del(l->net, &l->shed_timer);

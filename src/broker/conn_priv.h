@@ -23,6 +23,7 @@ struct broker_inflow {
     bool is_fetching, is_fetching_qos0, is_committing;
     bool is_committing_mind; /* what is being committed came from the mind */
     uint32_t sub_count;      /* made on this connection and not undone: for the gauge */
+    struct list receiving;   /* QoS 2 from the client: struct broker_join, in their order */
 };
 
 /* A packet identifier on its way out of the inbox. */

@@ -278,6 +278,7 @@ static void connect_attached(void *arg, const struct stores_attached *a)
     }
     c->is_attached = true;
     c->inflow = mem_new(sizeof(*c->inflow));
+    list_init(&c->inflow->receiving);
     c->inflow->incarnation = a->incarnation;
     c->inflow->mod = a->mod;
     c->inflow->next_seq = a->acked_seq + 1;

@@ -33,8 +33,7 @@ enum broker_pressure {
 struct broker_conn;
 struct dist_index;
 
-#define BROKER_AWAY_SLOTS                                                                          \
-    256 /* does not matter much: what is forgotten is asked for again */
+#define BROKER_AWAY_SLOTS 256 /* does not matter much: what is forgotten is asked for again */
 
 /* A member of a shared subscription that is connected nowhere, as its inbox said. */
 struct broker_away {
@@ -74,14 +73,24 @@ struct broker_loop {
     uint64_t slow_from; /* the last publisher of another loop told to wait, and when */
     usec_t slow_at;
     uint64_t early_bytes; /* acknowledged before they were stored (BROKER_DURABILITY_MEMORY) */
-    struct list held; /* publishes that wait for the index (publish.c) */
-    struct list restore; /* routes of live sessions that are put again (restore.c) */
-    struct net_timer held_timer;
+    struct broker_held {  /* publishes that wait for the index (hold.c) */
+        struct list waiting;
+        uint64_t qos0_bytes;
+        usec_t told_until; /* the journal knows of it */
+        struct net_timer timer;
+    } held;
+    struct broker_lookups {  /* topics that other nodes match (lookup.c) */
+        struct map by_topic; /* the open ones */
+        struct list open, asked;
+        unsigned asked_count;
+        bool is_vain; /* the last answer was none */
+    } lookups;
+    struct list restore;           /* routes of live sessions that are put again (restore.c) */
     enum broker_pressure pressure; /* of the process's memory, as this turn saw it */
     size_t qos0_bytes_max; /* QoS 0 is queued for a client while less than this waits for it; 0: no
                               limit */
     struct net_timer shed_timer; /* while pressure is SHED or FULL */
-    struct broker_renew { /* renew.c */
+    struct broker_renew {        /* renew.c */
         struct net_timer timer;
         struct broker_conn *at; /* the next one; NULL: from the front */
     } renew;
@@ -111,7 +120,8 @@ struct broker_listener {
     4096 /* does not matter much: cookies share a slot; a false stall skips a member */
 
 #define BROKER_HELD_SLOTS                                                                          \
-    ((size_t)1 << 18) /* does not matter much: sessions share a slot; a false one keeps for a      \
+    ((size_t)1                                                                                     \
+     << 18) /* does not matter much: sessions share a slot; a false one keeps for a      \
                          member that is away */
 
 struct broker {

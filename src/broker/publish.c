@@ -4,10 +4,10 @@
  *   publish_admit   may he?
  *   publish_receive QoS 2 of a persistent session: the inbox remembers its packet identifier first
  *   publish_retain  a leg, if asked for
- *   publish_match   who wants it; QoS 1 and 2 wait in publish_hold while this node's index may be
- * behind publish_fan     this loop, other loops, other nodes, inboxes: a leg for each that must be
- * waited for publish_leg     the only join: one less, the worst reason kept publish_end     the
- * acknowledgement
+ *   publish_match   who wants it; may wait in hold.c
+ *   broker_road_fan this loop, other loops, other nodes, inboxes: a leg for each that must be waited for
+ *   broker_road_leg the only join: one less, the worst reason kept
+ *   broker_road_end the acknowledgement
  *
  * Without a leg everything happens on the stack and in this turn: no allocation, no copy but into
  * output buffers.
@@ -15,57 +15,22 @@
  * Invariants: 1 the publisher is told exactly once, and not before every leg has ended;  2 the
  * message reaches the legs in the order in which its publisher sent it;  3 QoS 1 and 2: what was
  * matched by an index that may lack a subscription is not acknowledged, unless the cluster has been
- * out of reach for HOLD_USEC. */
-#include "broker/publish_priv.h"
+ * out of reach for BROKER_HOLD_USEC (hold.c). */
+#include "broker/hold_priv.h"
 
 #include "base/hash.h"
 #include "base/mem.h"
 #include "broker/deliver_priv.h"
 #include "broker/durability_priv.h"
+#include "broker/lookup_priv.h"
 #include "broker/peer_priv.h"
 #include "broker/share_priv.h"
 
-#define HOLD_USEC                                                                                  \
-    (3 * USEC_SEC) /* matters: an election is over by then; a cluster without a quorum goes on     \
-                          serving clean sessions with what the index had */
 #define OFFERS_MAX                                                                                 \
     32 /* matters little: members asked whether they are connected before one is taken             \
           whatever it is */
 #define EARLY_BYTES_MAX                                                                            \
-    (8 * 1024 * 1024)             /* lost at most with this loop, where a tenant accepts that */
-#define LOOK_USEC (5 * USEC_MSEC) /* how soon a held publish sees that the index has caught up */
-
-/* Legs that have not ended. */
-struct join {
-    struct broker_conn *conn; /* NULL: nobody connected */
-    struct broker_loop *loop;
-    struct broker_tenant *tenant;
-    uint64_t token;
-    struct broker_publish_done done;
-    uint32_t legs;
-    uint32_t dropped; /* stored sessions whose queue was full */
-    uint8_t reason;
-    uint8_t qos;
-    struct codec_msg *msg; /* while the inbox receives its packet identifier */
-};
-
-/* One message on the road. */
-struct publish {
-    struct broker_loop *loop;
-    struct broker_tenant *tenant;
-    struct broker_conn *conn;
-    uint64_t from_cookie;
-    uint64_t token;
-    uint64_t floor;
-    const struct codec_msg *msg;
-    const struct broker_publish_done *done;
-    struct join *join;
-    size_t receivers;
-    size_t stored;                    /* of them: persistent */
-    const struct broker_asked *asked; /* who of the shared subscription at hand said it is away */
-    bool is_held;                     /* the rest of the road comes later */
-    uint8_t reason;
-};
+    (8 * 1024 * 1024) /* lost at most with this loop, where a tenant accepts that */
 
 /* What the road itself has to tell; who published is known by its client identifier only. */
 static void road_report(struct broker_loop *l, const struct broker_tenant *tenant,
@@ -86,9 +51,9 @@ static void dist_report(struct broker_loop *l, const struct broker_tenant *tenan
     road_report(l, tenant, BROKER_EV_DIST_ERROR);
 }
 
-static struct join *publish_leg_begin(struct publish *p)
+struct broker_join *broker_road_leg_begin(struct broker_road *p)
 {
-    struct join *j = p->join;
+    struct broker_join *j = p->join;
     if (!j) {
         p->join = j = mem_new(sizeof(*j));
         j->conn = p->token ? p->conn : NULL;
@@ -106,7 +71,7 @@ static struct join *publish_leg_begin(struct publish *p)
     return j;
 }
 
-static void publish_leg(struct join *j, uint8_t reason)
+void broker_road_leg(struct broker_join *j, uint8_t reason)
 {
     if (reason > j->reason)
         j->reason = reason;
@@ -114,6 +79,8 @@ static void publish_leg(struct join *j, uint8_t reason)
         return;
     dist_report(j->loop, j->tenant, j->qos, j->reason);
     codec_msg_unref(j->msg);
+    if (j->conn && j->reason == CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR)
+        broker_hold_refuse(j->conn);
     if (j->conn) {
         broker_conn_published(j->conn, j->token, j->reason, j->dropped);
         broker_conn_done(j->conn);
@@ -123,7 +90,7 @@ static void publish_leg(struct join *j, uint8_t reason)
     mem_free(j);
 }
 
-static int publish_end(struct publish *p, uint8_t *out_reason)
+int broker_road_end(struct broker_road *p, uint8_t *out_reason)
 {
     if (p->receivers == 0 && p->reason == 0 && !p->is_held)
         p->reason = CODEC_MQTT_RC_NO_MATCHING_SUBSCRIBERS;
@@ -132,13 +99,13 @@ static int publish_end(struct publish *p, uint8_t *out_reason)
         *out_reason = p->reason;
         return 0;
     }
-    publish_leg(p->join, p->reason);
+    broker_road_leg(p->join, p->reason);
     return BROKER_PUBLISH_E_PENDING;
 }
 
 /* A retained message on its way to the store. */
 struct retaining {
-    struct join *join;
+    struct broker_join *join;
     size_t len; /* of topic and payload */
     bool is_clear;
 };
@@ -146,7 +113,7 @@ struct retaining {
 static void retain_done(void *arg, enum stores_outcome outcome)
 {
     struct retaining *r = arg;
-    struct join *j = r->join;
+    struct broker_join *j = r->join;
     road_report(j->loop, j->tenant,
                 outcome != STORES_OK ? BROKER_EV_MSG_RETAINED_ERROR
                 : r->is_clear        ? BROKER_EV_RETAIN_MSG_CLEARED
@@ -156,10 +123,10 @@ static void retain_done(void *arg, enum stores_outcome outcome)
     if (outcome == STORES_OK && !r->is_clear)
         broker_metric_bytes(broker_loop_metrics(j->loop, j->tenant), BROKER_M_RETAINED, r->len, 1);
     mem_free(r);
-    publish_leg(j, broker_conn_reason_of(outcome));
+    broker_road_leg(j, broker_conn_reason_of(outcome));
 }
 
-static void publish_retain(struct publish *p)
+static void publish_retain(struct broker_road *p)
 {
     if (!p->msg->is_retain)
         return;
@@ -167,7 +134,7 @@ static void publish_retain(struct publish *p)
     broker_metric_bytes(m, BROKER_M_INGRESS_RETAIN, p->msg->topic.n + p->msg->payload.n, 1);
     const struct broker_tenant_limits *max = &p->tenant->limits;
     struct retaining *r = mem_new(sizeof(*r));
-    *r = (struct retaining){publish_leg_begin(p), p->msg->topic.n + p->msg->payload.n,
+    *r = (struct retaining){broker_road_leg_begin(p), p->msg->topic.n + p->msg->payload.n,
                             p->msg->payload.n == 0};
     stores_retain_put(p->loop->stores, p->tenant->name, p->msg, max->retained_max,
                       max->retained_bytes_max, retain_done, r);
@@ -194,7 +161,7 @@ static void early_done(void *arg, const struct stores_inserted *r)
 
 /* May this one be acknowledged before it is stored?  Beyond EARLY_BYTES_MAX publishers wait as all
  * others do. */
-static bool is_early(const struct publish *p)
+static bool is_early(const struct broker_road *p)
 {
     const struct session_settings *s =
         p->conn ? &p->conn->settings->value : &p->tenant->loop[p->loop->index].settings->value;
@@ -202,7 +169,7 @@ static bool is_early(const struct publish *p)
            p->loop->early_bytes < EARLY_BYTES_MAX;
 }
 
-static void insert_early(struct publish *p, const struct stores_receiver *r, size_t count)
+static void insert_early(struct broker_road *p, const struct stores_receiver *r, size_t count)
 {
     struct early *e = mem_new(sizeof(*e));
     *e =
@@ -214,7 +181,7 @@ static void insert_early(struct publish *p, const struct stores_receiver *r, siz
                   &(struct stores_origin){.floor = p->floor}, r, count, early_done, e);
 }
 
-static void inserted(struct join *j, const struct stores_inserted *r)
+static void inserted(struct broker_join *j, const struct stores_inserted *r)
 {
     if (r->outcome == STORES_OK && r->dropped + r->displaced) {
         broker_metric_add(broker_loop_metrics(j->loop, j->tenant), BROKER_M_DROP_OVERFLOW,
@@ -224,7 +191,7 @@ static void inserted(struct join *j, const struct stores_inserted *r)
     }
     if (r->outcome != STORES_OK || r->gone)
         road_report(j->loop, j->tenant, BROKER_EV_DELIVER_ERROR);
-    publish_leg(j, broker_conn_reason_of(r->outcome));
+    broker_road_leg(j, broker_conn_reason_of(r->outcome));
 }
 
 static void insert_done(void *arg, const struct stores_inserted *r)
@@ -262,13 +229,13 @@ static size_t receivers_make(struct arena *a, const struct dist_receiver *const 
     return n;
 }
 
-static bool is_own(const struct publish *p, const struct stores_receiver *r)
+static bool is_own(const struct broker_road *p, const struct stores_receiver *r)
 {
     return p->msg->publisher.n && str_eq(r->client, p->msg->publisher);
 }
 
 /* Not all who want it get it: the publisher is told, and the event names it. */
-static void fan_throttled(struct publish *p, enum broker_event_id id)
+static void fan_throttled(struct broker_road *p, enum broker_event_id id)
 {
     struct broker_event_who who = {.tenant = p->tenant->name, .client_id = p->msg->publisher};
     broker_event_report(&p->loop->broker->events, id, &who, "%.*s", STR_ARG(p->msg->topic));
@@ -277,8 +244,9 @@ static void fan_throttled(struct publish *p, enum broker_event_id id)
 
 /* A message for a persistent member of a shared subscription, if it is connected somewhere. */
 struct offer {
-    struct join *join;
+    struct broker_join *join;
     struct codec_msg *msg;
+    struct broker_lookup *lookup; /* NULL: matched here */
     uint64_t from_cookie, floor;
     uint64_t group;
     uint32_t asked_count;
@@ -287,15 +255,16 @@ struct offer {
 
 static void offered(void *arg, const struct stores_inserted *r);
 
-static struct offer *offer_new(struct publish *p, const struct broker_target_group *g,
+static struct offer *offer_new(struct broker_road *p, const struct broker_target_group *g,
                                const struct dist_receiver *r)
 {
     uint32_t count = p->asked ? p->asked->count : 0;
     struct offer *o = mem_new(sizeof(*o) + (count + 1) * sizeof(uint64_t));
-    o->join = publish_leg_begin(p);
+    o->join = broker_road_leg_begin(p);
     o->msg = codec_msg_keep(p->msg);
     o->from_cookie = p->from_cookie;
     o->floor = p->floor;
+    o->lookup = p->lookup ? broker_lookup_ref(p->lookup) : NULL;
     o->group = broker_share_group_id(g);
     o->asked_count = count + 1;
     if (count)
@@ -306,7 +275,7 @@ static struct offer *offer_new(struct publish *p, const struct broker_target_gro
 
 /* offer_of: the one receiver is a member of this group and gets it only if it is connected; or
  * NULL. */
-static void fan_inboxes(struct publish *p, const struct dist_receiver *const *in, size_t count,
+static void fan_inboxes(struct broker_road *p, const struct dist_receiver *const *in, size_t count,
                         const struct broker_target_group *offer_of)
 {
     struct arena *a = net_loop_arena(p->loop->net);
@@ -340,21 +309,21 @@ static void fan_inboxes(struct publish *p, const struct dist_receiver *const *in
         insert_early(p, r, kept);
     else
         stores_insert(p->loop->stores, p->tenant->name, p->msg, &from, r, kept, insert_done,
-                      publish_leg_begin(p));
+                      broker_road_leg_begin(p));
 }
 
 static void peer_done(void *arg, uint8_t reason)
 {
-    publish_leg(arg, reason);
+    broker_road_leg(arg, reason);
 }
 
 /* A leg if the message must not be lost on the way. */
-static bool fan_peer(struct publish *p, const struct dist_node *to,
+static bool fan_peer(struct broker_road *p, const struct dist_node *to,
                      const struct broker_cross_send *send)
 {
     if (p->msg->qos == 0)
         return broker_peer_send(p->loop, to, send, NULL, NULL);
-    struct join *j = publish_leg_begin(p);
+    struct broker_join *j = broker_road_leg_begin(p);
     if (broker_peer_send(p->loop, to, send, peer_done, j))
         return true;
     j->legs--;
@@ -363,7 +332,7 @@ static bool fan_peer(struct publish *p, const struct dist_node *to,
 }
 
 /* A live member of a shared subscription, wherever it is. */
-static void fan_member(struct publish *p, const struct dist_receiver *r)
+static void fan_member(struct broker_road *p, const struct dist_receiver *r)
 {
     struct broker_cross_send send = {
         .tenant = p->tenant,
@@ -394,7 +363,7 @@ static void fan_member(struct publish *p, const struct dist_receiver *r)
 }
 
 /* Whether this member shall get the message only if it is connected: another might take it. */
-static bool is_offered(const struct publish *p, const struct dist_group *g,
+static bool is_offered(const struct broker_road *p, const struct dist_group *g,
                        const struct dist_receiver *r)
 {
     const struct broker_asked *a = p->asked;
@@ -404,7 +373,8 @@ static bool is_offered(const struct publish *p, const struct dist_group *g,
 
 /* One member of a shared subscription; returns it when it is to be stored for, whether connected or
  * not. */
-static const struct dist_receiver *fan_group(struct publish *p, const struct broker_target_group *g)
+static const struct dist_receiver *fan_group(struct broker_road *p,
+                                             const struct broker_target_group *g)
 {
     const struct dist_receiver *r = broker_share_pick(p->loop, g->group, p->msg, p->asked);
     if (!r)
@@ -419,7 +389,7 @@ static const struct dist_receiver *fan_group(struct publish *p, const struct bro
 }
 
 /* Persistent members join the persistent receivers: one insert for all. */
-static void fan_stored(struct publish *p, const struct broker_targets *t)
+static void fan_stored(struct broker_road *p, const struct broker_targets *t)
 {
     size_t count = 0, max = t->inbox_count + t->group_count;
     const struct dist_receiver **in =
@@ -443,35 +413,39 @@ static void fan_stored(struct publish *p, const struct broker_targets *t)
 static void offered(void *arg, const struct stores_inserted *r)
 {
     struct offer *o = arg;
-    struct join *j = o->join;
+    struct broker_join *j = o->join;
     if (r->outcome == STORES_OK && r->away) {
         struct broker_asked asked = {o->asked, o->asked_count};
         broker_share_away(j->loop, o->asked[o->asked_count - 1]);
-        struct publish p = {.loop = j->loop,
-                            .tenant = j->tenant,
-                            .conn = j->conn,
-                            .token = j->token,
-                            .from_cookie = o->from_cookie,
-                            .floor = o->floor,
-                            .msg = o->msg,
-                            .join = j,
-                            .asked = &asked};
-        const struct broker_targets *t = broker_targets_get(j->loop, j->tenant, o->msg->topic);
+        struct broker_road p = {.loop = j->loop,
+                                .tenant = j->tenant,
+                                .conn = j->conn,
+                                .token = j->token,
+                                .from_cookie = o->from_cookie,
+                                .floor = o->floor,
+                                .msg = o->msg,
+                                .join = j,
+                                .asked = &asked,
+                                .lookup = o->lookup};
+        const struct broker_targets *t =
+            o->lookup ? broker_targets_of(j->loop, j->tenant, o->msg->topic, o->lookup->index)
+                      : broker_targets_get(j->loop, j->tenant, o->msg->topic);
         size_t i = 0;
         while (i < t->group_count && broker_share_group_id(&t->group[i]) != o->group)
             i++;
         const struct dist_receiver *next = i < t->group_count ? fan_group(&p, &t->group[i]) : NULL;
         if (next)
             fan_inboxes(&p, &next, 1, NULL);
-        publish_leg(j, p.reason);
+        broker_road_leg(j, p.reason);
     } else {
         inserted(j, r);
     }
+    broker_lookup_unref(o->lookup);
     codec_msg_unref(o->msg);
     mem_free(o);
 }
 
-static void fan_loops(struct publish *p, uint64_t loops)
+static void fan_loops(struct broker_road *p, uint64_t loops)
 {
     struct broker_cross_send send = {
         .tenant = p->tenant, .msg = p->msg, .from_cookie = p->from_cookie};
@@ -489,7 +463,7 @@ static void fan_loops(struct publish *p, uint64_t loops)
     }
 }
 
-static void fan_nodes(struct publish *p, const struct broker_targets *t)
+static void fan_nodes(struct broker_road *p, const struct broker_targets *t)
 {
     struct broker_cross_send send = {
         .tenant = p->tenant, .msg = p->msg, .from_cookie = p->from_cookie};
@@ -500,7 +474,7 @@ static void fan_nodes(struct publish *p, const struct broker_targets *t)
     }
 }
 
-static void publish_fan(struct publish *p, const struct broker_targets *t)
+void broker_road_fan(struct broker_road *p, const struct broker_targets *t)
 {
     broker_metric_bytes(broker_loop_metrics(p->loop, p->tenant),
                         (enum broker_metric_id)(BROKER_M_DIST_QOS0 + p->msg->qos),
@@ -517,128 +491,66 @@ static void publish_fan(struct publish *p, const struct broker_targets *t)
     broker_deliver_local(p->loop, t, p->msg, p->conn, p->from_cookie);
 }
 
-/* ---- an index that may be behind ---- */
-
-/* A publish that waits for the index of this node to be whole and current. */
-struct held {
-    struct list link; /* of loop.held: in the order they came */
-    usec_t until;
-    struct join *join;
-    struct codec_msg *msg;
-    uint64_t from_cookie, floor;
-};
-
-static void publish_hold(struct publish *p)
-{
-    struct broker_loop *l = p->loop;
-    struct held *h = mem_new(sizeof(*h));
-    p->is_held = true;
-    h->join = publish_leg_begin(p);
-    h->msg = codec_msg_dup(p->msg);
-    h->from_cookie = p->from_cookie;
-    h->floor = p->floor;
-    h->until = usec_add(broker_loop_now(l), HOLD_USEC);
-    if (list_empty(&l->held)) {
-        log_line(l->broker->conf.log, LOG_LEVEL_NOTICE, "broker.publish.held",
-                 "publishes wait: this node's subscriptions may be behind the cluster's");
-        net_timer_set(l->net, &l->held_timer, usec_add(broker_loop_now(l), LOOK_USEC));
-    }
-    list_push_back(&l->held, &h->link);
-}
-
-/* What it waits for came, or will not come soon. */
-static void publish_resume(struct broker_loop *l, struct held *h, enum stores_index_state index)
-{
-    struct join *j = h->join;
-    struct publish p = {.loop = l,
-                        .tenant = j->tenant,
-                        .conn = j->conn,
-                        .token = j->token,
-                        .from_cookie = h->from_cookie,
-                        .floor = h->floor,
-                        .msg = h->msg,
-                        .join = j};
-    bool is_left = j->conn && session_state_get(j->conn->session) == SESSION_ST_ENDED;
-    if (index == STORES_INDEX_PART || is_left) { /* who left brings it anew */
-        publish_leg(j, CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR);
-    } else {
-        publish_fan(&p, broker_targets_get(l, p.tenant, p.msg->topic));
-        uint8_t ignored;
-        (void)!publish_end(&p, &ignored);
-    }
-    codec_msg_unref(h->msg);
-    mem_free(h);
-}
-
-void broker_publish_held(struct broker_loop *l)
-{
-    enum stores_index_state index = stores_index_state_get(l->stores);
-    usec_t now = broker_loop_now(l);
-    while (!list_empty(&l->held)) {
-        struct held *h = container_of(l->held.next, struct held, link);
-        if (index != STORES_INDEX_CURRENT && now < h->until)
-            break;
-        list_del(&h->link);
-        publish_resume(l, h, index);
-    }
-    if (!list_empty(&l->held))
-        net_timer_set(l->net, &l->held_timer, usec_add(now, LOOK_USEC));
-}
-
-void broker_publish_held_drop(struct broker_loop *l)
-{
-    for (struct list *x; (x = list_pop_front(&l->held));) {
-        struct held *h = container_of(x, struct held, link);
-        codec_msg_unref(h->msg);
-        mem_free(h->join);
-        mem_free(h);
-    }
-}
-
 /* The index is looked at before its state is: had it been incomplete, the state says so. */
-static void publish_match(struct publish *p)
+static void publish_match(struct broker_road *p)
 {
     const struct broker_targets *t = broker_targets_get(p->loop, p->tenant, p->msg->topic);
-    if (p->msg->qos > 0 &&
-        unlikely(!list_empty(&p->loop->held) ||
-                 stores_index_state_get(p->loop->stores) != STORES_INDEX_CURRENT))
-        publish_hold(p);
+    if (broker_hold_is_needed(p))
+        broker_hold_put(p);
     else
-        publish_fan(p, t);
+        broker_road_fan(p, t);
 }
 
-static void received(void *arg, const struct stores_exchange *x)
+static void receive_done(struct broker_join *j)
 {
-    struct join *j = arg;
+    const struct stores_exchange *x = &j->exchange;
     uint8_t reason = broker_conn_reason_of(x->outcome);
     if (reason) {
-        publish_leg(j, reason);
+        broker_road_leg(j, reason);
         return;
     }
     struct codec_msg *msg = j->msg; /* ours alone until now: nobody else has seen it */
     msg->exchange = x->exchange;
     msg->incarnation = j->conn->inflow->incarnation;
-    struct publish p = {.loop = j->loop,
-                        .tenant = j->tenant,
-                        .conn = j->conn,
-                        .token = j->token,
-                        .from_cookie = j->conn->cookie,
-                        .floor = x->floor,
-                        .msg = msg,
-                        .join = j};
+    struct broker_road p = {.loop = j->loop,
+                            .tenant = j->tenant,
+                            .conn = j->conn,
+                            .token = j->token,
+                            .from_cookie = j->conn->cookie,
+                            .floor = x->floor,
+                            .msg = msg,
+                            .join = j};
     publish_retain(&p);
     publish_match(&p);
     uint8_t ignored;
-    (void)!publish_end(&p, &ignored);
+    (void)!broker_road_end(&p, &ignored);
 }
 
-/* What follows waits for the inbox; the road's own leg ends in received. */
-static int publish_receive(struct publish *p, uint16_t packet_id)
+/* An answer that was asked for again may come after that for a later message. */
+static void received(void *arg, const struct stores_exchange *x)
+{
+    struct broker_join *j = arg;
+    struct broker_conn *c = j->conn;
+    struct list *waiting = &c->inflow->receiving;
+    j->exchange = *x;
+    j->is_answered = true;
+    broker_conn_hold(c);
+    while (!list_empty(waiting) &&
+           (j = container_of(waiting->next, struct broker_join, link))->is_answered) {
+        list_del(&j->link);
+        receive_done(j);
+    }
+    broker_conn_done(c);
+}
+
+/* What follows waits for the inbox; the road's own leg ends in receive_done. */
+static int publish_receive(struct broker_road *p, uint16_t packet_id)
 {
     struct broker_conn *c = p->conn;
-    struct join *j = publish_leg_begin(p);
+    struct broker_join *j = broker_road_leg_begin(p);
     j->legs--;
     j->msg = codec_msg_dup(p->msg);
+    list_push_back(&c->inflow->receiving, &j->link);
     struct stores_session s = {p->tenant->name, session_client_id(c->session),
                                c->inflow->incarnation, c->inflow->mod};
     stores_receive(p->loop->stores, &s, packet_id, c->cookie, received, j);
@@ -680,17 +592,17 @@ int broker_publish(struct broker_conn *c, const struct session_publish *in, uint
         *out_reason = CODEC_MQTT_RC_NOT_AUTHORIZED;
         return 0;
     }
-    struct publish p = {.loop = c->loop,
-                        .tenant = c->tenant,
-                        .conn = c,
-                        .token = in->token,
-                        .from_cookie = c->cookie,
-                        .msg = &msg};
+    struct broker_road p = {.loop = c->loop,
+                            .tenant = c->tenant,
+                            .conn = c,
+                            .token = in->token,
+                            .from_cookie = c->cookie,
+                            .msg = &msg};
     if (in->is_stored)
         return publish_receive(&p, in->packet_id);
     publish_retain(&p);
     publish_match(&p);
-    return publish_end(&p, out_reason);
+    return broker_road_end(&p, out_reason);
 }
 
 void broker_publish_message(struct broker_loop *l, struct broker_tenant *tenant,
@@ -700,18 +612,18 @@ void broker_publish_message(struct broker_loop *l, struct broker_tenant *tenant,
     memcpy(&msg, in, sizeof(msg));
     atomic_init(&msg.refs, 0);
     publish_begin(l, tenant, &msg);
-    struct publish p = {.loop = l, .tenant = tenant, .msg = &msg, .done = done};
+    struct broker_road p = {.loop = l, .tenant = tenant, .msg = &msg, .done = done};
     publish_retain(&p);
     publish_match(&p);
     uint8_t reason;
-    if (publish_end(&p, &reason) == 0 && done && done->fn)
+    if (broker_road_end(&p, &reason) == 0 && done && done->fn)
         done->fn(done->arg, reason);
 }
 
 void broker_publish_live(struct broker_loop *l, struct broker_tenant *tenant,
                          const struct codec_msg *msg)
 {
-    struct publish p = {.loop = l, .tenant = tenant, .msg = msg};
+    struct broker_road p = {.loop = l, .tenant = tenant, .msg = msg};
     const struct broker_targets *t = broker_targets_get(l, tenant, msg->topic);
     if (t->loops)
         fan_loops(&p, t->loops);

@@ -21,11 +21,6 @@ struct broker_publish_done {
 void broker_publish_message(struct broker_loop *l, struct broker_tenant *tenant,
                             const struct codec_msg *msg, const struct broker_publish_done *done);
 
-/* Publishes that wait for the index: those go on that can.  When loop.held_timer is due. */
-void broker_publish_held(struct broker_loop *l);
-/* The loop ends: nobody is told any more. */
-void broker_publish_held_drop(struct broker_loop *l);
-
 /* Another node sent it for our live subscribers: all loops, no stores. */
 void broker_publish_live(struct broker_loop *l, struct broker_tenant *tenant,
                          const struct codec_msg *msg);

@@ -46,11 +46,13 @@ static void cache_clear(struct broker_target_cache *c)
 void broker_targets_init(struct broker_loop *l)
 {
     l->targets.match = mem_new(sizeof(*l->targets.match));
+    l->targets.elsewhere = mem_new(sizeof(*l->targets.elsewhere));
 }
 
 void broker_targets_deinit(struct broker_loop *l)
 {
     cache_clear(&l->targets);
+    l->targets.elsewhere = targets_free(l->targets.elsewhere);
     if (l->targets.match)
         dist_match_deinit(l->targets.match);
     l->targets.match = mem_free(l->targets.match);
@@ -170,21 +172,62 @@ static int receiver_cmp(const void *a, const void *b)
     return str_cmp(str_view(x->client, x->client_len), str_view(y->client, y->client_len));
 }
 
-static void resolve(struct broker_loop *l, struct broker_targets *t)
+static void resolve_begin(struct broker_loop *l, struct broker_targets *t)
 {
-    struct dist_match *m = l->targets.match;
     t->hub_version = atomic_load_explicit(&l->broker->hub_version, memory_order_acquire);
     t->member_version = l->member_version;
-    dist_index_match(l->routes, t->tenant->name, t->topic, m);
-    t->index_version = m->version;
     t->loops = 0;
     t->local_count = t->sub_id_count = t->node_count = t->inbox_count = t->group_count = 0;
-    for (size_t i = 0; i < m->count; i++)
-        add_filter(l, t, m->filter[i]);
-    if (m->count > 1)
+}
+
+static void resolve_end(struct broker_targets *t, size_t filters)
+{
+    if (filters > 1)
         merge_local(t);
     if (t->inbox_count > 1)
         qsort(t->inbox, t->inbox_count, sizeof(struct dist_receiver *), receiver_cmp);
+}
+
+static void resolve(struct broker_loop *l, struct broker_targets *t)
+{
+    struct dist_match *m = l->targets.match;
+    resolve_begin(l, t);
+    dist_index_match(l->routes, t->tenant->name, t->topic, m);
+    t->index_version = m->version;
+    for (size_t i = 0; i < m->count; i++)
+        add_filter(l, t, m->filter[i]);
+    resolve_end(t, m->count);
+}
+
+static void add_here(struct broker_loop *l, struct broker_targets *t, const struct dist_filter *f)
+{
+    const struct dist_node *n = dist_filter_node(f);
+    if (n && atomic_load_explicit(&n->is_local, memory_order_relaxed))
+        add_node(l, t, f, n);
+    for (const struct dist_receiver *r = dist_filter_receivers(f); r; r = dist_receiver_next(r))
+        if (r->kind == DIST_KIND_NODE &&
+            atomic_load_explicit(&r->node->is_local, memory_order_relaxed))
+            add_node(l, t, f, r->node);
+}
+
+/* The other index has no subscribers of ours hanging on its filters. */
+const struct broker_targets *broker_targets_of(struct broker_loop *l, struct broker_tenant *tenant,
+                                               struct str topic, const struct dist_index *index)
+{
+    struct broker_targets *t = l->targets.elsewhere;
+    struct dist_match *m = l->targets.match;
+    t->tenant = tenant;
+    t->topic = topic;
+    resolve_begin(l, t);
+    dist_index_match(l->routes, tenant->name, topic, m);
+    for (size_t i = 0; i < m->count; i++)
+        add_here(l, t, m->filter[i]);
+    size_t filters = m->count;
+    dist_index_match(index, tenant->name, topic, m);
+    for (size_t i = 0; i < m->count; i++)
+        add_filter(l, t, m->filter[i]);
+    resolve_end(t, filters);
+    return t;
 }
 
 static struct broker_targets *targets_new(struct broker_loop *l, const struct topic_key *key,

@@ -12,6 +12,7 @@
 struct broker_conn;
 struct broker_loop;
 struct broker_tenant;
+struct dist_index;
 struct dist_match;
 struct dist_node;
 struct dist_receiver;
@@ -62,7 +63,8 @@ struct broker_targets {
 
 struct broker_target_cache {
     struct map by_topic;
-    struct dist_match *match; /* of one resolve */
+    struct dist_match *match;         /* of one resolve */
+    struct broker_targets *elsewhere; /* of broker_targets_of */
 };
 
 void broker_targets_init(struct broker_loop *l);
@@ -71,3 +73,8 @@ void broker_targets_deinit(struct broker_loop *l);
 /* Never NULL; good until the end of the turn and until something of this loop's hub changes. */
 const struct broker_targets *broker_targets_get(struct broker_loop *l, struct broker_tenant *tenant,
                                                 struct str topic);
+
+/* The same of what another node's index matched (struct broker_lookup.index), and of the live subscribers here; good
+ * until the next call. */
+const struct broker_targets *broker_targets_of(struct broker_loop *l, struct broker_tenant *tenant,
+                                               struct str topic, const struct dist_index *index);

@@ -12,8 +12,8 @@
  * one, and shared groups.  Filters of one tenant are never seen by another.
  *
  * Beside the ranges' routes there may be the host's (DIST_OWNER_HOST): of this process, put there because no range here
- * holds them.  For everybody else who adds or removes they are not there, so that they change nothing of a table that is
- * the same on every replica.
+ * holds them.  For everybody else who adds or removes they are not there, so that they change nothing of a table that
+ * is the same on every replica.
  *
  * Costs: about 110 bytes for a filter with one node route (a trie node, an entry, a hash slot),
  * about 64 + the client id for a persistent receiver; add, del and find are O(levels); match visits
@@ -147,8 +147,8 @@ void dist_index_free(struct dist_index *x);
  * index: dist_index_owner gives a new one, and only its routes are swept by it. */
 uint16_t dist_index_owner(struct dist_index *x) must_use;
 
-/* Removes all its routes, but those of this process (dist_index_node_local) become the host's: they are still somewhere.
- * The number may be given out again. */
+/* Removes all its routes, but those of this process (dist_index_node_local) become the host's: they are still
+ * somewhere.  The number may be given out again. */
 void dist_index_owner_end(struct dist_index *x, uint16_t owner);
 
 /* Adds or replaces.  member_max: most members of a shared group, 0 no limit.  0, DIST_E_OLD, _FULL,

@@ -35,6 +35,12 @@ struct kv_loop *kv_loop_of(const struct kv_store *s, uint64_t tag)
     return &s->kv->loop[kv_shard_of(s, tag) % s->kv->loop_count];
 }
 
+unsigned kv_store_loop(const struct kv_store *s)
+{
+    must(s->conf.is_one_loop);
+    return kv_loop_of(s, 0)->index;
+}
+
 struct kv_store *kv_store_of_hash(const struct kv *kv, uint64_t hash)
 {
     for (unsigned i = 0; i < kv->store_count; i++)

@@ -173,6 +173,9 @@ must_use int kv_store_add(struct kv *kv, const struct kv_store_conf *conf, struc
 /* The store of this name, or NULL. */
 struct kv_store *kv_store_of_name(const struct kv *kv, struct str name);
 
+/* The loop of all its ranges, of a store with is_one_loop; the same for the life of the process. */
+unsigned kv_store_loop(const struct kv_store *s);
+
 /* The store as seen from one loop (index into kv_conf.loop). */
 struct kv_client *kv_client_get(struct kv_store *s, unsigned loop);
 

@@ -71,6 +71,15 @@ void stores_op_send_again(struct stores_op *op)
         net_timer_set(op->client->net, &op->again, now + AGAIN_USEC);
 }
 
+bool stores_op_next_range(struct stores_op *op, const struct kv_reply *kv, const struct buf *to)
+{
+    if (kv->is_last || kv->range_end.n == 0 || str_cmp(kv->range_end, buf_str(to)) >= 0)
+        return false;
+    op->key.n = 0;
+    buf_put_str(&op->key, kv->range_end);
+    return true;
+}
+
 void stores_op_send(struct stores_op *op)
 {
     struct stores_client *c = op->client;

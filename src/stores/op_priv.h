@@ -35,5 +35,8 @@ void stores_op_send(struct stores_op *op);
  * once); ends it with E_UNAVAILABLE when its deadline has passed. */
 void stores_op_send_again(struct stores_op *op);
 
+/* Makes the key that of the range behind the one that answered; false: that one reaches to `to`. */
+bool stores_op_next_range(struct stores_op *op, const struct kv_reply *kv, const struct buf *to);
+
 /* Frees the op and what it embeds. */
 void stores_op_free(struct stores_op *op);

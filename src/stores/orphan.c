@@ -185,8 +185,11 @@ static void sweep(void *arg, usec_t now)
 {
     struct stores_client *c = arg;
     (void)now;
-    if (c->loop == atomic_load_explicit(&c->stores->dist_loop, memory_order_relaxed))
-        dist_index_sweep_orphans(c->stores->index);
+    if (c->loop != c->stores->dist_loop)
+        return;
+    dist_index_sweep_orphans(c->stores->index);
+    if (!stores_own_settle(c))
+        stores_orphans_sweep(c);
 }
 
 void stores_orphans_sweep(struct stores_client *c)

@@ -21,6 +21,8 @@ struct route_op {
     struct buf text; /* backing of route */
     struct dist_route route;
     struct net_timer look;
+    struct stores_own own;
+    bool is_own; /* the index was asked to have it without its range */
 };
 
 static struct str keep(struct buf *b, struct str s)
@@ -83,11 +85,35 @@ static bool index_has(const struct stores *s, const struct dist_route *want)
     return false;
 }
 
+static void look(void *arg, usec_t now);
+
+static void own_done(struct stores_own *o)
+{
+    struct route_op *x = container_of(o, struct route_op, own);
+    if (x->is_add)
+        look(x, net_loop_now(x->op.client->net));
+    else
+        route_end(x, STORES_OK);
+}
+
+static void own_send(struct route_op *x)
+{
+    x->is_own = true;
+    x->own = (struct stores_own){
+        .client = x->op.client, .route = &x->route, .is_add = x->is_add, .done = own_done};
+    stores_own_send(&x->own);
+}
+
+/* Its range may not be here: then a live session's route is put into the index without it, and a persistent one's is
+ * found by who asks (stores_match). */
 static void look(void *arg, usec_t now)
 {
     struct route_op *x = arg;
-    if (index_has(x->op.client->stores, &x->route))
+    bool is_part = stores_index_state_get(x->op.client) == STORES_INDEX_PART;
+    if (index_has(x->op.client->stores, &x->route) || (is_part && x->route.kind == DIST_KIND_INBOX))
         route_end(x, STORES_OK);
+    else if (is_part && !x->is_own)
+        own_send(x);
     else if (now >= x->op.deadline)
         route_end(x, STORES_E_UNKNOWN);
     else
@@ -109,6 +135,8 @@ static void committed(struct stores_op *op, enum stores_outcome outcome,
     case DIST_E_NONE:
         if (x->is_add && result == 0)
             look(x, net_loop_now(op->client->net));
+        else if (!x->is_add && stores_index_state_get(op->client) == STORES_INDEX_PART)
+            own_send(x);
         else
             route_end(x, STORES_OK);
         break;

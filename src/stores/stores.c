@@ -67,10 +67,8 @@ static void reclaim(void *arg, void *ptr, void (*fn)(void *ptr))
     net_loop_reclaim(here, &u->item, reclaimed, NULL);
 }
 
-/* A route of this process was removed: whoever asked for it may still want it. */
-static void route_lost(void *arg, const struct dist_route *r)
+void stores_route_lost(struct stores *s, const struct dist_route *r)
 {
-    struct stores *s = arg;
     uint64_t cookie = 0;
     for (size_t i = 0; i < r->client.n; i++) { /* as route.c wrote it */
         unsigned x = (unsigned char)r->client.p[i];
@@ -84,6 +82,11 @@ static void route_lost(void *arg, const struct dist_route *r)
                                                        .group = r->group,
                                                        .is_ordered = r->share == DIST_SHARE_ORDERED,
                                                        .cookie = cookie});
+}
+
+static void route_lost(void *arg, const struct dist_route *r)
+{
+    stores_route_lost(arg, r);
 }
 
 /* ---- the cluster ----------------------------------------------------------------------------- */
@@ -115,13 +118,15 @@ static void cluster_event(void *arg, struct cluster_seat *seat, const struct clu
     }
     if (ev->kind != CLUSTER_EV_UP && ev->kind != CLUSTER_EV_DOWN)
         return;
-    if (c->loop == atomic_load_explicit(&c->stores->dist_loop, memory_order_relaxed))
+    if (c->loop == c->stores->dist_loop)
         dist_index_node_mark(c->stores->index, &ev->member->uuid, ev->member->epoch,
                              ev->kind == CLUSTER_EV_DOWN);
     stores_dict_members_changed(c);
     stores_orphans_look(c);
-    if (ev->kind == CLUSTER_EV_UP)
+    if (ev->kind == CLUSTER_EV_UP) {
         stores_verify_all(c);
+        stores_own_doubt(c);
+    }
 }
 
 static void client_join(struct stores_client *c)
@@ -152,7 +157,7 @@ static void dist_ready(void *arg, const struct kv_range_view *r, bool is_ready)
     struct stores *s = arg;
     if (!is_ready)
         return;
-    atomic_store_explicit(&s->dist_loop, r->loop, memory_order_relaxed);
+    must(r->loop == s->dist_loop);
     size_t at = 0;
     for (const struct dist_node *n; (n = dist_index_node_next(s->index, &at)) != NULL;)
         if (stores_orphans_is_dead(&s->client[r->loop], &n->uuid, n->epoch))
@@ -187,6 +192,8 @@ static int table_open(struct stores *s, enum stores_table table, const struct kv
         return 0;
     }
     int r = kv_store_add(s->conf.kv, conf, &s->store[table]);
+    if (r == 0 && conf->is_one_loop)
+        s->dist_loop = kv_store_loop(s->store[table]);
     for (unsigned i = 0; r == 0 && i < s->conf.loop_count; i++)
         s->client[i].kv[table] = kv_client_get(s->store[table], i);
     return err_trace(r);
@@ -247,6 +254,7 @@ int stores_new(const struct stores_conf *conf, struct stores **out)
         stores_dict_init(c);
         stores_orphans_init(c);
         stores_verify_init(c);
+        stores_own_init(c);
         if (conf->seat != NULL) {
             client_join(c);
             stores_verify_start(c);
@@ -276,6 +284,7 @@ struct stores *stores_free(struct stores *s)
         stores_dict_deinit(c);
         stores_orphans_deinit(c);
         stores_verify_deinit(c);
+        stores_own_deinit(c);
         size_t at = 0;
         for (struct stores_held *h; (h = map_next(&c->held, &at)) != NULL; at = 0)
             stores_held_free(c, h);

@@ -150,6 +150,13 @@ enum stores_index_state {
  * seen. */
 enum stores_index_state stores_index_state_get(const struct stores_client *c);
 
+/* What matches this topic, asked of the leaders: for a node whose own index is STORES_INDEX_PART.  index has all routes
+ * that match, and nothing else; it is the caller's (dist_index_free), nobody else reads or writes it, and it changes no
+ * more; NULL unless STORES_OK.  It has every route that was put before the call.  deadline: of net_loop_now. */
+typedef void stores_match_cb(void *arg, enum stores_outcome outcome, struct dist_index *index);
+void stores_match(struct stores_client *c, struct str tenant, struct str topic, usec_t deadline,
+                  stores_match_cb *cb, void *arg);
+
 /* A route to live sessions of this node: with group empty, one per filter however many sessions
  * (the hub fans out); else one per member, named by its cookie (16 lower-case hexadecimal
  * digits, as dist's client). */
@@ -164,7 +171,8 @@ struct stores_route {
     uint32_t member_max; /* MaxSharedGroupMembers; 0: no limit */
 };
 
-/* done(OK) when the route is committed and this node's index matches it.  E_LIMIT: the group is
+/* done(OK) when the route is committed and this node's index matches it, also one that is STORES_INDEX_PART.
+ * E_LIMIT: the group is
  * full.  Adds and dels of one route take effect in the order they were asked for on one loop. */
 void stores_route_add(struct stores_client *c, const struct stores_route *r, stores_done *done,
                       void *arg);
@@ -277,7 +285,8 @@ typedef void stores_inserted_cb(void *arg, const struct stores_inserted *r);
 struct stores_origin {
     uint64_t floor; /* as in inbox_message */
     uint64_t lane;  /* messages of one connection end together (kv_proposal.lane); 0: none */
-    bool is_for_held; /* only for receivers that are connected somewhere; the others count as away */
+    bool
+        is_for_held; /* only for receivers that are connected somewhere; the others count as away */
 };
 /* Puts a message into inboxes; OK only when every part is committed as durably as the store is set
  * to.  Duplicates are told by msg->incarnation and msg->exchange. */

@@ -11,6 +11,7 @@
 #include "net/loop.h"
 #include "stores/dict_priv.h"
 #include "stores/orphan_priv.h"
+#include "stores/own_priv.h"
 #include "stores/port_priv.h"
 #include "stores/stores.h"
 #include "stores/verify_priv.h"
@@ -35,6 +36,7 @@ struct stores_client {
     struct stores_verify verify;
     struct map held;                          /* struct stores_held by tenant and client */
     struct kv_client *kv[STORES_TABLE_COUNT]; /* NULL without kv */
+    struct net_timer own_doubt;               /* own.c */
     struct cluster_watch *watch;              /* NULL: alone */
     struct buf command;                       /* scratch of one call */
 };
@@ -45,9 +47,9 @@ struct stores {
     struct stores_solo *solo[STORES_TABLE_COUNT]; /* without kv */
     struct kv_store *store[STORES_TABLE_COUNT];   /* with kv */
     struct dist_index *index;
-    _Atomic unsigned dist_loop; /* the index's writer */
-    struct dist_conf dist;      /* of the dist machines: outlives them */
-    _Atomic uint64_t hlc;       /* the last incarnation given, by any loop */
+    unsigned dist_loop;    /* the index's writer: where all ranges of dist are */
+    struct dist_conf dist; /* of the dist machines: outlives them */
+    _Atomic uint64_t hlc;  /* the last incarnation given, by any loop */
 };
 
 /* A time that is later than every one given before on this node, whatever the loop. */
@@ -58,6 +60,9 @@ struct stores_held *stores_held_find(struct stores_client *c, struct str tenant,
 /* Finds or makes it. */
 struct stores_held *stores_held_get(struct stores_client *c, struct str tenant, struct str client);
 void stores_held_free(struct stores_client *c, struct stores_held *h);
+
+/* A route of this process is gone, on the loop of the index's writer: whoever asked for it may still want it. */
+void stores_route_lost(struct stores *s, const struct dist_route *r);
 
 /* What an inbox answered, as an outcome of this room. */
 enum stores_outcome stores_inbox_outcome(uint8_t outcome);

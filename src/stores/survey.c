@@ -89,15 +89,13 @@ void stores_stored_find(struct stores_client *c, struct str tenant, struct str c
 
 /* ---- from range to range --------------------------------------------------------------------- */
 
-/* The key behind this range, or false: the tenant has no more. */
+/* On to the range behind this one, with a deadline of its own, or false: the tenant has no more. */
 static bool range_next(struct stores_op *op, const struct kv_reply *kv, const struct buf *to)
 {
-    if (kv->is_last || kv->range_end.n == 0 || str_cmp(kv->range_end, buf_str(to)) >= 0)
-        return false;
-    op->key.n = 0;
-    buf_put_str(&op->key, kv->range_end);
-    op->deadline = 0;
-    return true;
+    bool is_more = stores_op_next_range(op, kv, to);
+    if (is_more)
+        op->deadline = 0;
+    return is_more;
 }
 
 /* ---- a page of sessions ---------------------------------------------------------------------- */

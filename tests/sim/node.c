@@ -10,6 +10,8 @@
  * nodes that lose sight of each other; all of these and single crashes; long cuts that connections
  * outlive.
  *
+ * In every fourth five seeds one node alone has the subscriptions.
+ *
  * Beside the pairs there is a crowd (nodesim/): clients with wills that die, clients that take
  * their sessions from node to node, shared subscriptions, retained messages, sessions and messages
  * that expire.
@@ -89,9 +91,22 @@ static void mqtt_stores(struct sim_node *n)
     broker_start(m->broker, m->stores);
 }
 
+/* In some worlds only one node has the subscriptions: the others ask it what matches. */
+static bool is_sparse(const struct world *w)
+{
+    return w->seed / TROUBLE_COUNT % 4 == 3;
+}
+
 static void mqtt_started(struct sim_node *n)
 {
     struct mqtt *m = n->game;
+    if (is_sparse(n->seat.world)) {
+        char why[KV_RULE_WHY_MAX];
+        int r = kv_rule_put(kv_client_get(m->stores->store[STORES_TABLE_DIST], 0),
+                            STR("ReplicaCntBalancer"),
+                            STR("{\"votersPerRange\":1,\"learnersPerRange\":0}"), why);
+        must(r == 0);
+    }
     char error[NET_LISTENER_ERROR_MAX];
     struct broker_listen_conf conf = {.name = "tcp", .auth = {.methods = BROKER_AUTH_ANONYMOUS}};
     int e = broker_listen(m->broker, &conf, error);
@@ -121,6 +136,7 @@ static void calm_down(struct world_event *ev)
 
 static void rumour_begins(struct world *w, unsigned i, unsigned k)
 {
+    w->rumoured_at = w->now;
     w->rumour[i][k] = w->now + 500 * USEC_MSEC + rng_below(&w->rng, 4 * USEC_SEC);
 }
 
@@ -230,7 +246,7 @@ static const char *verdict(const struct bench_load *l)
         return r->error;
     if (r->sessions_lost)
         return "a session was forgotten";
-    if (r->acked < r->published)
+    if (r->acked + r->refused < r->published)
         return "a message was never acknowledged";
     if (r->lost)
         return "an acknowledged message did not arrive";
@@ -238,8 +254,8 @@ static const char *verdict(const struct bench_load *l)
         return "a QoS 2 message arrived twice";
     if (r->reordered)
         return "messages of one publisher changed places";
-    if (r->published < 100)
-        return "hardly anything was published";
+    if (r->acked < 100)
+        return "hardly anything was acknowledged";
     return NULL;
 }
 
@@ -303,6 +319,11 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, struct sim_end
                               .keep_alive_sec = 10,
                               .prefix = "sim",
                               .is_persistent = true};
+    if (seed / 2 % TROUBLE_COUNT == TROUBLE_LONG &&
+        seed / (2 * TROUBLE_COUNT) % 2) { /* much under way */
+        conf.window = 200;
+        conf.rate = 600;
+    }
     sim_world = w;
     w->game = &mqtt_game;
     w->seed = seed;
@@ -357,6 +378,11 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, struct sim_end
 int main(int argc, char **argv)
 {
     static const char *const canary[] = {"acknowledging before the disk has it", NULL};
-    static const struct sim_main m = {play, 8, canary, CANARY_SEEDS, NULL};
+    static const uint64_t found[] = {
+        15, 19, /* one node has the subscriptions */
+        138,    /* and what waits behind a refused message was not */
+        143,    /* exchanges of QoS 2 were answered in another order than they were asked for */
+        0};
+    static const struct sim_main m = {play, 8, canary, CANARY_SEEDS, found};
     return sim_main(argc, argv, &m);
 }

@@ -65,6 +65,7 @@ struct world {
     uint64_t sent_count[SIM_NODE_MAX][SIM_NODE_MAX], arrived_count[SIM_NODE_MAX][SIM_NODE_MAX];
     usec_t lag[SIM_NODE_MAX][SIM_NODE_MAX];    /* a slow link */
     usec_t rumour[SIM_NODE_MAX][SIM_NODE_MAX]; /* until then the first takes the second for dead */
+    usec_t rumoured_at;                        /* when the last one began */
     bool client_cut[SIM_NODE_MAX][2]; /* between clients and this node: 0 to it, 1 from it */
     bool is_indirect;                 /* who is reached by way of a third node is alive */
     bool is_patient; /* connections of clients outlive a cut: what it holds back arrives after it */

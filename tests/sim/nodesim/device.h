@@ -43,6 +43,9 @@ struct device_ops {
     void (*message)(struct device *d, const struct codec_mqtt_publish *p, uint32_t id);
     void (*sent)(struct device *d, const struct device_out *o); /* (again) */
     void (*acked)(struct device *d, const struct device_out *o);
+    /* The server did not take it.  False: it comes again, with DUP, on another connection; that is no more what its
+     * order is judged by. */
+    bool (*refused)(struct device *d, const struct device_out *o);
     void (*lost)(struct device *d); /* the connection of now is gone, or was refused */
 };
 
@@ -217,6 +220,11 @@ static bool line_connacked(struct line *l, struct codec_mqtt_packet *p)
     if (m.reason != 0 || d->line != l)
         return m.reason == 0;
     l->is_confirmed = true;
+    list_each(&d->lines, x) /* older ones count no more, also when a third one comes */
+    {
+        struct line *older = container_of(x, struct line, link);
+        older->is_mute = older->is_mute || older != l;
+    }
     l->is_present = m.is_session_present;
     d->alive_at = l->opened;
     if (!m.is_session_present) {
@@ -289,9 +297,10 @@ static bool line_acked(struct line *l, struct codec_mqtt_packet *p)
         codec_mqtt_ack_put(line_out(l), CODEC_MQTT_PUBCOMP, m.packet_id);
         return true;
     }
-    if (m.reason >= 0x80 && p->type != CODEC_MQTT_PUBCOMP)
-        return false; /* it comes again, with DUP, on another connection */
-    if (p->type == CODEC_MQTT_PUBREC) {
+    bool is_refused = m.reason >= 0x80 && p->type != CODEC_MQTT_PUBCOMP;
+    if (is_refused && o && !d->ops->refused(d, o))
+        return false;
+    if (p->type == CODEC_MQTT_PUBREC && !is_refused) {
         if (o)
             o->is_received = true;
         codec_mqtt_ack_put(line_out(l), CODEC_MQTT_PUBREL, m.packet_id);
@@ -300,7 +309,7 @@ static bool line_acked(struct line *l, struct codec_mqtt_packet *p)
     if (o) {
         list_del(&o->link);
         d->out_count--;
-        if (d->ops->acked)
+        if (!is_refused && d->ops->acked)
             d->ops->acked(d, o);
         mem_free(o);
     }

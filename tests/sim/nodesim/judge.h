@@ -18,9 +18,9 @@ struct mqtt { /* one node: what is above kv */
 static const char *note_fault(const struct crowd *c, const struct note *n, usec_t calm)
 {
     bool is_once = c->qos == 2;
-    if (n->sent && !n->acked)
+    if (n->sent && !n->acked && !n->is_refused)
         return "a message of the crowd was never acknowledged";
-    if (!n->sent)
+    if (!n->acked)
         return NULL;
     switch (n->kind) {
     case NOTE_ROAM:
@@ -231,7 +231,8 @@ static void node_left(struct world *w, unsigned i)
     left(w, i, "bytes acknowledged early", l->early_bytes);
     left(w, i, "sessions by cookie", l->by_cookie.count);
     left(w, i, "filters on their way", l->transit.count);
-    left(w, i, "held publishes", !list_empty(&l->held));
+    left(w, i, "held publishes", !list_empty(&l->held.waiting) || l->held.qos0_bytes > 0);
+    left(w, i, "lookups", !list_empty(&l->lookups.open) || l->lookups.asked_count > 0);
     left(w, i, "attached sessions", c->held.count);
     left(w, i, "owners", c->dict.entry.count);
     left(w, i, "claims", c->dict.claim.count);

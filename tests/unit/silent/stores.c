@@ -19,6 +19,10 @@ struct stores {
     unsigned wills_done;
     unsigned puts, row;
     char topic[64]; /* topic to be retained */
+    bool is_held[SILENT_OP_COUNT];
+    struct list waiting; /* struct call */
+    enum stores_index_state index_state;
+    struct buf inserted;
     bool is_stopped;
 };
 
@@ -28,6 +32,7 @@ struct stores_client {
 
 struct call {
     struct net_mail mail;
+    struct list link;
     struct stores *stores;
     enum stores_outcome outcome;
     stores_done *done;
@@ -36,8 +41,41 @@ struct call {
     stores_exchange_cb *exchange;
     stores_retained_cb *retained;
     stores_fetched_cb *fetched;
+    stores_match_cb *match;
     void *arg;
 };
+
+static void on_reclaim(void *arg, void *ptr, void (*fn)(void *ptr))
+{
+    (void)arg; /* one loop, and it does not read while it writes */
+    fn(ptr);
+}
+
+static struct dist_index *index_new(void)
+{
+    struct dist_index_conf conf = {.seed = 1, .reclaim = on_reclaim};
+    return dist_index_new(&conf);
+}
+
+static void index_add(struct dist_index *x, uint16_t owner, const char *tenant, const char *filter)
+{
+    struct dist_route r = {.tenant = str_of(tenant),
+                           .filter = str_of(filter),
+                           .kind = DIST_KIND_INBOX,
+                           .client = STR("away"),
+                           .session = 1,
+                           .incarnation = 1,
+                           .options = 2};
+    must(dist_index_add(x, owner, &r, 0) == 0);
+}
+
+/* Elsewhere somebody wants everything. */
+static struct dist_index *index_elsewhere(void)
+{
+    struct dist_index *x = index_new();
+    index_add(x, DIST_OWNER_HOST, "default", "#");
+    return x;
+}
 
 static void on_end(struct net_loop *here, struct net_mail *mail)
 {
@@ -64,6 +102,8 @@ static void on_end(struct net_loop *here, struct net_mail *mail)
         k->retained(k->arg, &(struct stores_retained){.outcome = o});
     if (k->fetched)
         k->fetched(k->arg, &(struct stores_fetched){.outcome = o});
+    if (k->match)
+        k->match(k->arg, o, o == STORES_OK ? index_elsewhere() : NULL);
     mem_free(k);
 }
 
@@ -74,7 +114,10 @@ static struct call *call_new(struct stores_client *c, enum silent_op op, void *a
     k->stores = s;
     k->outcome = op < SILENT_OP_COUNT ? s->outcome[op] : STORES_OK;
     k->arg = arg;
-    net_loop_post(s->loop, s->loop, &k->mail, on_end);
+    if (op < SILENT_OP_COUNT && s->is_held[op])
+        list_push_back(&s->waiting, &k->link);
+    else
+        net_loop_post(s->loop, s->loop, &k->mail, on_end);
     return k;
 }
 
@@ -83,18 +126,12 @@ static void end_with(struct stores_client *c, enum silent_op op, stores_done *do
     call_new(c, op, arg)->done = done;
 }
 
-static void on_reclaim(void *arg, void *ptr, void (*fn)(void *ptr))
-{
-    (void)arg; /* one loop, and it does not read while it writes */
-    fn(ptr);
-}
-
 struct stores *silent_new(struct net_loop *l)
 {
     struct stores *s = mem_new(sizeof *s);
-    struct dist_index_conf conf = {.seed = 1, .reclaim = on_reclaim};
     s->loop = l;
-    s->index = dist_index_new(&conf);
+    list_init(&s->waiting);
+    s->index = index_new();
     s->owner = dist_index_owner(s->index);
     return s;
 }
@@ -106,6 +143,9 @@ void silent_stop(struct stores *s)
 
 struct stores *silent_free(struct stores *s)
 {
+    for (struct list *x; (x = list_pop_front(&s->waiting));)
+        mem_free(container_of(x, struct call, link));
+    buf_deinit(&s->inserted);
     dist_index_free(s->index);
     return mem_free(s);
 }
@@ -115,16 +155,42 @@ void silent_set(struct stores *s, enum silent_op op, enum stores_outcome outcome
     s->outcome[op] = outcome;
 }
 
+void silent_hold(struct stores *s, enum silent_op op)
+{
+    s->is_held[op] = true;
+}
+
+bool silent_end_last(struct stores *s)
+{
+    if (list_empty(&s->waiting))
+        return false;
+    struct call *k = container_of(s->waiting.prev, struct call, link);
+    list_del(&k->link);
+    net_loop_post(s->loop, s->loop, &k->mail, on_end);
+    return true;
+}
+
+unsigned silent_waiting(const struct stores *s)
+{
+    unsigned n = 0;
+    for (const struct list *x = s->waiting.next; x != &s->waiting; x = x->next)
+        n++;
+    return n;
+}
+
+void silent_index(struct stores *s, enum stores_index_state state)
+{
+    s->index_state = state;
+}
+
+struct str silent_inserted(const struct stores *s)
+{
+    return buf_str(&s->inserted);
+}
+
 void silent_subscriber(struct stores *s, const char *tenant, const char *filter)
 {
-    struct dist_route r = {.tenant = str_of(tenant),
-                           .filter = str_of(filter),
-                           .kind = DIST_KIND_INBOX,
-                           .client = STR("away"),
-                           .session = 1,
-                           .incarnation = ++s->last,
-                           .options = 2};
-    must(dist_index_add(s->index, s->owner, &r, 0) == 0);
+    index_add(s->index, s->owner, tenant, filter);
 }
 
 unsigned silent_retain_puts(const struct stores *s)
@@ -157,8 +223,16 @@ struct dist_index *stores_index(struct stores *s)
 
 enum stores_index_state stores_index_state_get(const struct stores_client *c)
 {
-    (void)c;
-    return STORES_INDEX_CURRENT;
+    return c->all.index_state;
+}
+
+void stores_match(struct stores_client *c, struct str tenant, struct str topic, usec_t deadline,
+                  stores_match_cb *cb, void *arg)
+{
+    (void)tenant;
+    (void)topic;
+    (void)deadline;
+    call_new(c, SILENT_MATCH, arg)->match = cb;
 }
 
 void stores_dict_claim(struct stores_client *c, struct str tenant, struct str client,
@@ -245,10 +319,10 @@ void stores_insert(struct stores_client *c, struct str tenant, const struct code
                    stores_inserted_cb *cb, void *arg)
 {
     (void)tenant;
-    (void)msg;
     (void)from;
     (void)r;
     (void)count;
+    buf_put(&c->all.inserted, msg->payload.p, msg->payload.n > 0);
     call_new(c, SILENT_INSERT, arg)->inserted = cb;
 }
 

@@ -17,6 +17,7 @@ enum silent_op {
     SILENT_RETAIN_PUT,
     SILENT_RETAIN_MATCH,
     SILENT_RECEIVE,
+    SILENT_MATCH,
     SILENT_OP_COUNT,
 };
 
@@ -27,6 +28,17 @@ void silent_set(struct stores *s, enum silent_op op, enum stores_outcome outcome
 
 /* A session that is not connected subscribes to filter. */
 void silent_subscriber(struct stores *s, const char *tenant, const char *filter);
+
+/* From now on these wait; the last one that waits ends.  false: none waits. */
+void silent_hold(struct stores *s, enum silent_op op);
+bool silent_end_last(struct stores *s);
+unsigned silent_waiting(const struct stores *s);
+
+/* What stores_index_state_get says. */
+void silent_index(struct stores *s, enum stores_index_state state);
+
+/* The first byte of each message that was inserted, in their order. */
+struct str silent_inserted(const struct stores *s);
 
 /* How many messages came to be retained, and how many of them with this topic in a row, at last. */
 unsigned silent_retain_puts(const struct stores *s);

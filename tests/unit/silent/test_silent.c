@@ -24,7 +24,8 @@ static struct net_loop *loop;
 static struct broker *broker;
 static struct stores *stores;
 static int fd;
-static unsigned lines_failing, lines_back; /* of the journal: $SYS */
+static unsigned lines_failing, lines_back,
+    lines_elsewhere; /* of the journal: $SYS, subscriptions */
 
 static void on_line(void *arg, enum log_level level, const char *event, struct str text,
                     const struct log_field *field, size_t field_count)
@@ -36,6 +37,7 @@ static void on_line(void *arg, enum log_level level, const char *event, struct s
     (void)field_count;
     lines_failing += strcmp(event, "broker.sys.failing") == 0;
     lines_back += strcmp(event, "broker.sys.back") == 0;
+    lines_elsewhere += strcmp(event, "broker.publish.elsewhere") == 0;
 }
 
 static const struct log journal = {LOG_LEVEL_INFO, on_line, NULL};
@@ -143,6 +145,10 @@ static uint8_t subscribe(void)
     struct str s = hear(9);
     return (uint8_t)s.p[s.n - 1];
 }
+
+#define TURN_UNTIL(cond)                                                                           \
+    for (usec_t end = net_clock_now() + WAIT_USEC; !(cond); net_loop_turn(loop, USEC_MSEC))        \
+    ck_assert_msg(net_clock_now() < end, "never: " #cond)
 
 /* ---- what fails ---- */
 
@@ -275,6 +281,74 @@ START_TEST(an_exchange_that_cannot_be_kept)
 }
 END_TEST
 
+/* The inbox answers for the second packet identifier before it does for the first, as it may when it had to be asked
+ * again: the messages keep their order. */
+START_TEST(exchanges_that_are_answered_in_another_order)
+{
+    silent_subscriber(stores, "default", "t");
+    silent_hold(stores, SILENT_RECEIVE);
+    ck_assert_uint_eq(CONNECT_STORED(), 0);
+    SAY("\x34\x07\0\1t\0\1\0a\x34\x07\0\1t\0\2\0b\x34\x07\0\1t\0\3\0c");
+    TURN_UNTIL(silent_waiting(stores) == 3);
+    while (silent_end_last(stores))
+        net_loop_turn(loop, 0);
+    for (char id = 1; id <= 3; id++)
+        ck_assert_int_eq(hear(5).p[1], id);
+    ck_assert(str_eq(silent_inserted(stores), STR("abc")));
+}
+END_TEST
+
+/* This node does not have all subscriptions: another one is asked, each time, and nothing overtakes. */
+START_TEST(subscriptions_that_are_elsewhere)
+{
+    silent_index(stores, STORES_INDEX_PART);
+    silent_hold(stores, SILENT_MATCH);
+    ck_assert_uint_eq(CONNECT_CLEAN(), 0);
+    SAY("\x32\x07\0\1t\0\1\0a");
+    TURN_UNTIL(silent_waiting(stores) == 1);
+    SAY("\x32\x07\0\1u\0\2\0b\x30\x05\0\1u\0c\x32\x07\0\1t\0\3\0d");
+    TURN_UNTIL(silent_waiting(stores) == 3); /* u is asked once for both */
+    ck_assert_uint_eq(silent_inserted(stores).n, 0);
+    while (silent_end_last(stores))
+        net_loop_turn(loop, 0);
+    for (char id = 1; id <= 3; id++)
+        ck_assert_int_eq(hear(4).p[1], id);
+    ck_assert(str_eq(silent_inserted(stores), STR("abcd")));
+    ck_assert_uint_eq(lines_elsewhere, 1);
+}
+END_TEST
+
+/* Nobody answers: QoS 1 and 2 are refused, one with all behind it; QoS 0 goes to whom is known, and does not wait again
+ * before somebody has answered. */
+START_TEST(subscriptions_that_nobody_tells)
+{
+    silent_subscriber(stores, "default", "t");
+    silent_index(stores, STORES_INDEX_PART);
+    silent_hold(stores, SILENT_MATCH);
+    silent_set(stores, SILENT_MATCH, STORES_E_UNAVAILABLE);
+    ck_assert_uint_eq(CONNECT_CLEAN(), 0);
+    SAY("\x30\x05\0\1t\0z\x32\x07\0\1t\0\1\0a\x32\x07\0\1u\0\2\0b");
+    TURN_UNTIL(silent_waiting(stores) == 2);
+    ck_assert(silent_end_last(stores) && silent_end_last(stores));
+    for (char id = 1; id <= 2; id++) {
+        struct str s = hear(4);
+        ck_assert_int_eq(s.p[1], id);
+        ck_assert_uint_eq((uint8_t)s.p[2], 0x83);
+    }
+    ck_assert(str_eq(silent_inserted(stores), STR("z")));
+    SAY("\x30\x05\0\1t\0y");
+    TURN_UNTIL(silent_inserted(stores).n == 2);
+    ck_assert_uint_eq(silent_waiting(stores), 1); /* it asks on */
+    silent_set(stores, SILENT_MATCH, STORES_OK);
+    ck_assert(silent_end_last(stores));
+    SAY("\x32\x07\0\1u\0\3\0c");
+    TURN_UNTIL(silent_waiting(stores) == 1);
+    ck_assert(silent_end_last(stores));
+    ck_assert_uint_eq(hear(4).n, 2);
+    ck_assert(str_eq(silent_inserted(stores), STR("zyc")));
+}
+END_TEST
+
 START_TEST(a_will_that_cannot_be_published)
 {
     const struct stores_host *host = broker_stores_host(broker);
@@ -293,10 +367,6 @@ START_TEST(a_will_that_cannot_be_published)
     ck_assert_uint_eq(silent_wills_done(stores), 1);
 }
 END_TEST
-
-#define TURN_UNTIL(cond)                                                                           \
-    for (usec_t end = net_clock_now() + WAIT_USEC; !(cond); net_loop_turn(loop, USEC_MSEC))        \
-    ck_assert_msg(net_clock_now() < end, "never: " #cond)
 
 /* One topic tries, so that an outage does not fill the journal, which has a line where it begins and
  * one where it ends; then all are there again. */
@@ -333,6 +403,9 @@ Suite *unit_suites(int i)
     tcase_add_test(t, a_message_that_cannot_be_retained);
     tcase_add_test(t, an_inbox_that_takes_nothing);
     tcase_add_test(t, an_exchange_that_cannot_be_kept);
+    tcase_add_test(t, exchanges_that_are_answered_in_another_order);
+    tcase_add_test(t, subscriptions_that_are_elsewhere);
+    tcase_add_test(t, subscriptions_that_nobody_tells);
     tcase_add_test(t, a_will_that_cannot_be_published);
     suite_add_tcase(s, t);
     t = tcase_create("figures");
