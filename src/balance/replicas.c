@@ -270,6 +270,8 @@ bool balance_replicas(const struct balance_sight *s, const struct range_descript
         return balance_plan_step(&p, BALANCE_REPLICAS, "more voters are wanted: they learn first",
                                  out);
     }
+    if (p.voters == want + 1 && balance_is_removed(s, &d->leader))
+        return false; /* it hands over and goes, and all others are wanted, also those awaited back */
     demote(&p, want);
     if (rule < 0)
         learners_keep(&p);

@@ -273,6 +273,57 @@ START_TEST(a_leader_that_leaves_finds_an_heir_among_the_drained)
 }
 END_TEST
 
+/* Two of five are to be emptied while two others are away for a moment: the one that is left and two
+ * dead ones could decide nothing.  When these are back, the change is made. */
+START_TEST(nobody_leaves_while_the_rest_is_away)
+{
+    struct model m;
+    model_init(&m, 5, 2);
+    m.rule.voter_count = 5;
+    model_play(&m, 100);
+    for (size_t i = 3; i < 5; i++)
+        m.node[i] = (struct balance_node){.node = model_name(i), .dead_usec = USEC_SEC};
+    model_elect(&m);
+    m.node[1].is_removed = m.node[2].is_removed = true;
+    model_play(&m, 100);
+    for (size_t i = 0; i < m.ranges; i++)
+        ck_assert_uint_eq(model_voters(&m.range[i]), 5);
+    for (size_t i = 3; i < 5; i++)
+        m.node[i] = (struct balance_node){.node = model_name(i), .is_live = true};
+    model_elect(&m);
+    model_play(&m, 100);
+    for (size_t i = 0; i < m.ranges; i++) {
+        ck_assert_uint_eq(m.range[i].member_count, 3);
+        for (unsigned k = 0; k < 3; k++)
+            ck_assert(model_is_usable(&m, m.range[i].member[k].node.b[0] - 1U));
+    }
+}
+END_TEST
+
+/* The third voter is away: the second one is needed, even if it does not answer for now. */
+START_TEST(a_silent_member_stays_while_another_is_away)
+{
+    struct model m;
+    model_init(&m, 3, 1);
+    model_play(&m, 100);
+    struct range_descriptor *d = &m.range[0];
+    size_t silent = 0;
+    while (uuid_eq(&d->member[silent].node, &d->leader))
+        silent++;
+    for (unsigned k = 0; k < d->member_count; k++)
+        if (k != silent && !uuid_eq(&d->member[k].node, &d->leader)) {
+            struct balance_node *away = &m.node[d->member[k].node.b[0] - 1];
+            away->is_live = false;
+            away->dead_usec = USEC_SEC;
+        }
+    model_elect(&m);
+    d->member[silent].is_current = false;
+    d->member[silent].silent_ms = 16000;
+    model_play(&m, 0);
+    ck_assert_uint_eq(model_voters(d), 3);
+}
+END_TEST
+
 Suite *suite_balance(void)
 {
     Suite *s = suite_create("balance");
@@ -291,6 +342,8 @@ Suite *suite_balance(void)
     tcase_add_test(t, a_learner_on_a_node_that_leaves_is_in_nobodys_way);
     tcase_add_test(t, a_learner_that_cannot_vote_is_not_counted_on);
     tcase_add_test(t, a_leader_that_leaves_finds_an_heir_among_the_drained);
+    tcase_add_test(t, nobody_leaves_while_the_rest_is_away);
+    tcase_add_test(t, a_silent_member_stays_while_another_is_away);
     suite_add_tcase(s, t);
     return s;
 }
