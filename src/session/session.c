@@ -136,10 +136,38 @@ static void ping(struct session *s, struct codec_mqtt_packet *p, struct session_
     codec_mqtt_ping_encode(out->bytes, CODEC_MQTT_PINGRESP); /* [MQTT-3.12.4-1] */
 }
 
+/* MQTT5 3.14.2.1, the column "sent by". */
+static bool is_clients_reason(uint8_t reason)
+{
+    switch (reason) {
+    case CODEC_MQTT_RC_NORMAL_DISCONNECTION:
+    case CODEC_MQTT_RC_DISCONNECT_WITH_WILL:
+    case CODEC_MQTT_RC_UNSPECIFIED_ERROR:
+    case CODEC_MQTT_RC_MALFORMED_PACKET:
+    case CODEC_MQTT_RC_PROTOCOL_ERROR:
+    case CODEC_MQTT_RC_IMPLEMENTATION_SPECIFIC_ERROR:
+    case CODEC_MQTT_RC_TOPIC_NAME_INVALID:
+    case CODEC_MQTT_RC_RECEIVE_MAXIMUM_EXCEEDED:
+    case CODEC_MQTT_RC_TOPIC_ALIAS_INVALID:
+    case CODEC_MQTT_RC_PACKET_TOO_LARGE:
+    case CODEC_MQTT_RC_MESSAGE_RATE_TOO_HIGH:
+    case CODEC_MQTT_RC_QUOTA_EXCEEDED:
+    case CODEC_MQTT_RC_ADMINISTRATIVE_ACTION:
+    case CODEC_MQTT_RC_PAYLOAD_FORMAT_INVALID:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void disconnect(struct session *s, struct codec_mqtt_packet *p, struct session_out *out)
 {
     struct codec_mqtt_reasoned d;
     int r = codec_mqtt_reasoned_decode(p, s->version, &d);
+    if (r == 0 && !is_clients_reason(d.reason)) {
+        p->why = "MQTT5 3.14.2.1: only servers give this reason";
+        r = CODEC_MQTT_RC_PROTOCOL_ERROR;
+    }
     if (r == 0 && CODEC_MQTT_HAS(&d.props, SERVER_REFERENCE)) {
         p->why = "MQTT5 3.14.2.2.5: only servers refer to another";
         r = CODEC_MQTT_RC_PROTOCOL_ERROR;

@@ -75,6 +75,8 @@ OPEN = (
     ("a reason PUBACK does not have", packet(PUBACK, 0, PID, b"\x55"), "PROTOCOL_VIOLATION", 0x82),
     ("a reason PUBREL does not have", packet(PUBREL, 2, PID, b"\x10"), "PROTOCOL_VIOLATION", 0x82),
     ("a reason DISCONNECT does not have", packet(DISCONNECT, 0, b"\x55"), "PROTOCOL_VIOLATION", 0x82),
+    *(("DISCONNECT with a server's reason, %02X" % r, packet(DISCONNECT, 0, bytes([r])), "PROTOCOL_VIOLATION", 0x82)
+      for r in (0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2)),
     ("session expiry from 0 at the end", packet(DISCONNECT, 0, b"\0", props([(0x11, 5)])), "PROTOCOL_VIOLATION", 0x82),
     ("a topic that is not UTF-8", publish(BAD), "MALFORMED_TOPIC", 0x81),
     ("a topic with a surrogate", publish(SURROGATE), "MALFORMED_TOPIC", 0x81),
