@@ -9,6 +9,7 @@
 #include "node/conf.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -245,6 +246,29 @@ static void check_voters(struct node_conf *c, const char *path, int64_t count)
                         path, (long long)count);
 }
 
+static void check_tenant(struct node_conf *c, const char *where, const char *key, const char *name)
+{
+    struct buf known = {0};
+    for (size_t i = 0; i < c->tenant_count; i++) {
+        if (strcmp(c->tenant[i].name, name) == 0) {
+            buf_deinit(&known);
+            return;
+        }
+        buf_printf(&known, "%s%s", i ? ", " : "", c->tenant[i].name);
+    }
+    node_conf_error(c, where,
+                    "%s is \"%s\", but there is no such tenant: add it to tenants, which has %.*s",
+                    key, name, STR_ARG(buf_str(&known)));
+    buf_deinit(&known);
+}
+
+static void check_group(struct node_conf *c, const char *path, const char *group)
+{
+    if (group[0] && !getgrnam(group))
+        node_conf_error(c, origin_of(c, path), "%s is \"%s\", but this machine has no such group",
+                        path, group);
+}
+
 static void check_auth(struct node_conf *c, const struct node_conf_listener *l)
 {
     struct str all = str_of(l->auth), one;
@@ -356,6 +380,7 @@ static void check_listener(struct node_conf *c, const struct node_conf_listener 
     if (*end || mode > 0777)
         node_conf_error(c, l->origin, "mode is \"%s\", but must be octal, for example 0660",
                         l->unix_mode);
+    check_tenant(c, l->origin, "tenant", l->tenant);
     check_auth(c, l);
 }
 
@@ -397,6 +422,8 @@ size_t node_conf_check(struct node_conf *c)
     if (c->api_ssl && (!c->api_cert[0] || !c->api_key[0]))
         node_conf_error(c, origin_of(c, "apiServerConfig.enableSSL"),
                         "apiServerConfig.enableSSL needs sslConfig.certFile and keyFile");
+    check_group(c, "apiServerConfig.unixGroup", c->api_group);
+    check_tenant(c, origin_of(c, "sys_tenant"), "sys_tenant", c->sys_tenant);
     check_cluster(c);
     for (size_t i = 0; i < c->listener_count; i++) {
         check_listener(c, &c->listener[i]);

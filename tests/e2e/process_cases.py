@@ -45,6 +45,13 @@ def test_a_bad_configuration_is_78_and_named(w):
     refused(w, 78, "x.conf:3: syntax error", BARE + "workers = = 1;\n")
     refused(w, 78, "must be between 0 and 64", BARE, "-D", "workers=1000")
     refused(w, 78, 'cannot read "/nonexistent"', BARE + 'auth: { acl_file = "/nonexistent"; };\n')
+    # a name of something that there is not
+    acme = 'tenants: { acme: { }; };\n'
+    refused(w, 78, 'x.conf:3: tenant is "acne", but there is no such tenant: add it to tenants, which has default, acme',
+            BARE + TCP.replace("; }", '; tenant = "acne"; }') % "127.0.0.1:1" + acme)
+    refused(w, 78, 'x.conf:4: sys_tenant is "acne", but there is no such tenant', BARE + acme + 'sys_tenant = "acne";\n')
+    refused(w, 78, 'apiServerConfig.unixGroup is "no-such-group", but this machine has no such group',
+            BARE, "-D", "apiServerConfig.unixGroup=no-such-group")
     code, text = run(w, BARE + TCP % "127.0.0.1:1", "--test-config")
     assert code == 0 and "good" in text, text
     r = subprocess.run([w.args.broker, "-c", "/nonexistent.conf"], capture_output=True, text=True, timeout=60, check=False)
@@ -262,10 +269,13 @@ def test_reload_takes_on_and_refuses(w):
     n.process.send_signal(signal.SIGHUP)
     log_has(n, 'unknown key "wokers"')
     log_has(n, "nothing was changed")
-    with open(n.conf) as f:
-        text = f.read().replace("wokers = 3;\n", "tenants: { default: { MaximumQoS = 1; }; };\n")
-    with open(n.conf, "w") as f:
-        f.write(text)
+    n.edit("wokers = 3;\n", "")
+    n.edit('auth = "anonymous"', 'tenant = "acne"; auth = "anonymous"')
+    n.process.send_signal(signal.SIGHUP)
+    log_has(n, 'tenant is "acne", but there is no such tenant')
+    n.edit('tenant = "acne"; ', "")
+    with open(n.conf, "a") as f:
+        f.write("tenants: { default: { MaximumQoS = 1; }; };\n")
     n.process.send_signal(signal.SIGHUP)
     log_has(n, "the configuration is in effect")
     assert c.publish("a", "still here", 1) in (0, 0x10)
