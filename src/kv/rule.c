@@ -62,7 +62,8 @@ int kv_rule_put(struct kv_client *c, struct str balancer, struct str rules,
     if (balance_rule_put(&r, k, rules, out_why) != 0)
         return KV_RULE_E_BAD;
     if (r.is_off[k] && (k == BALANCE_BOOTSTRAP || k == BALANCE_REDUNDANT)) {
-        snprintf(out_why, KV_RULE_WHY_MAX, "%s cannot be switched off", balance_name(k));
+        snprintf(out_why, KV_RULE_WHY_MAX, "%s cannot be switched off%s", balance_name(k),
+                 k == BALANCE_REDUNDANT ? ", and deletes nothing by itself" : "");
         return KV_RULE_E_BAD;
     }
     balance_rule_print(&r, k, &row);
@@ -75,6 +76,11 @@ int kv_rule_put(struct kv_client *c, struct str balancer, struct str rules,
                  "majority there is bilrostctl store recover");
         log_line(c->loop->kv->conf.log, LOG_LEVEL_WARN, "kv.rule.deprecated", "%s", out_why);
     }
+    if (k == BALANCE_REDUNDANT)
+        snprintf(
+            out_why, KV_RULE_WHY_MAX,
+            "RedundantEpochRemovalBalancer deletes nothing by itself: where a store was founded "
+            "twice, bilrostctl status says so and what to do");
     return 0;
 }
 

@@ -153,6 +153,10 @@ def test_rules_of_balancers_hold_everywhere_and_are_kept(w):
     status, text = asked(nodes[0], "PUT", "/store/balancer/disable", store_name="inbox.store",
                          balancer_factory_class="RangeBootstrapBalancer")
     assert status == 409 and "cannot be switched off" in text
+    for switch, code in (("enable", 200), ("disable", 409)):
+        status, text = asked(nodes[0], "PUT", "/store/balancer/" + switch, store_name="inbox.store",
+                             balancer_factory_class="RedundantEpochRemovalBalancer")
+        assert status == code and "deletes nothing by itself" in text, (status, text)
     status, text = asked(nodes[0], "PUT", "/store/balancer/enable", store_name="dist.worker",
                          balancer_factory_class="RecoveryBalancer")
     assert status == 200 and "deprecated" in text and "bilrostctl store recover" in text, (status, text)

@@ -1,5 +1,6 @@
 """bilrostctl status: each thing that can be wrong is provoked and must be on the screen, with what to do.
 SPDX-License-Identifier: Apache-2.0"""
+import json
 import os
 import re
 import signal
@@ -8,7 +9,7 @@ import subprocess
 from api_cases import cluster_with_api, members_full, with_api
 from cluster_cases import again, connected
 from ctl_cases import ctl
-from mqtt import Client
+from mqtt import PUBLISH, Client
 from overload_cases import narrow
 from ports import free_port
 from secure_cases import gossip_port
@@ -90,8 +91,15 @@ def test_status_shows_memory_and_disk_that_run_out(w):
         subprocess.run(["umount", data], capture_output=True, check=False)
 
 
+def looked_at(w, n):
+    """All ranges are there, and the balancers of both foundings have seen the other's node: dist and retain want it to learn."""
+    ranges = json.loads(ctl(w, n, "--json", "range")[1])
+    assert len({(r["store"], r["id"]) for r in ranges}) == 6, ranges
+    assert all(r["ver"] & 0xffffffff for r in ranges if r["store"] != "inbox.store"), ranges
+
+
 def test_status_shows_two_clusters_that_have_met(w):
-    """Each was founded by itself: nobody may throw away the data of one, so a person is told."""
+    """Each was founded by itself: nobody may throw away the data of one, so a person is told, and nothing is deleted."""
     first = w.cluster(1, prepare=with_api)[0]
     shows(w, first, "^no alarms$", code=0)
     seed = gossip_port(first)
@@ -99,7 +107,8 @@ def test_status_shows_two_clusters_that_have_met(w):
     lone = w.node(data=True, config='clusterConfig : { enable = true; env = "%s"; host = "127.0.0.1"; port = %d; };\n'
                   'rpcConfig : { host = "127.0.0.1"; port = %d; };\n' % (env, free_port(), free_port()))
     lone.start()
-    connected(lone)  # its stores are there
+    for n, said in ((first, b"first"), (lone, b"lone")):
+        assert connected(n).publish("founded/by", said, 1, retain=True) in (0, 0x10)
     assert lone.terminate(60) == 0
     lone.edit('env = ', 'seedEndpoints = "127.0.0.1:%d"; env = ' % seed)
     lone.start()
@@ -107,6 +116,16 @@ def test_status_shows_two_clusters_that_have_met(w):
                             r".*\n    -> bilrostctl range shows" % re.escape(store)
                             for store in ("dist.worker", "inbox.store", "retain.store")), code=1)
     assert out.count("was founded twice") == 3, out
+    again(lambda: looked_at(w, first), within=90)
+    assert lone.terminate(60) == 0 and first.terminate(60) == 0
+    lone.edit('seedEndpoints = "127.0.0.1:%d"; ' % seed, '')
+    for n, said in ((first, b"first"), (lone, b"lone")):  # parted again, each has its own
+        n.start()
+        c = connected(n)
+        c.subscribe(("founded/by", 1))
+        got = c.expect(PUBLISH)
+        assert got.payload == said, got
+        assert n.terminate(60) == 0
 
 
 def shows_once(w, n, pattern):
