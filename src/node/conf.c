@@ -262,11 +262,15 @@ static void check_tenant(struct node_conf *c, const char *where, const char *key
     buf_deinit(&known);
 }
 
-static void check_group(struct node_conf *c, const char *path, const char *group)
+/* A directory of users that does not answer is no mistake of the configuration. */
+static void check_group(struct node_conf *c, const char *where, const char *key, const char *group)
 {
-    if (group[0] && !getgrnam(group))
-        node_conf_error(c, origin_of(c, path), "%s is \"%s\", but this machine has no such group",
-                        path, group);
+    errno = 0;
+    if (group[0] && !getgrnam(group) && (errno == 0 || errno == ENOENT || errno == ESRCH))
+        node_conf_error(c, where,
+                        "%s is \"%s\", but this machine has no such group: make it with groupadd, "
+                        "or leave it empty for the service's own",
+                        key, group);
 }
 
 static void check_auth(struct node_conf *c, const struct node_conf_listener *l)
@@ -380,6 +384,7 @@ static void check_listener(struct node_conf *c, const struct node_conf_listener 
     if (*end || mode > 0777)
         node_conf_error(c, l->origin, "mode is \"%s\", but must be octal, for example 0660",
                         l->unix_mode);
+    check_group(c, l->origin, "group", l->unix_group);
     check_tenant(c, l->origin, "tenant", l->tenant);
     check_auth(c, l);
 }
@@ -422,7 +427,8 @@ size_t node_conf_check(struct node_conf *c)
     if (c->api_ssl && (!c->api_cert[0] || !c->api_key[0]))
         node_conf_error(c, origin_of(c, "apiServerConfig.enableSSL"),
                         "apiServerConfig.enableSSL needs sslConfig.certFile and keyFile");
-    check_group(c, "apiServerConfig.unixGroup", c->api_group);
+    check_group(c, origin_of(c, "apiServerConfig.unixGroup"), "apiServerConfig.unixGroup",
+                c->api_group);
     check_tenant(c, origin_of(c, "sys_tenant"), "sys_tenant", c->sys_tenant);
     check_cluster(c);
     for (size_t i = 0; i < c->listener_count; i++) {

@@ -176,6 +176,19 @@ START_TEST(mistakes_are_named)
          "address = \"1.2.3.4:1\"; auth = \"anonymous\"; } );",
          ":2: address is \"1.2.3.4:1\", but the listener at "},
         {"auth: { password_file = \"/none\"; };", "auth.password_file: cannot read \"/none\""},
+        {"tenants: { greenhouse: { }; };\nlisteners = ( { address = \"1.2.3.4:1\"; auth = "
+         "\"anonymous\"; tenant = \"greenhuose\"; } );",
+         ":2: tenant is \"greenhuose\", but there is no such tenant: add it to tenants, which has "
+         "default, greenhouse"},
+        {"workers = 1;\nsys_tenant = \"defualt\";",
+         ":2: sys_tenant is \"defualt\", but there is no such tenant"},
+        {"listeners = ( { kind = \"unix\"; address = \"/tmp/x\"; auth = \"anonymous\"; group = "
+         "\"no-such-group\"; } );",
+         ":1: group is \"no-such-group\", but this machine has no such group: make it with "
+         "groupadd"},
+        {"apiServerConfig: {\nunixGroup = \"no-such-group\"; };",
+         ":2: apiServerConfig.unixGroup is \"no-such-group\", but this machine has no such "
+         "group"},
     };
     for (size_t i = 0; i < countof(table); i++) {
         struct node_conf *c = read_text(table[i].text);
