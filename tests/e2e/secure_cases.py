@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 from basic_cases import topic
@@ -148,6 +149,38 @@ def metric(node, name):
     return float(re.search(r"^%s (\S+)" % re.escape(name), text, re.M).group(1))
 
 
+class Translator:
+    """Stands between a node and who joins through it, and makes each say to the other that it speaks the next version."""
+
+    def __init__(self, to):
+        self.to = to
+        self.ear = socket.create_server(("127.0.0.1", 0))
+        self.port = self.ear.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            guest = self.ear.accept()[0]
+            try:
+                host = socket.create_connection(("127.0.0.1", self.to))
+            except OSError:
+                return
+            for a, b in ((guest, host), (host, guest)):
+                threading.Thread(target=self.carry, args=(a, b), daemon=True).start()
+
+    @staticmethod
+    def carry(a, b):
+        """Frames: a length of 32 bits, and a packet whose third byte is the version."""
+        try:
+            with a.makefile("rb") as f:
+                while len(head := f.read(4)) == 4:
+                    p = f.read(int.from_bytes(head, "big"))
+                    b.sendall(head + p[:2] + bytes([p[2] + 1]) + p[3:])
+            b.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
 def test_bad_packets_change_nothing_and_are_counted(w):
     """Packets of a node that is really there, again and changed; noise; another key and another env at the same port."""
     def node(seed, env, key, port=None):
@@ -209,7 +242,12 @@ def test_bad_packets_change_nothing_and_are_counted(w):
         until_logged(a, "uses a key that we do not have", 60)
         d = node(port, "two", key)
         until_logged(d, 'refused us: its clusterConfig.env is "one", ours "two"', 60)
-        for n in (c, d):
+        junk, between = metric(a, 'bilrost_gossip_dropped_total{reason="junk"}'), Translator(port)
+        e = node(between.port, "one", key)
+        until_logged(e, "refused us: it speaks version 2 of our packets, we version 1", 60)
+        until_logged(a, "speaks another version of our packets", 60)
+        assert metric(a, 'bilrost_gossip_dropped_total{reason="junk"}') > junk
+        for n in (c, d, e):
             until_logged(n, "joined 0 of 1 seeds: ", 60)
             assert "cluster.joined" not in log_of(n), log_of(n)
             n.kill()
