@@ -33,7 +33,7 @@ LIBS   = $(foreach r,$(HAVE),$(B)/lib$(r).a)
 # What each guest brings to the link; its one host room is in src/FLOORS.
 SYSLIBS_base    :=
 SYSLIBS_codec   := -ljansson
-SYSLIBS_net     := -levent_core -levent_extra -levent_openssl -levent_pthreads -lssl -lcrypto -lwslay -lsodium -lresolv
+SYSLIBS_net     := -levent_core -levent_extra -levent_openssl -lssl -lcrypto -lwslay -lsodium -lresolv
 SYSLIBS_engine  := -lleveldb -lstdc++
 SYSLIBS_node    := -lconfig
 SYSLIBS_main    := -lsystemd
