@@ -156,8 +156,8 @@ bench-kv: $(B)/bench/kv ## whole kv nodes: proposals per fdatasync, latency, ran
 	$<
 bench-idle: all ## memory and processor time of 20000 idle connections
 	@scripts/bench-idle
-bench-idle-cluster: all ## processor time and memory of three nodes that nobody uses
-	@scripts/bench-idle-cluster
+bench-idle-cluster: all ## processor time, memory and gossip of three nodes that nobody uses (NODES=50: of fifty)
+	@scripts/bench-idle-cluster 60 $(or $(NODES),3)
 bench-tables: $(B)/bench/dist $(B)/bench/retain $(B)/bench/inbox ## figures of the three tables: memory, time
 	@for b in $^; do $$b || exit 1; done
 fmt: ## format every source

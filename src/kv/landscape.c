@@ -3,12 +3,13 @@
  * Rows of CLUSTER_SPACE_LANDSCAPE: key "<store>/<range id>", value a descriptor, owner the node of
  * the replica.
  *
- * 1. A row is written when something that others act on has changed, else at most every few
- *    seconds.
+ * 1. A row is written when something that others act on has changed; figures alone are worth a row every ten
+ *    seconds where the range leads or sleeps, else every minute: in a cluster of fifty each row costs all of them.
  * 2. What is learnt from rows only steers; versions and Raft decide. */
 #include "kv/kv_priv.h"
 
-#define REFRESH_USEC (5 * USEC_SEC)
+#define REFRESH_USEC (10 * USEC_SEC)
+#define REFRESH_OTHERS_USEC (60 * USEC_SEC)
 
 static enum range_replica_role role_of(const struct kv_replica *r)
 {
@@ -112,7 +113,9 @@ void kv_landscape_tell(struct kv_replica *r, bool is_forced)
     char key[KV_STORE_NAME_MAX + 1 + RANGE_ID_TEXT];
     kv_landscape_describe(r, &d, &fact);
     uint64_t hash = essence(&d);
-    bool is_old = now >= r->told_at + REFRESH_USEC && r->told_applied != r->applied;
+    usec_t refresh =
+        d.role == RANGE_ROLE_LEADER || r->raft.is_quiet ? REFRESH_USEC : REFRESH_OTHERS_USEC;
+    bool is_old = now >= r->told_at + refresh && r->told_applied != r->applied;
     if (hash != r->told_hash || is_forced || is_old) {
         r->told_hash = hash;
         r->told_at = now;
