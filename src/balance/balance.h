@@ -8,7 +8,8 @@
  *   ReplicaCntBalancer                 voters (odd) and learners as wanted; the dead replaced after
  *                                      a grace, the removed at once; voters spread evenly
  *   RangeLeaderBalancer                leaders spread evenly; away from a node that drains
- *   RangeSplitBalancer                 a range that has grown too large
+ *   RangeSplitBalancer                 a range that has grown too large, has too much to do, or has
+ *                                      a filter with so many receivers that it is to be alone
  *   RangeMergeBalancer                 two small neighbours that nobody uses much
  * RangeBootstrapBalancer is kv's: it needs the disk's word. */
 #pragma once
@@ -47,6 +48,7 @@ struct balance_rule {
     usec_t unreachable_usec; /* silence of a member on a live node; 0: 15 s */
     uint64_t split_bytes;    /* 0: never by size */
     uint64_t split_rate;     /* commands a second; 0: never by load */
+    uint64_t split_fanout;   /* receivers of one filter; 0: never by fan-out */
     uint64_t merge_bytes;    /* both together; 0: never */
     uint64_t merge_rate;     /* commands a second of both together */
     bool is_off[BALANCE_KIND_COUNT];
@@ -78,6 +80,7 @@ struct balance_step {
     struct range_id id;
     struct range_version version;
     struct range_id neighbour; /* DO_MERGE */
+    bool is_beside_crowd; /* DO_SPLIT: not in the middle, but next to what has the most receivers */
     struct uuid node[RANGE_MEMBER_MAX];
     unsigned node_count, voter_count;
     const char *why; /* for people */

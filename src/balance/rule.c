@@ -22,6 +22,7 @@ enum field {
     UNREACHABLE_SEC,
     SPLIT_BYTES,
     SPLIT_RATE,
+    SPLIT_FANOUT,
     MERGE_BYTES,
     MERGE_RATE,
 };
@@ -39,6 +40,7 @@ static const struct {
     {"unreachableSeconds", BALANCE_UNREACHABLE, UNREACHABLE_SEC, 1, 86400},
     {"maxBytesPerRange", BALANCE_SPLIT, SPLIT_BYTES, 0, INT64_MAX},
     {"maxCommandsPerSecond", BALANCE_SPLIT, SPLIT_RATE, 0, UINT32_MAX},
+    {"maxFanoutPerRange", BALANCE_SPLIT, SPLIT_FANOUT, 0, UINT32_MAX},
     {"minBytesPerRange", BALANCE_MERGE, MERGE_BYTES, 0, INT64_MAX},
     {"minCommandsPerSecond", BALANCE_MERGE, MERGE_RATE, 0, UINT32_MAX},
 };
@@ -60,6 +62,8 @@ static int64_t value_get(const struct balance_rule *r, enum field f)
         return (int64_t)r->split_bytes;
     case SPLIT_RATE:
         return (int64_t)r->split_rate;
+    case SPLIT_FANOUT:
+        return (int64_t)r->split_fanout;
     case MERGE_BYTES:
         return (int64_t)r->merge_bytes;
     case MERGE_RATE:
@@ -92,6 +96,9 @@ static void value_set(struct balance_rule *r, enum field f, int64_t v)
         break;
     case SPLIT_RATE:
         r->split_rate = (uint64_t)v;
+        break;
+    case SPLIT_FANOUT:
+        r->split_fanout = (uint64_t)v;
         break;
     case MERGE_BYTES:
         r->merge_bytes = (uint64_t)v;

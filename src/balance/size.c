@@ -2,7 +2,9 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * 1. Neither happens while a member is behind or its node dead.
- * 2. What was merged is far from being split: half the size and half the load of that. */
+ * 2. What was merged is far from being split: half the size, the load and the fan-out of that.
+ * 3. A filter with many receivers is split off until it cannot be any further: then has_crowd is
+ *    false and nothing is asked. */
 #include "balance/balance_priv.h"
 
 static bool is_calm(const struct balance_sight *s, const struct range_descriptor *d)
@@ -19,14 +21,17 @@ bool balance_split(const struct balance_sight *s, const struct range_descriptor 
     const struct balance_rule *r = &s->v->rule;
     bool is_large = r->split_bytes > 0 && d->bytes > r->split_bytes;
     bool is_busy = r->split_rate > 0 && d->rate > r->split_rate;
-    if ((!is_large && !is_busy) || !is_calm(s, d))
+    bool is_crowded = r->split_fanout > 0 && d->fanout > r->split_fanout && d->has_crowd;
+    if ((!is_large && !is_busy && !is_crowded) || !is_calm(s, d))
         return false;
-    *out =
-        (struct balance_step){.action = BALANCE_DO_SPLIT,
-                              .kind = BALANCE_SPLIT,
-                              .id = d->id,
-                              .version = d->version,
-                              .why = is_large ? "it has grown too large" : "it has too much to do"};
+    *out = (struct balance_step){.action = BALANCE_DO_SPLIT,
+                                 .kind = BALANCE_SPLIT,
+                                 .id = d->id,
+                                 .version = d->version,
+                                 .is_beside_crowd = !is_large && !is_busy,
+                                 .why = is_large  ? "it has grown too large"
+                                        : is_busy ? "it has too much to do"
+                                                  : "one of its filters has very many receivers"};
     return true;
 }
 
@@ -47,6 +52,8 @@ static bool is_cold(const struct balance_rule *r, const struct range_descriptor 
     if (r->split_bytes > 0 && bytes > r->split_bytes / 2)
         return false;
     if (r->split_rate > 0 && rate > r->split_rate / 2)
+        return false;
+    if (r->split_fanout > 0 && (a->fanout > r->split_fanout / 2 || b->fanout > r->split_fanout / 2))
         return false;
     return bytes <= r->merge_bytes && rate <= r->merge_rate;
 }

@@ -533,6 +533,19 @@ static void split_key(void *arg, struct str wish, struct buf *out_key)
     buf_deinit(&key);
 }
 
+/* Members of a shared group are none: of them one receives. */
+static size_t receiver(struct str key)
+{
+    const char *end = key.p + key.n;
+    const char *nul = key.n > 0 ? memchr(key.p, 0, key.n) : NULL;
+    if (nul == NULL || nul + 2 >= end) /* the bucket may be 0 as well */
+        return 0;
+    nul = memchr(nul + 2, 0, (size_t)(end - nul - 2));
+    if (nul == NULL || nul + 1 == end || (nul[1] != 'n' && nul[1] != 'p'))
+        return 0;
+    return (size_t)(nul + 1 - key.p);
+}
+
 static uint64_t tick(void *arg, uint64_t hlc, struct buf *out_command)
 {
     (void)arg;
@@ -582,6 +595,7 @@ const struct range_machine_ops *dist_machine(void)
                                                  .apply = apply,
                                                  .query = query,
                                                  .split_key = split_key,
+                                                 .receiver = receiver,
                                                  .tick = tick,
                                                  .fact = fact,
                                                  .state_hash = state_hash};

@@ -183,6 +183,9 @@ static void run(struct kv_loop *l, struct kv_store *s, const struct balance_step
         .deadline = kv_loop_now(l) + 30 * USEC_SEC,
         .key = STR(""),
     };
+    const struct kv_replica *r = kv_replica_find(l, kv_tag(s, step->id));
+    if (step->is_beside_crowd && r)
+        cmd.key = buf_str(&r->crowd); /* kv_run copies it */
     memcpy(cmd.node, step->node, sizeof cmd.node);
     range_id_format(step->id, id);
     log_line(l->kv->conf.log, LOG_LEVEL_INFO, "kv.balance",

@@ -464,6 +464,8 @@ struct kv_replica {
     usec_t weighed_at;
     struct buf middle;           /* half of the rows' bytes lie before it */
     bool is_weighed, has_middle; /* has_middle: the machine can be split there */
+    uint64_t fanout;             /* receivers of what has the most of them */
+    struct buf crowd;            /* where the machine can be split beside it; empty: nowhere */
     const char *reason;
 };
 

@@ -66,6 +66,8 @@ void kv_landscape_describe(const struct kv_replica *r, struct range_descriptor *
         .log_bytes = r->log_bytes,
         .bytes = kv_weigh_bytes(r),
         .rate = r->rate,
+        .fanout = r->fanout,
+        .has_crowd = r->is_weighed && r->crowd.n > 0,
         .is_ready = r->is_ready,
         .fact = STR(""),
     };

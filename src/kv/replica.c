@@ -713,6 +713,7 @@ void kv_replica_reap(struct kv_replica *r)
     kv_apply_drop(r);
     mem_free(r->config);
     buf_deinit(&r->middle);
+    buf_deinit(&r->crowd);
     kv_convoy_forget(r);
     kv_parts_free(&r->parts);
     if (r->has_range)

@@ -1,9 +1,11 @@
-/* How large a range is, and where its middle lies.  SPDX-License-Identifier: Apache-2.0
+/* How large a range is, where its middle lies, and what in it has the most receivers.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * 1. Only a leader weighs, off the loop, in parts, one range of a loop at a time: the first time it
  *    leads and whenever enough was written since.  Between two weighings the size stands still.
  * 2. What was weighed in other bounds or another space than the replica has by then does not count.
  * 3. The middle is a key of the rows: about half of the bytes lie before it.
+ * 4. The crowd is where the range can be split beside the rows of what has the most receivers.
  * Rows are read as they are meanwhile, not in one view: sizes are about right and only steer. */
 #include "kv/kv_priv.h"
 
@@ -31,6 +33,9 @@ struct weigh {
     uint64_t bytes, stride, next;
     struct sample sample[SAMPLE_MAX];
     unsigned sample_count;
+    struct buf name, crowd; /* of the rows that are counted; and of those that were the most */
+    uint64_t count, fanout;
+    bool is_crowd; /* both are the same */
 };
 
 /* Every second sample goes, and from now on they are twice as far apart. */
@@ -45,9 +50,32 @@ static void thin(struct weigh *w)
     w->stride *= 2;
 }
 
+static void count_receiver(struct weigh *w, struct str key)
+{
+    size_t (*receiver)(struct str) = w->replica->home->store->conf.ops->receiver;
+    size_t n = receiver ? receiver(key) : 0;
+    if (n == 0)
+        return;
+    if (!str_eq(str_view(key.p, n), buf_str(&w->name))) {
+        w->name.n = 0;
+        buf_put(&w->name, key.p, n);
+        w->count = 0;
+        w->is_crowd = false;
+    }
+    if (++w->count <= w->fanout)
+        return;
+    w->fanout = w->count;
+    if (!w->is_crowd) {
+        w->crowd.n = 0;
+        buf_put(&w->crowd, key.p, n);
+        w->is_crowd = true;
+    }
+}
+
 static bool weigh_row(void *arg, struct str key, struct str value)
 {
     struct weigh *w = arg;
+    count_receiver(w, key);
     if (w->bytes >= w->next) {
         if (w->sample_count == SAMPLE_MAX)
             thin(w);
@@ -80,6 +108,8 @@ static void weigh_free(struct weigh *w)
     r->loop->is_weighing = false;
     for (unsigned i = 0; i < SAMPLE_MAX; i++)
         buf_deinit(&w->sample[i].key);
+    buf_deinit(&w->name);
+    buf_deinit(&w->crowd);
     kv_spans_free(&w->spans);
     mem_free(w);
     r->pins--;
@@ -93,6 +123,17 @@ static uint64_t from_half(const struct weigh *w, const struct sample *s)
     return s->at > half ? s->at - half : half - s->at;
 }
 
+/* Where the machine can be split next to wish, in the range; empty: nowhere. */
+static void find_cut(struct kv_replica *r, const struct buf *wish, struct buf *out)
+{
+    const struct range_machine_ops *ops = r->home->store->conf.ops;
+    out->n = 0;
+    if (wish->n > 0 && ops->split_key)
+        ops->split_key(r->machine, buf_str(wish), out);
+    if (!range_bounds_can_split(&r->range.bounds, buf_str(out)))
+        out->n = 0;
+}
+
 static void weighed(struct weigh *w)
 {
     struct kv_replica *r = w->replica;
@@ -104,9 +145,10 @@ static void weighed(struct weigh *w)
     r->middle.n = 0;
     if (best)
         buf_put_str(&r->middle, buf_str(&best->key));
-    if (best && r->home->store->conf.ops->split_key)
-        r->home->store->conf.ops->split_key(r->machine, buf_str(&r->middle), &key);
-    r->has_middle = key.n > 0 && range_bounds_can_split(&r->range.bounds, buf_str(&key));
+    find_cut(r, &r->middle, &key);
+    r->has_middle = key.n > 0;
+    find_cut(r, &w->crowd, &r->crowd);
+    r->fanout = w->fanout;
     r->bytes = w->bytes;
     r->is_weighed = true;
     buf_deinit(&key);

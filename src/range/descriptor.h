@@ -40,6 +40,10 @@ struct range_descriptor {
     uint64_t commit, applied;
     uint64_t bytes, log_bytes;
     uint32_t rate; /* commands a second, lately */
+    /* of the node's own only, not told: receivers of what has the most of them, when last looked, and
+     * whether the range can be split beside it */
+    uint64_t fanout;
+    bool has_crowd;
     bool is_ready; /* the machine is complete */
     bool is_joint;
     struct range_member member[RANGE_MEMBER_MAX];

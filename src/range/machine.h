@@ -104,6 +104,11 @@ struct range_machine_ops {
      * together); empty: nowhere. */
     void (*split_key)(void *m, struct str wish, struct buf *out_key);
 
+    /* How much of a row's key names what a message is matched by, when the row is one receiver of it;
+     * 0: it is something else.  Rows of one name lie together.  NULL, as a door: none is.  Needs no
+     * machine and runs on any thread. */
+    size_t (*receiver)(struct str key);
+
     /* Asked of the leader only, about once a second and after each apply: a command it wants proposed
      * (expiry, things that fell due, collection), appended to out_command.  Returns when to ask again
      * (hlc milliseconds), UINT64_MAX never. */

@@ -9,7 +9,7 @@ import time
 
 from api_cases import ADMIN, ask
 from cluster_cases import again, connected, logged, three_voters
-from mqtt import CONNACK, DISCONNECT, Client, Closed
+from mqtt import CONNACK, DISCONNECT, PUBLISH, Client, Closed
 from ports import free_port
 
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/bilrost-bench")
@@ -181,6 +181,33 @@ def test_rules_of_balancers_hold_everywhere_and_are_kept(w):
     assert asked(nodes[2], "DELETE", "/store/balancer/rules", **head)[0] == 200
     until(lambda: all(rules(n)["votersPerRange"] == 3 for n in nodes))
     until(lambda: voters(nodes[0]) == [3])
+
+
+def test_a_filter_with_many_receivers_gets_its_own_range(w):
+    n = operated(w, 1)[0]
+    head = {"store_name": "dist.worker", "balancer_factory_class": "RangeSplitBalancer"}
+    for i in range(30):
+        c = Client(n.port, 5)
+        c.connect("sub%d" % i, clean=False, p=[(0x11, 3600)])
+        assert list(c.subscribe(("crowd/+", 1), ("own/%d" % i, 1))) == [1, 1]
+        c.disconnect()
+    bounds = lambda: [(r["boundary"]["startKey"], r["boundary"]["endKey"]) for r in
+                      json.loads(asked(n, "GET", "/store/ranges", store_name="dist.worker")[1])]
+    assert len(bounds()) == 1
+    assert asked(n, "PUT", "/store/balancer/rules", body=b'{"maxFanoutPerRange":20}', **head)[0] == 200
+    assert n.terminate(PATIENCE) == 0
+    n.launch()  # it counts when it begins to lead
+    n.wait()
+    until(lambda: len(bounds()) == 3)  # what is before, the filter's bucket and nothing else, what is after
+    p = Client(n.port, 5)
+    p.connect("p")
+    assert p.publish("crowd/x", "all", 1) == 0 and p.publish("own/7", "one", 1) == 0
+    for i in range(30):
+        c = Client(n.port, 5)
+        c.connect("sub%d" % i, clean=False, p=[(0x11, 3600)])
+        assert c.expect(PUBLISH).topic == "crowd/x"
+        assert i != 7 or c.expect(PUBLISH).topic == "own/7"
+    assert len(bounds()) == 3
 
 
 def test_an_operator_takes_a_node_out_and_puts_it_back(w):

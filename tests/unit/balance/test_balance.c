@@ -324,6 +324,38 @@ START_TEST(a_silent_member_stays_while_another_is_away)
 }
 END_TEST
 
+/* A filter with many receivers is split off while that is possible, and not merged back. */
+START_TEST(a_crowd_gets_its_own_range)
+{
+    struct model m;
+    struct balance_step s;
+    model_init(&m, 1, 2);
+    m.rule.merge_bytes = 1000;
+    m.range[0].bounds = (struct range_bounds){.start = STR(""), .end = STR("m")};
+    m.range[1].bounds = (struct range_bounds){.start = STR("m"), .end = STR(""), .is_open = true};
+    m.range[1].fanout = 101;
+    m.range[1].has_crowd = true;
+    model_ask(&m, 0, &s);
+    ck_assert_int_eq(s.action, BALANCE_DO_MERGE); /* nobody asked for splits by fan-out */
+    m.rule.split_fanout = 101;
+    model_ask(&m, 0, &s);
+    ck_assert_int_eq(s.action, BALANCE_DO_NOTHING); /* as many as may be; too many to merge */
+    m.rule.split_fanout = 100;
+    model_ask(&m, 0, &s);
+    ck_assert_int_eq(s.action, BALANCE_DO_SPLIT);
+    ck_assert(s.is_beside_crowd && range_id_eq(s.id, m.range[1].id));
+    m.range[1].has_crowd = false;
+    model_ask(&m, 0, &s);
+    ck_assert_int_eq(s.action, BALANCE_DO_NOTHING);
+    m.rule.split_bytes = 10;
+    m.range[1].bytes = 11;
+    m.range[1].has_crowd = true;
+    model_ask(&m, 0, &s);
+    ck_assert_int_eq(s.action, BALANCE_DO_SPLIT);
+    ck_assert(!s.is_beside_crowd); /* in the middle: it is too large as well */
+}
+END_TEST
+
 Suite *suite_balance(void)
 {
     Suite *s = suite_create("balance");
@@ -342,6 +374,7 @@ Suite *suite_balance(void)
     tcase_add_test(t, a_learner_on_a_node_that_leaves_is_in_nobodys_way);
     tcase_add_test(t, a_learner_that_cannot_vote_is_not_counted_on);
     tcase_add_test(t, a_leader_that_leaves_finds_an_heir_among_the_drained);
+    tcase_add_test(t, a_crowd_gets_its_own_range);
     tcase_add_test(t, nobody_leaves_while_the_rest_is_away);
     tcase_add_test(t, a_silent_member_stays_while_another_is_away);
     suite_add_tcase(s, t);

@@ -265,6 +265,38 @@ START_TEST(ours_outlive_their_range)
 }
 END_TEST
 
+/* What lies in a row's key before the receiver is the same for all receivers of a filter, and no other's. */
+START_TEST(receivers)
+{
+    static const struct {
+        const char *key;
+        size_t n, name;
+    } c[] = {
+        {"t\0\7a/b\0nxyz", 11, 7},
+        {"t\0\0a/b\0pclient", 14, 7},
+        {"t\0\7a/b\0sgroup\0pc", 16, 0},
+        {"t\0\7a/b\0", 7, 0},
+        {"t\0\7a/b", 6, 0},
+        {"t\0", 2, 0},
+        {"t", 1, 0},
+        {"", 0, 0},
+    };
+    for (size_t i = 0; i < countof(c); i++)
+        ck_assert_uint_eq(dist_machine()->receiver(str_view(c[i].key, c[i].n)), c[i].name);
+    struct world w;
+    world_open(&w);
+    struct dist_route r = route_inbox("t", "a/b", "one", 1), o = route_inbox("t", "a/b", "two", 1);
+    ck_assert_uint_eq(add(&w, &r, 0), 0);
+    ck_assert_uint_eq(add(&w, &o, 0), 0);
+    struct str one = w.r.row[0].key, two = w.r.row[1].key;
+    size_t n = dist_machine()->receiver(one);
+    ck_assert_uint_eq(n, 7);
+    ck_assert_uint_eq(dist_machine()->receiver(two), n);
+    ck_assert_int_eq(memcmp(one.p, two.p, n), 0);
+    world_close(&w);
+}
+END_TEST
+
 /* One range is cut in two that share the index: nothing stops matching meanwhile. */
 START_TEST(split)
 {
@@ -323,6 +355,7 @@ Suite *dist_suite(void)
     tcase_add_test(t, collection);
     tcase_add_loop_test(t, replicas_agree, 0, 4);
     tcase_add_test(t, ours_outlive_their_range);
+    tcase_add_test(t, receivers);
     tcase_add_test(t, split);
     suite_add_tcase(s, t);
     return s;
