@@ -27,6 +27,7 @@ struct api_conf {
     const char *version;
     struct uuid node;       /* this one */
     const char *data_path;  /* where it keeps things; NULL: nowhere */
+    const char *durability; /* what this node gives: quorum_fsync, quorum, memory; borrowed */
     uint64_t memory_max;    /* for queues and buffers; 0: no limit */
     uint64_t memory_limit;  /* what the system lets the process have; 0: no limit */
     const char *address;    /* "host:port"; NULL: not over TCP */

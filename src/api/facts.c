@@ -80,6 +80,7 @@ void api_put_facts(const struct api *api, struct buf *b)
     buf_put_u8(b, '{');
     api_put_uuid(b, "id", &c->node);
     api_put_text(b, "version", str_of(c->version));
+    api_put_text(b, "durability", str_of(c->durability));
     put_reasons(c, b);
     api_put_number(b, "pid", (uint64_t)getpid());
     api_put_number(b, "uptimeSeconds", now > api->began ? (now - api->began) / USEC_SEC : 0);

@@ -20,7 +20,8 @@
 #define MEMORY_HIGH_PERCENT 90u
 #define QUEUED_HIGH_PERCENT 75u /* matters: from here on publishers are slowed (broker/limit.c) */
 #define API_STORES_MAX 8u
-#define RANGE_ALARMS_MAX 20u    /* matters little: more of the same tell nobody more */
+#define DURABILITY_MAX 16u
+#define RANGE_ALARMS_MAX 20u /* matters little: more of the same tell nobody more */
 
 struct status {
     struct api_ask *ask;
@@ -34,6 +35,10 @@ struct status {
         bool is_told;
     } founding[API_STORES_MAX];
     unsigned founding_count;
+    struct {
+        char gives[DURABILITY_MAX], node[UUID_TEXT];
+        bool is_told;
+    } first; /* that told what it gives; the others are held against it */
 };
 
 static void alarm_put(struct status *s, const char *level, const char *what, const char *what_to_do)
@@ -87,10 +92,11 @@ static void founding_check(struct status *s, const struct kv_range_status *r)
     if (f->epoch == r->id.epoch || f->is_told)
         return;
     f->is_told = true;
-    snprintf(what, sizeof what,
-             "store %s was founded twice (ranges %016llx-... and %016llx-...): two clusters have met, "
-             "or a node without seedEndpoints came back with an empty disk",
-             r->store, (unsigned long long)f->epoch, (unsigned long long)r->id.epoch);
+    snprintf(
+        what, sizeof what,
+        "store %s was founded twice (ranges %016llx-... and %016llx-...): two clusters have met, "
+        "or a node without seedEndpoints came back with an empty disk",
+        r->store, (unsigned long long)f->epoch, (unsigned long long)r->id.epoch);
     alarm_put(s, "critical", what,
               "bilrostctl range shows who holds which; stop the nodes whose data are not to count, "
               "empty their data_dir, start them again with seedEndpoints");
@@ -174,6 +180,29 @@ static void memory_alarms(struct status *s, const struct codec_json *j, const ch
     }
 }
 
+/* An acknowledgement is given by a quorum, and any of them may be in it: it is worth what the
+ * weakest gives. */
+static void durability_check(struct status *s, const struct codec_json *j, const char *id)
+{
+    char what[256];
+    struct str gives = codec_json_text(codec_json_get(j, "durability"));
+    if (!gives.n || gives.n >= DURABILITY_MAX) /* a node of a version that does not tell */
+        return;
+    if (!s->first.gives[0]) {
+        snprintf(s->first.gives, sizeof s->first.gives, "%.*s", STR_ARG(gives));
+        snprintf(s->first.node, sizeof s->first.node, "%s", id);
+    }
+    if (s->first.is_told || str_eq(gives, str_of(s->first.gives)))
+        return;
+    s->first.is_told = true;
+    snprintf(what, sizeof what,
+             "node %s gives durability %.*s, node %s gives %s: an acknowledgement of either may be "
+             "worth only the lesser",
+             id, STR_ARG(gives), s->first.node, s->first.gives);
+    alarm_put(s, "critical", what,
+              "give all nodes the same durability and a data_dir, and restart those that had less");
+}
+
 static void node_alarms(struct status *s, const struct codec_json *j, const char *id)
 {
     char what[256], fix[256];
@@ -185,6 +214,7 @@ static void node_alarms(struct status *s, const struct codec_json *j, const char
         alarm_put(s, "warning", what, "free space under data_dir, or enlarge the disk");
     }
     memory_alarms(s, j, id);
+    durability_check(s, j, id);
     const struct codec_json *why = codec_json_get(j, "reasons");
     for (size_t i = 0; i < codec_json_count(why); i++) {
         struct str text = codec_json_text(codec_json_at(why, i));

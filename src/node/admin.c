@@ -70,6 +70,7 @@ int node_admin_open(struct node *n, char error[NODE_ERROR_MAX])
         .version = n->version,
         .node = n->uuid,
         .data_path = given(c->data_dir),
+        .durability = c->data_dir[0] ? c->durability : "memory",
         .memory_max = n->memory_max,
         .memory_limit = n->memory_limit,
         .address = c->api_host[0] ? address : NULL,

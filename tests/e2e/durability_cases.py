@@ -1,12 +1,14 @@
 """What acknowledgements wait for: each pair of what a node gives and what a tenant asks.  SPDX-License-Identifier: Apache-2.0"""
+import re
 import signal
 import subprocess
 
-from api_cases import READ, ask
+from api_cases import READ, ask, with_api
 from basic_cases import topic
 from mqtt import PUBACK, PUBREC, Client
 from ports import free_port
 from process_cases import log_has, refused, BARE, TCP
+from status_cases import shows
 
 LEVEL = ["quorum-fsync", "quorum", "memory"]  # as PUBACK names it; the number is that of Durability and of the gauge
 NODES = (("durability = \"quorum_fsync\";\n", True, 0), ("durability = \"quorum\";\n", True, 1),
@@ -85,3 +87,20 @@ def test_a_reload_that_gives_a_tenant_less_than_it_asks_for_is_refused(w):
     n.edit("DurabilityInPubAck = true;", "DurabilityInPubAck = true; Durability = 0;")
     n.start()
     assert named(port) == "quorum-fsync"
+
+
+def test_status_names_nodes_whose_durability_differs(w):
+    """A cluster on disk with one node that has only memory, until that is restarted with what the others give."""
+    def lesser(n):
+        with_api(n)
+        if len(w.nodes) == 3:
+            n.edit('data_dir = ', 'durability = "quorum"; data_dir = ')
+    nodes = w.cluster(3, prepare=lesser)
+    for n in nodes:
+        out = shows(w, n, r"^  critical: node \S+ gives durability \w+, node \S+ gives \w+: an ack.*\n    -> give all nodes the same", code=1)
+        assert sorted(re.findall(r"gives (?:durability )?(quorum\w*)", out)) == ["quorum", "quorum_fsync"], out
+    assert nodes[2].terminate(60) == 0
+    nodes[2].edit('durability = "quorum"; ', '')
+    nodes[2].start()
+    for n in nodes:
+        shows(w, n, "3 of 3 nodes are ready", "^no alarms$", code=0)
