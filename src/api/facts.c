@@ -124,6 +124,9 @@ static void put_kv_metrics(const struct kv *kv, struct buf *b)
               "counter", (double)s.snapshot_bytes_in);
     put_gauge(b, "bilrost_store_snapshots_sent_total", "snapshots of ranges begun to be sent",
               "counter", (double)s.snapshot_out);
+    put_gauge(b, "bilrost_store_snapshots_resumed_total",
+              "of those, went on where a broken link had cut them off", "counter",
+              (double)s.snapshot_resumed);
     put_gauge(b, "bilrost_store_snapshot_sent_bytes_total", "bytes of snapshots sent", "counter",
               (double)s.snapshot_bytes_out);
     put_gauge(b, "bilrost_store_elections_total", "times a replica here began to lead", "counter",

@@ -63,6 +63,7 @@ static void defaults(struct kv_conf *c)
     l->pending_count_max = l->pending_count_max ? l->pending_count_max : 1000000;
     l->log_bytes_max = l->log_bytes_max ? l->log_bytes_max : 64u << 20;
     l->ship_bytes_per_sec = l->ship_bytes_per_sec ? l->ship_bytes_per_sec : 128u << 20;
+    l->ship_part_bytes = l->ship_part_bytes ? l->ship_part_bytes : 128u << 10;
     l->range_count_max = l->range_count_max ? l->range_count_max : 1024;
     c->election_usec = c->election_usec ? c->election_usec : USEC_SEC;
     c->heartbeat_usec = c->heartbeat_usec ? c->heartbeat_usec : 100 * USEC_MSEC;
@@ -205,7 +206,7 @@ int kv_start(struct kv *kv)
     for (unsigned i = 0; i < kv->loop_count; i++) {
         struct kv_loop *l = &kv->loop[i];
         kv_peer_serve(l);
-        kv_ship_serve(l);
+        kv_landing_serve(l);
         kv_landscape_init(l);
         kv_boss_init(l);
         kv_pulse_init(l);
@@ -372,6 +373,7 @@ void kv_stats_get(const struct kv *kv, struct kv_stats *out)
         ADD(elected_count);
         ADD(snapshot_in);
         ADD(snapshot_out);
+        ADD(snapshot_resumed);
         ADD(snapshot_bytes_in);
         ADD(snapshot_bytes_out);
         ADD(pending_bytes);

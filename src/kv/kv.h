@@ -67,6 +67,7 @@ struct kv_limits {
     size_t pending_count_max;   /* default 1,000,000 */
     size_t log_bytes_max;       /* log of one range kept for slow followers; default 64 MiB */
     size_t ship_bytes_per_sec;  /* snapshots sent by this node, all ranges; default 128 MiB */
+    size_t ship_part_bytes;     /* rows of a snapshot between two checksums; default 128 KiB */
     uint64_t log_segment_bytes; /* a file of the Raft log; default 64 MiB */
     unsigned range_count_max;   /* replicas on this node, per store; default 1024 */
 };
@@ -309,6 +310,7 @@ struct kv_stats {
     uint64_t query_count, scan_count;
     uint64_t elected_count;             /* times a local replica began to lead */
     uint64_t snapshot_in, snapshot_out; /* installed; begun to be sent */
+    uint64_t snapshot_resumed; /* of those sent: went on where a broken link had cut them off */
     uint64_t snapshot_bytes_in, snapshot_bytes_out;
     uint64_t pending_bytes, pending_count;
     uint32_t replica_count, leader_count;

@@ -53,11 +53,13 @@ struct kv_handoff;
 struct kv_peer;
 struct kv_replica;
 struct kv_ship;
+struct kv_landing;
 
 struct kv_counters { /* written by their loop, read by anybody */
     _Atomic uint64_t proposal_count, proposal_bytes, entry_count, apply_count, forward_count,
         retry_count;
-    _Atomic uint64_t query_count, scan_count, elected_count, snapshot_in, snapshot_out;
+    _Atomic uint64_t query_count, scan_count, elected_count, snapshot_in, snapshot_out,
+        snapshot_resumed;
     _Atomic uint64_t snapshot_bytes_in, snapshot_bytes_out;
     _Atomic uint64_t pending_bytes, pending_count;
     _Atomic uint32_t replica_count, leader_count;
@@ -447,7 +449,7 @@ struct kv_replica {
     bool is_absorbed; /* mergee, closed: the rows belong to the merger */
     bool is_merged;   /* no replica of this range will ever be needed again */
 
-    struct kv_ship *ship_in;
+    struct kv_landing *landing; /* a snapshot coming in, or what a broken link left of it */
     struct list ships; /* going out */
 
     struct kv_peer **watched; /* whom it relies on while it sleeps (pulse.c) */
@@ -715,9 +717,12 @@ uint64_t kv_weigh_bytes(const struct kv_replica *r);
 void kv_ship_out(struct kv_replica *r, uint64_t peer);
 void kv_ship_head(struct kv_replica *r, const struct raft_message *m);
 void kv_ship_stop(struct kv_replica *r);
-void kv_ship_serve(struct kv_loop *l);
 /* Takes n bytes out of the node's rate: when they may leave, in the order of asking. */
 usec_t kv_ship_pace(_Atomic usec_t *free_at, usec_t now, size_t n, size_t bytes_per_sec);
+
+/* landing.c */
+void kv_landing_serve(struct kv_loop *l);
+void kv_landing_stop(struct kv_replica *r); /* it is closed */
 
 /* landscape.c */
 void kv_landscape_init(struct kv_loop *l);

@@ -683,6 +683,7 @@ static void replica_end(struct kv_replica *r)
     kv_apply_asks_fail(r, KV_WIRE_NO_RANGE);
     kv_command_settle(r);
     kv_ship_stop(r);
+    kv_landing_stop(r);
     list_del(&r->dirty_link);
     list_del(&r->gather_link);
     kv_pulse_forget(r);

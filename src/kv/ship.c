@@ -1,26 +1,33 @@
-/* Snapshots from a replica to one that is too far behind.  SPDX-License-Identifier: Apache-2.0
+/* Snapshots to a replica that is too far behind.  SPDX-License-Identifier: Apache-2.0
  *
  * The stream (CLUSTER_SERVICE_SNAPSHOT, bulk lane): first word kv_wire_ship; then rows as
- * kv_wire_row_put writes them, cut anywhere.
+ * kv_wire_row_put writes them, cut anywhere, with a mark after each part.  landing.c receives.
  *
  * 1. What is sent is one view of the rows, at the applied index named in the head.
- * 2. The receiver writes into a space of its own; the switch to it is one batch, durable before
- *    raft hears of it.
- * 3. Nothing is switched unless count and checksum agree.
- * 4. A broken stream leaves a space that is dropped, and raft knows.
- * 5. All streams of a node together send no more than ship_bytes_per_sec.
- * Never more than the stream's window in memory on either side. */
+ * 2. A stream that broke leaves its view for KEEP_USEC: when raft asks again, the receiver is asked
+ *    what it has (a stream that is a question), and the rest of the same view follows.  What the
+ *    others have of it is never assumed.
+ * 3. All streams of a node together send no more than ship_bytes_per_sec.
+ * Never more than the stream's window in memory. */
 #include "kv/kv_priv.h"
 
-#define PART_BYTES (128u << 10)
 #define PACE_USEC (20 * USEC_MSEC) /* sent ahead of the rate, all streams together */
-#define ROW_BYTES_MAX (64u << 20)
+#define KEEP_USEC                                                                                  \
+    (60 * USEC_SEC) /* matters: rows deleted meanwhile stay on the disk, the log is not cut */
+#define SILENCE_USEC (20 * USEC_SEC) /* of the other side: then the stream is broken */
+
+enum ship_phase {
+    SHIP_VIEW,    /* is being made */
+    SHIP_SENDING, /* until it is there, or broke */
+    SHIP_KEPT,    /* it broke; raft may ask again */
+    SHIP_ASKING,  /* the receiver, what it has */
+};
 
 struct kv_ship {
-    struct list link;
+    struct list link; /* of the replica's ships */
     struct kv_replica *replica;
     struct cluster_stream *stream;
-    /* sending */
+    enum ship_phase phase;
     uint64_t peer;
     struct kv_state_job view;
     struct kv_spans spans;
@@ -33,31 +40,24 @@ struct kv_ship {
     struct buf part; /* encoded, not yet written */
     size_t sent;     /* of part */
     struct kv_wire_rows rows;
-    struct net_timer pace; /* when it is its turn again */
+    struct net_timer pace; /* SENDING: when it is its turn again; KEPT: when it is forgotten */
     size_t granted;        /* bytes it may send, taken out of the node's rate */
+    usec_t keep_until;     /* once it broke */
+    struct buf after;      /* rows begin here, when some of them are there */
+    bool is_wanted;        /* KEPT: raft has asked again */
     bool is_reading, is_end, is_dead;
     int result;
-    /* receiving */
-    uint64_t space;
-    struct range got_range;
-    bool has_range;
-    struct engine_batch *batch;
-    struct kv_state_job done;
-    size_t unused, writing; /* bytes not given back to the window; of those, in the batch that is
-                               being written */
-    bool is_writing, is_switching, is_over, is_ended;
 };
-
-/* ---- sending --------------------------------------------------------------------------------- */
 
 static void out_free(struct kv_ship *s)
 {
     struct kv_replica *r = s->replica;
+    list_del(&s->link);
+    net_timer_del(r->loop->loop, &s->pace);
     if (s->is_reading) {
         s->is_dead = true;
         return;
     }
-    list_del(&s->link);
     s->iter = engine_iter_free(s->iter);
     kv_spans_free(&s->spans);
     if (s->view.view)
@@ -66,6 +66,7 @@ static void out_free(struct kv_ship *s)
     buf_deinit(&s->message);
     buf_deinit(&s->range);
     buf_deinit(&s->part);
+    buf_deinit(&s->after);
     mem_free(s->config);
     mem_free(s);
     r->pins--;
@@ -73,31 +74,67 @@ static void out_free(struct kv_ship *s)
         kv_replica_reap(r);
 }
 
-static void out_end(struct kv_ship *s, bool ok)
+/* Raft hears; false: it leads no longer, and nobody needs s. */
+static bool out_tell(struct kv_ship *s, bool ok)
 {
     struct kv_replica *r = s->replica;
-    uint64_t peer = s->peer;
     s->stream = NULL;
     net_timer_del(r->loop->loop, &s->pace);
-    list_del(&s->link);
+    list_del(&s->link); /* what the step makes of the others does not concern it */
     if (!r->is_closed)
         kv_replica_step(
-            r, &(struct raft_event){.kind = RAFT_EV_SNAPSHOT_SENT, .peer = peer, .ok = ok});
+            r, &(struct raft_event){.kind = RAFT_EV_SNAPSHOT_SENT, .peer = s->peer, .ok = ok});
+    return !r->is_closed && kv_replica_is_leader(r);
+}
+
+static void out_end(struct kv_ship *s, bool ok)
+{
+    (void)out_tell(s, ok);
     out_free(s);
+}
+
+static struct kv_ship *out_find(struct kv_replica *r, uint64_t peer)
+{
+    list_each(&r->ships, x)
+    {
+        struct kv_ship *s = container_of(x, struct kv_ship, link);
+        if (s->peer == peer)
+            return s;
+    }
+    return NULL;
+}
+
+static void out_broke(struct kv_ship *s)
+{
+    struct kv_replica *r = s->replica;
+    usec_t now = kv_loop_now(r->loop);
+    if (s->keep_until == 0)
+        s->keep_until = usec_add(now, KEEP_USEC);
+    if (!out_tell(s, false) || now >= s->keep_until || out_find(r, s->peer)) {
+        out_free(s);
+        return;
+    }
+    s->phase = SHIP_KEPT;
+    s->is_wanted = false;
+    list_push_back(&r->ships, &s->link);
+    net_timer_set(r->loop->loop, &s->pace, s->keep_until);
 }
 
 static void read_span(struct kv_ship *s)
 {
     const struct kv_span *n = &s->spans.at[s->at++];
+    struct str from =
+        buf_str(str_cmp(buf_str(&s->after), buf_str(&n->from)) > 0 ? &s->after : &n->from);
     s->iter = engine_iter_free(s->iter);
-    s->iter = engine_iter_new(s->replica->home->store->state, s->view.view, n->space,
-                              buf_str(&n->from), buf_str(&n->to));
+    s->iter = engine_iter_new(s->replica->home->store->state, s->view.view, n->space, from,
+                              buf_str(&n->to));
 }
 
 static void read_work(struct net_worker_job *job)
 {
     struct kv_ship *s = container_of(job, struct kv_ship, job);
-    while (s->part.n < PART_BYTES && !s->is_end) {
+    size_t part = s->replica->loop->kv->conf.limits.ship_part_bytes;
+    while (s->part.n < part && !s->is_end) {
         struct str key, value;
         s->result = engine_iter_next(s->iter, &key, &value);
         if (s->result == 0) {
@@ -114,9 +151,12 @@ static void read_work(struct net_worker_job *job)
         s->result = 0;
         kv_wire_rows_end(&s->rows, &s->part);
     }
+    if (!s->is_end)
+        kv_wire_rows_mark(&s->rows, &s->part);
 }
 
 static void pump(struct kv_ship *s);
+static void out_ask(struct kv_ship *s);
 
 static void read_done(struct net_worker_job *job)
 {
@@ -124,6 +164,11 @@ static void read_done(struct net_worker_job *job)
     s->is_reading = false;
     if (s->is_dead) {
         out_free(s);
+        return;
+    }
+    if (s->phase == SHIP_KEPT) {
+        if (s->is_wanted)
+            out_ask(s);
         return;
     }
     if (job->is_cancelled || s->result < 0) {
@@ -196,8 +241,12 @@ static void on_pace(void *arg, usec_t now)
 {
     struct kv_ship *s = arg;
     (void)now;
-    if (!s->is_reading && s->stream)
+    if (s->phase != SHIP_KEPT && !s->is_reading && s->stream)
         pump(s);
+    else if (s->phase == SHIP_KEPT && !s->is_wanted)
+        out_free(s);
+    else if (s->phase == SHIP_KEPT && !s->is_reading)
+        out_ask(s);
 }
 
 static void out_writable(void *arg, struct cluster_stream *stream)
@@ -212,7 +261,10 @@ static void out_closed(void *arg, struct cluster_stream *stream, int outcome, st
 {
     (void)stream;
     (void)word;
-    out_end(arg, outcome == 0);
+    if (outcome == 0)
+        out_end(arg, true);
+    else
+        out_broke(arg);
 }
 
 static const struct cluster_stream_ops out_ops = {.writable = out_writable, .closed = out_closed};
@@ -229,43 +281,128 @@ static void out_asked(struct kv_state_job *view)
     s->spans = kv_spans_all(&r->parts, &r->range.bounds);
 }
 
-static void out_view(struct kv_state_job *view)
+static struct cluster_stream *out_open(struct kv_ship *s, const struct cluster_stream_ops *ops,
+                                       const struct kv_wire_ship *head)
 {
-    struct kv_ship *s = container_of(view, struct kv_ship, view);
     struct kv_replica *r = s->replica;
     const struct raft_member *to = raft_config_find(raft_config_get(&r->raft), s->peer);
     int outcome = 0;
-
-    if (r->is_closed || s->is_dead || !to || !r->loop->link) {
-        list_del(&s->link);
-        out_free(s);
-        return;
-    }
+    s->head.n = 0;
+    kv_wire_ship_encode(head, &s->head);
+    if (!to || !r->loop->link)
+        return NULL;
     struct cluster_call call = {
         .peer = to->store,
         .service = CLUSTER_SERVICE_SNAPSHOT,
         .lane = CLUSTER_LANE_BULK,
         .shard = kv_shard(r->home->store, r->range_id),
-        .timeout = 20 * USEC_SEC,
+        .timeout = SILENCE_USEC,
+        .payload = buf_str(&s->head),
     };
+    return cluster_stream_open(r->loop->link, &call, ops, s, &outcome);
+}
+
+/* From the first span that has rows behind s->after. */
+static void out_rewind(struct kv_ship *s)
+{
+    s->part.n = s->sent = s->granted = 0;
+    s->is_end = false;
+    s->at = 0;
+    while (s->at + 1 < s->spans.count &&
+           str_cmp(buf_str(&s->spans.at[s->at].to), buf_str(&s->after)) <= 0)
+        s->at++;
+    read_span(s);
+}
+
+/* held: what the receiver has; NULL: nothing. */
+static void out_begin(struct kv_ship *s, const struct kv_wire_held *held, struct str held_as_told)
+{
+    struct kv_replica *r = s->replica;
     struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_BEGIN,
                             .snapshot = {s->peer, s->index, s->term, s->config}};
+    s->phase = SHIP_SENDING;
+    s->message.n = 0;
     kv_replica_step(r, &ev);
     if (s->message.n == 0) {
         out_free(s);
         return;
     }
-    struct kv_wire_ship head = {.store = r->home->store->hash,
-                                .id = r->range_id,
-                                .range = buf_str(&s->range),
-                                .message = buf_str(&s->message)};
-    kv_wire_ship_encode(&head, &s->head);
-    call.payload = buf_str(&s->head);
-    read_span(s);
-    s->stream = cluster_stream_open(r->loop->link, &call, &out_ops, s, &outcome);
+    s->after.n = 0;
+    s->rows = (struct kv_wire_rows){0};
+    if (held) {
+        buf_put_str(&s->after, held->key);
+        buf_put_u8(&s->after, 0); /* the key next to it */
+        s->rows.count = held->count;
+        s->rows.crc = held->crc;
+        kv_count(&r->loop->count.snapshot_resumed, 1);
+    }
+    out_rewind(s);
     kv_count(&r->loop->count.snapshot_out, 1);
+    s->stream = out_open(s, &out_ops,
+                         &(struct kv_wire_ship){.store = r->home->store->hash,
+                                                .id = r->range_id,
+                                                .range = buf_str(&s->range),
+                                                .message = buf_str(&s->message),
+                                                .held = held_as_told});
     if (!s->stream)
-        out_end(s, false);
+        out_broke(s);
+}
+
+static void out_view(struct kv_state_job *view)
+{
+    struct kv_ship *s = container_of(view, struct kv_ship, view);
+    struct kv_replica *r = s->replica;
+    if (r->is_closed || s->is_dead || !raft_config_find(raft_config_get(&r->raft), s->peer) ||
+        !r->loop->link)
+        out_free(s);
+    else
+        out_begin(s, NULL, STR(""));
+}
+
+/* ---- asking what is there -------------------------------------------------------------------- */
+
+static bool is_inside(const struct kv_ship *s, struct str key)
+{
+    struct str to = buf_str(&s->spans.at[s->spans.count - 1].to);
+    return str_cmp(buf_str(&s->spans.at[0].from), key) <= 0 && (to.n == 0 || str_cmp(key, to) < 0);
+}
+
+static void question_writable(void *arg, struct cluster_stream *stream)
+{
+    (void)arg;
+    cluster_stream_end(stream);
+}
+
+/* Who refuses to answer has nothing, or is of a version that does not keep it. */
+static void question_closed(void *arg, struct cluster_stream *stream, int outcome, struct str word)
+{
+    struct kv_ship *s = arg;
+    struct kv_wire_held held;
+    (void)stream;
+    s->stream = NULL;
+    if (outcome != 0 && outcome != CLUSTER_LINK_E_CANCELLED) {
+        out_broke(s);
+        return;
+    }
+    bool is_some = outcome == 0 && word.n > 0 && kv_wire_held_decode(word, &held) == 0 &&
+                   held.index == s->index && held.term == s->term && held.count > 0 &&
+                   is_inside(s, held.key);
+    out_begin(s, is_some ? &held : NULL, is_some ? word : STR(""));
+}
+
+static const struct cluster_stream_ops question_ops = {.writable = question_writable,
+                                                       .closed = question_closed};
+
+static void out_ask(struct kv_ship *s)
+{
+    s->phase = SHIP_ASKING;
+    net_timer_del(s->replica->loop->loop, &s->pace);
+    s->stream = out_open(s, &question_ops,
+                         &(struct kv_wire_ship){.store = s->replica->home->store->hash,
+                                                .id = s->replica->range_id,
+                                                .is_question = true});
+    if (!s->stream)
+        out_broke(s);
 }
 
 static void out_drop(struct kv_state_job *view)
@@ -275,7 +412,13 @@ static void out_drop(struct kv_state_job *view)
 
 void kv_ship_out(struct kv_replica *r, uint64_t peer)
 {
-    list_each(&r->ships, x) if (container_of(x, struct kv_ship, link)->peer == peer) return;
+    struct kv_ship *old = out_find(r, peer);
+    if (old && old->phase == SHIP_KEPT) {
+        old->is_wanted = true; /* not at once: we are in the middle of a step */
+        net_timer_set(r->loop->loop, &old->pace, kv_loop_now(r->loop));
+    }
+    if (old)
+        return;
     struct kv_ship *s = mem_new(sizeof *s);
     s->replica = r;
     s->peer = peer;
@@ -291,265 +434,9 @@ void kv_ship_out(struct kv_replica *r, uint64_t peer)
 
 void kv_ship_head(struct kv_replica *r, const struct raft_message *m)
 {
-    list_each(&r->ships, x)
-    {
-        struct kv_ship *s = container_of(x, struct kv_ship, link);
-        if (s->peer == m->to && s->message.n == 0)
-            raft_message_encode(m, &s->message);
-    }
-}
-
-/* ---- receiving ------------------------------------------------------------------------------- */
-
-static void in_free(struct kv_ship *s, bool is_dropped)
-{
-    struct kv_replica *r = s->replica;
-    if (r->ship_in == s)
-        r->ship_in = NULL;
-    if (is_dropped) {
-        s->batch = s->batch ? s->batch : engine_batch_new();
-        engine_batch_drop(s->batch, s->space, STR(""), STR(""));
-        engine_state_write(r->home->store->state, s->batch, NULL, 0);
-        s->batch = NULL;
-    }
-    s->is_over = true;
-    if (s->is_writing)
-        return;
-    s->batch = engine_batch_free(s->batch);
-    buf_deinit(&s->part);
-    mem_free(s->config);
-    if (s->has_range)
-        range_deinit(&s->got_range);
-    mem_free(s);
-    r->pins--;
-    if (r->is_closed)
-        kv_replica_reap(r);
-}
-
-static void in_fail(struct kv_ship *s)
-{
-    struct kv_replica *r = s->replica;
-    if (s->stream)
-        cluster_stream_abort(s->stream);
-    s->stream = NULL;
-    if (!r->is_closed)
-        kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_SNAPSHOT_FAILED});
-    in_free(s, true);
-}
-
-static void in_write(struct kv_ship *s);
-static void in_switch(struct kv_ship *s);
-
-static void in_written(struct kv_state_job *job)
-{
-    struct kv_ship *s = container_of(job, struct kv_ship, done);
-    s->is_writing = false;
-    if (s->is_over) {
-        in_free(s, false);
-        return;
-    }
-    s->unused -= s->writing;
-    if (s->stream)
-        cluster_stream_consume(s->stream, s->writing);
-    s->writing = 0;
-    if (s->is_ended)
-        in_switch(s);
-    else if (s->unused >= PART_BYTES / 2)
-        in_write(s);
-}
-
-static void in_drop(struct kv_state_job *job)
-{
-    struct kv_ship *s = container_of(job, struct kv_ship, done);
-    s->is_writing = false;
-    in_free(s, false);
-}
-
-static void in_drop_switched(struct kv_state_job *job)
-{
-    struct kv_ship *s = container_of(job, struct kv_ship, view);
-    s->is_writing = false;
-    in_free(s, false);
-}
-
-static void in_write(struct kv_ship *s)
-{
-    if (s->is_writing)
-        return;
-    s->is_writing = true;
-    s->writing = s->unused;
-    s->done.loop = s->replica->loop;
-    s->done.fn = in_written;
-    if (!s->batch)
-        s->batch = engine_batch_new();
-    s->done.drop = in_drop;
-    kv_state_write(s->replica->home->store, s->batch, &s->done);
-    s->batch = NULL;
-}
-
-/* One row or the end off the front of part; false: not all of it is there. */
-static bool in_take(struct kv_ship *s, struct codec_cursor *c, bool *out_bad)
-{
-    struct str key, value;
-    enum kv_wire_piece piece = kv_wire_row_next(&s->rows, c, &key, &value);
-    *out_bad = piece == KV_WIRE_PIECE_BAD ||
-               (piece == KV_WIRE_PIECE_ROW && !range_bounds_has(&s->got_range.bounds, key));
-    if (*out_bad || piece != KV_WIRE_PIECE_ROW)
-        return piece == KV_WIRE_PIECE_END;
-    if (!s->batch)
-        s->batch = engine_batch_new();
-    engine_batch_put(s->batch, s->space, key, value);
-    return true;
-}
-
-static void in_data(void *arg, struct cluster_stream *stream, struct str piece)
-{
-    struct kv_ship *s = arg;
-    bool is_bad = false;
-    (void)stream;
-    kv_count(&s->replica->loop->count.snapshot_bytes_in, piece.n);
-    buf_put_str(&s->part, piece);
-    s->unused += piece.n;
-    struct codec_cursor c = codec_cursor_of(buf_str(&s->part));
-    while (codec_cursor_left(&c) > 0 && in_take(s, &c, &is_bad))
-        continue;
-    buf_drop(&s->part, (size_t)(c.p - s->part.p));
-    if (is_bad || s->part.n > ROW_BYTES_MAX)
-        in_fail(s);
-    else if (s->unused >= PART_BYTES / 2)
-        in_write(s);
-}
-
-static void in_durable(struct kv_state_job *job)
-{
-    struct kv_ship *s = container_of(job, struct kv_ship, view);
-    struct kv_replica *r = s->replica;
-    s->is_writing = false;
-    if (r->is_closed || s->is_over) {
-        in_free(s, false);
-        return;
-    }
-    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_INSTALLED,
-                            .snapshot = {0, s->index, s->term, s->config}};
-    kv_count(&r->loop->count.snapshot_in, 1);
-    r->durable = s->index;
-    kv_load_begin(r, NULL);
-    kv_replica_step(r, &ev);
-    if (s->stream)
-        cluster_stream_finish(s->stream, STR("ok"));
-    s->stream = NULL;
-    in_free(s, false);
-}
-
-/* All is there: the new space becomes ours. */
-static void in_switch(struct kv_ship *s)
-{
-    struct kv_replica *r = s->replica;
-    struct engine_batch *b = s->batch ? s->batch : engine_batch_new();
-    s->batch = NULL;
-    kv_client_rows_flush(r->home);
-    kv_apply_lost(r, s->index, KV_WIRE_UNKNOWN);
-    if (r->has_range) {
-        kv_replica_ready(r, false);
-        kv_spans_drop(&r->parts, &r->range.bounds, b);
-        range_deinit(&r->range);
-    } else
-        r->machine = r->home->store->conf.ops->new (r->home->store->conf.machine_conf);
-    r->is_paused = true;
-    r->range = s->got_range;
-    s->has_range = false;
-    r->has_range = true;
-    kv_parts_free(&r->parts);
-    r->parts.space = s->space;
-    kv_apply_drop(r); /* older than the snapshot */
-    mem_free(r->config);
-    r->config = raft_config_dup(s->config);
-    r->applied = r->snapshot_index = s->index;
-    r->applied_term = s->term;
-    r->is_routed_dirty = true;
-    kv_meta_put(r, b);
-    kv_meta_put_applied(r, b);
-    engine_state_write(r->home->store->state, b, NULL, 0);
-    s->is_switching = s->is_writing = true;
-    s->view.loop = r->loop;
-    s->view.fn = in_durable;
-    s->view.drop = in_drop_switched;
-    kv_state_sync(r->home->store, &s->view);
-}
-
-static void in_closed(void *arg, struct cluster_stream *stream, int outcome, struct str word)
-{
-    struct kv_ship *s = arg;
-    (void)stream;
-    (void)word;
-    if (outcome != 0)
-        s->stream = NULL; /* gone already */
-    if (s->is_switching)
-        return;
-    if (outcome == 0 && s->rows.is_end && !s->replica->is_closed && !s->is_writing)
-        in_switch(s);
-    else if (outcome == 0 && s->rows.is_end && !s->replica->is_closed)
-        s->is_ended = true; /* when the write under way is done */
-    else
-        in_fail(s);
-}
-
-static const struct cluster_stream_ops in_ops = {.data = in_data, .closed = in_closed};
-
-static bool on_stream(void *arg, struct cluster_stream *stream, const struct cluster_from *from,
-                      struct str first, const struct cluster_stream_ops **out_ops_at,
-                      void **out_arg)
-{
-    struct kv_loop *l = arg;
-    struct kv_wire_ship head;
-    struct raft_message m;
-    struct range range;
-    struct uuid peer = from->peer;
-    struct kv_store *store;
-
-    if (kv_wire_ship_decode(first, &head) != 0 || !(store = kv_store_of_hash(l->kv, head.store)) ||
-        raft_message_decode(head.message, &l->messages, &m) != 0 || m.type != RAFT_MSG_SNAPSHOT)
-        return false;
-    struct kv_replica *r = kv_replica_find(l, kv_tag(store, head.id));
-    if (!r || r->is_closed || r->ship_in || r->is_paused || r->id != m.to)
-        return false;
-    struct raft_config *config = raft_config_decode(m.config);
-    if (!config)
-        return false;
-    if (range_decode(head.range, &range) != 0) {
-        mem_free(config);
-        return false;
-    }
-    l->receiving = &peer;
-    r->wants_install = false;
-    kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_RECV, .message = &m});
-    l->receiving = NULL;
-    if (!r->wants_install) {
-        mem_free(config);
-        range_deinit(&range);
-        return false;
-    }
-    struct kv_ship *s = mem_new(sizeof *s);
-    list_init(&s->link);
-    s->replica = r;
-    s->stream = stream;
-    s->config = config;
-    s->got_range = range;
-    s->has_range = true;
-    s->index = m.index;
-    s->term = m.log_term;
-    s->space = engine_state_space(store->state);
-    r->ship_in = s;
-    r->pins++;
-    *out_ops_at = &in_ops;
-    *out_arg = s;
-    return true;
-}
-
-void kv_ship_serve(struct kv_loop *l)
-{
-    if (l->link)
-        cluster_link_serve_stream(l->link, CLUSTER_SERVICE_SNAPSHOT, on_stream, l);
+    struct kv_ship *s = out_find(r, m->to);
+    if (s && s->message.n == 0)
+        raft_message_encode(m, &s->message);
 }
 
 void kv_ship_stop(struct kv_replica *r)
@@ -557,15 +444,13 @@ void kv_ship_stop(struct kv_replica *r)
     while (!list_empty(&r->ships)) {
         struct kv_ship *s = container_of(r->ships.next, struct kv_ship, link);
         list_del(&s->link);
-        if (!s->stream) {
+        if (s->phase == SHIP_VIEW) {
             s->is_dead = true; /* its view is on the way */
             continue;
         }
-        cluster_stream_abort(s->stream);
+        if (s->stream)
+            cluster_stream_abort(s->stream);
         s->stream = NULL;
-        net_timer_del(r->loop->loop, &s->pace);
         out_free(s);
     }
-    if (r->ship_in && r->is_closed && !r->ship_in->is_switching)
-        in_fail(r->ship_in);
 }

@@ -17,6 +17,7 @@ enum {
     KIND_REPLICA = 37,
     KIND_APPLIED = 38,
     KIND_SHIP = 39,
+    KIND_HELD = 40,
 };
 enum { TAG_COMMAND = 3 }; /* as range_command_add writes it */
 enum { TAG_NODE = 7 };    /* of a command, any number */
@@ -395,9 +396,13 @@ int kv_wire_tombstone_decode(struct str s, uint64_t *out_id)
 /* ---- snapshots ---- */
 
 static const struct codec_layout ship_layout[] = {
-    CODEC_LAYOUT(struct kv_wire_ship, 1, store), CODEC_LAYOUT(struct kv_wire_ship, 2, id.epoch),
-    CODEC_LAYOUT(struct kv_wire_ship, 3, id.id), CODEC_LAYOUT(struct kv_wire_ship, 4, range),
+    CODEC_LAYOUT(struct kv_wire_ship, 1, store),
+    CODEC_LAYOUT(struct kv_wire_ship, 2, id.epoch),
+    CODEC_LAYOUT(struct kv_wire_ship, 3, id.id),
+    CODEC_LAYOUT(struct kv_wire_ship, 4, range),
     CODEC_LAYOUT(struct kv_wire_ship, 5, message),
+    CODEC_LAYOUT(struct kv_wire_ship, 6, is_question),
+    CODEC_LAYOUT(struct kv_wire_ship, 7, held),
 };
 
 void kv_wire_ship_encode(const struct kv_wire_ship *s, struct buf *out)
@@ -407,13 +412,30 @@ void kv_wire_ship_encode(const struct kv_wire_ship *s, struct buf *out)
 
 int kv_wire_ship_decode(struct str s, struct kv_wire_ship *out)
 {
-    *out = (struct kv_wire_ship){.range = STR(""), .message = STR("")};
+    *out = (struct kv_wire_ship){.range = STR(""), .message = STR(""), .held = STR("")};
     if (!GET(s, KIND_SHIP, ship_layout, out))
         return KV_WIRE_E_BAD;
-    return out->range.n == 0 || out->message.n == 0 ? KV_WIRE_E_BAD : 0;
+    return !out->is_question && (out->range.n == 0 || out->message.n == 0) ? KV_WIRE_E_BAD : 0;
 }
 
-enum { PIECE_ROW = 1, PIECE_END = 2 };
+static const struct codec_layout held_layout[] = {
+    CODEC_LAYOUT(struct kv_wire_held, 1, index), CODEC_LAYOUT(struct kv_wire_held, 2, term),
+    CODEC_LAYOUT(struct kv_wire_held, 3, count), CODEC_LAYOUT(struct kv_wire_held, 4, crc),
+    CODEC_LAYOUT(struct kv_wire_held, 5, key),
+};
+
+void kv_wire_held_encode(const struct kv_wire_held *h, struct buf *out)
+{
+    PUT(out, KIND_HELD, held_layout, h);
+}
+
+int kv_wire_held_decode(struct str s, struct kv_wire_held *out)
+{
+    *out = (struct kv_wire_held){.key = STR("")};
+    return GET(s, KIND_HELD, held_layout, out) ? 0 : KV_WIRE_E_BAD;
+}
+
+enum { PIECE_ROW = 1, PIECE_END = 2, PIECE_MARK = 3 };
 
 void kv_wire_row_put(struct kv_wire_rows *r, struct str key, struct str value, struct buf *out)
 {
@@ -428,12 +450,22 @@ void kv_wire_row_put(struct kv_wire_rows *r, struct str key, struct str value, s
     r->count++;
 }
 
-void kv_wire_rows_end(struct kv_wire_rows *r, struct buf *out)
+static void sum_put(const struct kv_wire_rows *r, uint8_t piece, struct buf *out)
 {
     must(!r->is_end);
-    buf_put_u8(out, PIECE_END);
+    buf_put_u8(out, piece);
     buf_put_varint(out, r->count);
     buf_put_u32(out, r->crc);
+}
+
+void kv_wire_rows_mark(const struct kv_wire_rows *r, struct buf *out)
+{
+    sum_put(r, PIECE_MARK, out);
+}
+
+void kv_wire_rows_end(struct kv_wire_rows *r, struct buf *out)
+{
+    sum_put(r, PIECE_END, out);
     r->is_end = true;
 }
 
@@ -444,16 +476,18 @@ enum kv_wire_piece kv_wire_row_next(struct kv_wire_rows *r, struct codec_cursor 
     if (codec_cursor_left(c) == 0)
         return KV_WIRE_PIECE_SHORT;
     uint8_t kind = codec_cursor_u8(&at);
-    if (r->is_end || (kind != PIECE_ROW && kind != PIECE_END))
+    if (r->is_end || (kind != PIECE_ROW && kind != PIECE_END && kind != PIECE_MARK))
         return KV_WIRE_PIECE_BAD;
-    if (kind == PIECE_END) {
+    if (kind != PIECE_ROW) {
         uint64_t count = codec_cursor_varint(&at);
         uint32_t crc = codec_cursor_u32(&at);
         if (at.bad)
             return KV_WIRE_PIECE_SHORT;
-        r->is_end = true;
+        r->is_end = kind == PIECE_END;
         *c = at;
-        return count == r->count && crc == r->crc ? KV_WIRE_PIECE_END : KV_WIRE_PIECE_BAD;
+        if (count != r->count || crc != r->crc)
+            return KV_WIRE_PIECE_BAD;
+        return r->is_end ? KV_WIRE_PIECE_END : KV_WIRE_PIECE_MARK;
     }
     *out_key = codec_cursor_bytes(&at, codec_cursor_varint(&at));
     *out_value = codec_cursor_bytes(&at, codec_cursor_varint(&at));

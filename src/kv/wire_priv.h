@@ -189,18 +189,33 @@ must_use int kv_wire_key_decode(struct str key, enum kv_wire_key *out_what, uint
 void kv_wire_tombstone_encode(uint64_t id, struct buf *out);
 must_use int kv_wire_tombstone_decode(struct str s, uint64_t *out_id);
 
-/* Head of a snapshot stream. */
+/* What the receiver of a snapshot has of it, looked over and written: its first so many rows, up to key. */
+struct kv_wire_held {
+    uint64_t index, term; /* of the snapshot */
+    uint64_t count;       /* of rows; 0: nothing */
+    uint32_t crc;         /* of them, as in kv_wire_rows */
+    struct str key;
+};
+void kv_wire_held_encode(const struct kv_wire_held *h, struct buf *out);
+must_use int kv_wire_held_decode(struct str s, struct kv_wire_held *out);
+
+/* Head of a snapshot stream.  A question has no rows: the last word tells what is held (kv_wire_held,
+ * or nothing). */
 struct kv_wire_ship {
     uint64_t store;
     struct range_id id;
-    struct str range;   /* range_encode */
-    struct str message; /* raft_message_encode of the SNAPSHOT, which names its index and term */
+    bool is_question;
+    struct str range; /* range_encode; not of a question */
+    struct str
+        message; /* raft_message_encode of the SNAPSHOT, which names its index and term; not of a question */
+    struct str
+        held; /* kv_wire_held_encode, as it was answered: the stream begins behind it; or nothing */
 };
 void kv_wire_ship_encode(const struct kv_wire_ship *s, struct buf *out);
 must_use int kv_wire_ship_decode(struct str s, struct kv_wire_ship *out);
 
-/* Then rows, and at the end how many there were and what they add up to.  Zeros to begin with, on
- * either side. */
+/* Then rows, and at marks between them and at the end how many there were since the first and what they add
+ * up to.  Zeros to begin with, on either side, or what is held. */
 struct kv_wire_rows {
     uint64_t count;
     uint32_t crc;
@@ -209,13 +224,15 @@ struct kv_wire_rows {
 
 enum kv_wire_piece {
     KV_WIRE_PIECE_ROW,
+    KV_WIRE_PIECE_MARK,  /* the rows up to here are as they were sent */
     KV_WIRE_PIECE_END,   /* all rows are there, and as they were sent */
     KV_WIRE_PIECE_SHORT, /* the rest has not come yet */
     KV_WIRE_PIECE_BAD,
 };
 
 void kv_wire_row_put(struct kv_wire_rows *r, struct str key, struct str value, struct buf *out);
+void kv_wire_rows_mark(const struct kv_wire_rows *r, struct buf *out);
 void kv_wire_rows_end(struct kv_wire_rows *r, struct buf *out);
-/* Moves c behind a ROW or the END; views. */
+/* Moves c behind a ROW, a MARK or the END; views. */
 enum kv_wire_piece kv_wire_row_next(struct kv_wire_rows *r, struct codec_cursor *c,
                                     struct str *out_key, struct str *out_value);

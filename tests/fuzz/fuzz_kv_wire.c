@@ -11,6 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct kv_wire_replica r;
     struct kv_wire_applied a;
     struct kv_wire_ship h;
+    struct kv_wire_held held;
     struct codec_cursor c = codec_cursor_of(s);
     enum kv_wire_frame kind;
     uint64_t tag;
@@ -22,6 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     (void)!kv_wire_replica_decode(s, &r);
     (void)!kv_wire_applied_decode(s, &a);
     (void)!kv_wire_ship_decode(s, &h);
+    (void)!kv_wire_held_decode(s, &held);
     while (kv_wire_frame_next(&c, &kind, &tag, &body))
         must(body.n <= size);
     return 0;

@@ -25,6 +25,8 @@
 #define CHAOS_USEC (30 * USEC_SEC)
 #define SETTLE_USEC (90 * USEC_SEC)
 #define MANY 40
+#define MUCH 200 /* rows of 2 KiB */
+#define RESETS 3
 #define EVEN_USEC (30 * USEC_SEC) /* three nodes, any number of ranges */
 
 struct op {
@@ -44,7 +46,7 @@ struct kv_game {
     struct op **op;
     size_t op_count, op_cap;
     uint64_t next_id;
-    unsigned acked, unknown, refused, commands, merges, ranges;
+    unsigned acked, unknown, refused, commands, merges, ranges, resets, resumed;
     unsigned full_count;  /* disks that are full now */
     uint64_t split_bytes; /* 0: nothing is split because of its size */
     usec_t pace;          /* of commands, at most */
@@ -428,6 +430,83 @@ static void sleep_and_wake(struct world *w)
         node_up(w, lost);
 }
 
+/* ---- far behind ------------------------------------------------------------------------------ */
+
+/* What one of them missed is more than the others keep in their logs.  */
+static void on_much(void *arg, const struct kv_reply *r)
+{
+    (void)arg;
+    (void)r; /* what was lost on the way makes the log no shorter than it has to be */
+}
+
+static void write_much(struct world *w, const struct sim_node *n)
+{
+    struct buf value = {0}, cmd = {0};
+    for (unsigned i = 0; i < 2048; i++)
+        buf_put_u8(&value, (uint8_t)i);
+    for (unsigned i = 0; i < MUCH && !w->failed; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "far%03u", i);
+        cmd.n = 0;
+        test_command(&cmd, 's', str_of(key), buf_str(&value));
+        n->loop->now = w->now;
+        kv_propose(kv_client_get(n->game, 0), str_of(key), buf_str(&cmd), w->now + 5 * USEC_SEC,
+                   on_much, NULL);
+        run_until(w, w->now + 20 * USEC_MSEC);
+    }
+    buf_deinit(&value);
+    buf_deinit(&cmd);
+}
+
+static uint64_t shipped(const struct world *w, uint64_t *out_resumed, uint64_t *out_bytes)
+{
+    uint64_t n = 0;
+    *out_resumed = *out_bytes = 0;
+    for (unsigned i = 0; i < w->node_count; i++) {
+        struct kv_stats st;
+        kv_stats_get(w->node[i].kv, &st);
+        n += st.snapshot_in;
+        *out_resumed += st.snapshot_resumed;
+        *out_bytes += st.snapshot_bytes_in;
+    }
+    return n;
+}
+
+/* One node misses more than the others keep, and the connections over which it gets a snapshot are reset
+ * again and again: it goes on where it was cut off. */
+static void fall_behind(struct world *w)
+{
+    unsigned lost = (unsigned)rng_below(&w->rng, w->node_count), resets = 0;
+    uint64_t resumed, bytes = 0, began, bytes_began, n = shipped(w, &resumed, &began);
+    for (unsigned i = 0; i < w->node_count; i++)
+        w->cut[i][lost] = w->cut[lost][i] = i != lost;
+    write_much(w, &w->node[(lost + 1) % w->node_count]);
+    run_until(w, w->now + 8 * USEC_SEC); /* logs are cut behind marks that take turns of 5 s */
+    world_heal(w);
+    bytes_began = began;
+    for (usec_t until = w->now + SETTLE_USEC; !w->failed && w->now < until;) {
+        run_until(w, w->now + 300 * USEC_MSEC);
+        if (shipped(w, &resumed, &bytes) > n && is_settled(w))
+            break;
+        if (bytes > bytes_began + 20000 && resets < RESETS) {
+            world_reset(w, lost, (lost + 1) % w->node_count);
+            world_reset(w, lost, (lost + 2) % w->node_count);
+            resets++;
+            bytes_began = bytes;
+        }
+    }
+    game_of(w)->resumed = (unsigned)resumed;
+    game_of(w)->resets = resets;
+    if (!w->failed && shipped(w, &resumed, &bytes) == n)
+        fail(w, "who was far behind got no snapshot");
+    if (game_of(w)->ranges > 1) /* each of the others may be too small for a mark */
+        return;
+    if (!w->failed && (resets == 0 || resumed == 0))
+        fail(w, "a snapshot did not go on after its connection was reset");
+    if (!w->failed && bytes - began > MUCH * 2048 * 3 / 2)
+        fail(w, "a snapshot was sent more than once");
+}
+
 static void game_end(struct world *w)
 {
     struct kv_game *g = game_of(w);
@@ -459,6 +538,10 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, struct sim_end
     g->split_bytes = rng_chance(&w->rng, 300000) ? SPLIT_BYTES : 0;
     g->pace = rng_chance(&w->rng, 500000) ? 400 * USEC_MSEC : 3 * USEC_SEC;
     w->hibernate = rng_chance(&w->rng, 500000) ? 300 * USEC_MSEC : USEC_NEVER;
+    if (rng_chance(&w->rng, 500000)) /* snapshots take their time, and have many marks */
+        w->ship_part_bytes = 64 + rng_below(&w->rng, 4096);
+    if (w->ship_part_bytes > 0 || seed % 5 == 3)
+        w->ship_bytes_per_sec = (20 + rng_below(&w->rng, 80)) << 10;
     for (unsigned i = 0; i < w->node_count; i++) {
         w->node[i].fs = engine_fs_mem_new(rng_u64(&w->rng));
         node_up(w, i);
@@ -476,6 +559,10 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, struct sim_end
     if (!w->failed && seed % 10 == 7)
         split_much(w);
     even_out(w);
+    if (!w->failed && seed % 5 == 3 && g->split_bytes == 0) { /* else it would split for minutes */
+        fall_behind(w);
+        settle(w);
+    }
     if (!w->failed && w->hibernate != USEC_NEVER) {
         sleep_and_wake(w);
         settle(w);
@@ -485,11 +572,12 @@ static bool play(uint64_t seed, bool is_verbose, unsigned canary, struct sim_end
     w->is_over = true;
     if (is_verbose)
         printf("seed %llu: %u acked, %u unknown, %u refused, %u crashes, %u commands, %u merges, "
-               "%u ranges, "
+               "%u ranges, %u resets, %u snapshots resumed, "
                "trace %016llx\n",
                (unsigned long long)seed, game_of(w)->acked, game_of(w)->unknown,
                game_of(w)->refused, w->crashes, game_of(w)->commands, game_of(w)->merges,
-               game_of(w)->ranges, (unsigned long long)w->trace);
+               game_of(w)->ranges, game_of(w)->resets, game_of(w)->resumed,
+               (unsigned long long)w->trace);
     if (!w->failed && game_of(w)->acked < 100)
         fail(w, "hardly anything was acknowledged");
     *out = (struct sim_end){w->trace, w->now};

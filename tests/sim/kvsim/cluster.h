@@ -500,6 +500,21 @@ static void stream_watch(struct world_event *ev)
     world_at(l->world, world_now(l->world) + USEC_SEC, stream_watch, l, NULL);
 }
 
+/* The connection of two nodes is reset: on this side its streams end now. */
+static void link_reset(struct cluster_link *l, unsigned peer)
+{
+    struct list *x = l->streams.next;
+    while (x != &l->streams) {
+        struct cluster_stream *s = container_of(x, struct cluster_stream, link);
+        x = x->next;
+        if (s->peer != peer || (s->is_ended && !s->is_writer))
+            continue;
+        s->ops->closed(s->arg, s, CLUSTER_LINK_E_UNREACHABLE, STR(""));
+        stream_gone(s);
+        x = l->streams.next; /* the callback may have changed the list */
+    }
+}
+
 static struct cluster_stream *stream_new(struct cluster_link *l, uint64_t id, unsigned peer,
                                          usec_t timeout)
 {

@@ -71,6 +71,7 @@ struct world {
     bool is_patient; /* connections of clients outlive a cut: what it holds back arrives after it */
     uint32_t loss, doubling, slow; /* per million */
     bool is_chaos, is_over;
+    size_t ship_bytes_per_sec, ship_part_bytes; /* of snapshots; 0: as usual */
     usec_t hibernate; /* idle time after which a range sleeps; USEC_NEVER: it does not */
     struct map hashes, leaders;
     struct map boots; /* (tag, node and life): committed as far as was known at the start */
@@ -427,7 +428,9 @@ static void node_up(struct world *w, unsigned i)
         .mem_arg = n,
         .dead_usec = 20 * USEC_SEC,
         .hibernate_usec = w->hibernate,
-        .limits = {.log_bytes_max = 64 << 10,
+        .limits = {.ship_bytes_per_sec = w->ship_bytes_per_sec,
+                   .ship_part_bytes = w->ship_part_bytes,
+                   .log_bytes_max = 64 << 10,
                    .batch_bytes_max = 4096,
                    .log_segment_bytes = 64 << 10},
     };
@@ -514,6 +517,20 @@ static void restart(struct world_event *ev)
 
 /* ---- trouble --------------------------------------------------------------------------------- */
 
+static void reset_arrives(struct world_event *ev)
+{
+    struct cluster_link *l = world_link(ev->b, (unsigned)ev->u / SIM_NODE_MAX, 0);
+    if (l)
+        link_reset(l, (unsigned)ev->u % SIM_NODE_MAX);
+}
+
+/* The connection between two nodes breaks, and both hear of it. */
+static void world_reset(struct world *w, unsigned i, unsigned k)
+{
+    world_at(w, w->now, reset_arrives, NULL, w)->u = i * SIM_NODE_MAX + k;
+    world_at(w, w->now, reset_arrives, NULL, w)->u = k * SIM_NODE_MAX + i;
+}
+
 static void trouble(struct world_event *ev)
 {
     struct world *w = ev->b;
@@ -521,7 +538,7 @@ static void trouble(struct world_event *ev)
              k = (unsigned)rng_below(&w->rng, w->node_count);
     if (!w->is_chaos)
         return;
-    switch (rng_below(&w->rng, 7)) {
+    switch (rng_below(&w->rng, 8)) {
     case 0:
     case 1:
         if (w->node[i].is_up) {
@@ -541,6 +558,9 @@ static void trouble(struct world_event *ev)
         break;
     case 2:
         w->cut[i][k] = i != k;
+        break;
+    case 7:
+        world_reset(w, i, k);
         break;
     case 3:
         w->cut[i][k] = w->cut[k][i] = i != k;

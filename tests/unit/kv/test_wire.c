@@ -115,6 +115,91 @@ START_TEST(replies_and_disk)
 }
 END_TEST
 
+/* Takes all of s in pieces of the kinds that are wanted, in a string of R, M, E and B; short: what is left is not enough. */
+static void ck_pieces(struct str s, struct kv_wire_rows *r, const char *wanted, bool is_short)
+{
+    struct codec_cursor c = codec_cursor_of(s);
+    struct str key, value;
+    for (; *wanted; wanted++) {
+        enum kv_wire_piece piece = kv_wire_row_next(r, &c, &key, &value);
+        ck_assert_int_eq(piece, *wanted == 'R'   ? KV_WIRE_PIECE_ROW
+                                : *wanted == 'M' ? KV_WIRE_PIECE_MARK
+                                : *wanted == 'E' ? KV_WIRE_PIECE_END
+                                                 : KV_WIRE_PIECE_BAD);
+    }
+    if (is_short)
+        ck_assert_int_eq(kv_wire_row_next(r, &c, &key, &value), KV_WIRE_PIECE_SHORT);
+}
+
+START_TEST(rows_are_summed_up_at_marks)
+{
+    struct buf b = {0};
+    struct kv_wire_rows out = {0}, in = {0}, half;
+    kv_wire_row_put(&out, STR("a"), STR("1"), &b);
+    kv_wire_row_put(&out, STR("b"), STR(""), &b);
+    kv_wire_rows_mark(&out, &b);
+    size_t mark = b.n;
+    kv_wire_row_put(&out, STR("c"), STR("3"), &b);
+    kv_wire_rows_end(&out, &b);
+    ck_pieces(buf_str(&b), &in, "RRMRE", false);
+    ck_assert(in.count == 3 && in.is_end);
+
+    in = (struct kv_wire_rows){0}; /* cut off before the end, and gone on with from the mark */
+    ck_pieces(str_view(b.p, b.n - 1), &in, "RRMR", true);
+    in = (struct kv_wire_rows){0};
+    ck_pieces(str_view(b.p, mark), &in, "RRM", true);
+    half = in;
+    ck_pieces(str_view(b.p + mark, b.n - mark), &in, "RE", false);
+    ck_pieces(str_view(b.p, b.n), &half, "RRB",
+              false); /* from the beginning on: that is not the rest */
+
+    for (size_t i = 0; i < mark;
+         i++) { /* each damaged byte is found at the mark at the latest, or waits for more */
+        b.p[i] ^= 0x10;
+        struct codec_cursor c = codec_cursor_of(str_view(b.p, mark));
+        enum kv_wire_piece piece;
+        struct str key, value;
+        in = (struct kv_wire_rows){0};
+        do
+            piece = kv_wire_row_next(&in, &c, &key, &value);
+        while (piece == KV_WIRE_PIECE_ROW);
+        ck_assert(piece == KV_WIRE_PIECE_BAD || piece == KV_WIRE_PIECE_SHORT);
+        b.p[i] ^= 0x10;
+    }
+    buf_deinit(&b);
+}
+END_TEST
+
+START_TEST(heads_of_snapshots)
+{
+    struct buf b = {0}, held = {0};
+    struct kv_wire_ship h;
+    struct kv_wire_held k;
+    kv_wire_held_encode(&(struct kv_wire_held){7, 2, 1000, UINT32_MAX, STR("key")}, &held);
+    kv_wire_ship_encode(&(struct kv_wire_ship){.store = 1,
+                                               .id = {2, 3},
+                                               .range = STR("r"),
+                                               .message = STR("m"),
+                                               .held = buf_str(&held)},
+                        &b);
+    ck_assert_int_eq(kv_wire_ship_decode(buf_str(&b), &h), 0);
+    ck_assert(h.store == 1 && h.id.id == 3 && !h.is_question);
+    ck_assert_int_eq(kv_wire_held_decode(h.held, &k), 0);
+    ck_assert(k.index == 7 && k.term == 2 && k.count == 1000 && k.crc == UINT32_MAX);
+    ck_str(k.key, STR("key"));
+    b.n = 0;
+    kv_wire_ship_encode(&(struct kv_wire_ship){.store = 1, .id = {2, 3}, .range = STR("r")}, &b);
+    ck_assert_int_ne(kv_wire_ship_decode(buf_str(&b), &h), 0); /* of what raft knows nothing */
+    b.n = 0;
+    kv_wire_ship_encode(&(struct kv_wire_ship){.store = 1, .id = {2, 3}, .is_question = true}, &b);
+    ck_assert_int_eq(kv_wire_ship_decode(buf_str(&b), &h), 0);
+    ck_assert(h.is_question && h.held.n == 0);
+    ck_assert_int_ne(kv_wire_held_decode(buf_str(&b), &k), 0);
+    buf_deinit(&held);
+    buf_deinit(&b);
+}
+END_TEST
+
 Suite *suite_wire(void)
 {
     Suite *s = suite_create("wire");
@@ -122,6 +207,8 @@ Suite *suite_wire(void)
     tcase_add_test(t, requests);
     tcase_add_test(t, frames);
     tcase_add_test(t, replies_and_disk);
+    tcase_add_test(t, rows_are_summed_up_at_marks);
+    tcase_add_test(t, heads_of_snapshots);
     suite_add_tcase(s, t);
     return s;
 }
