@@ -625,6 +625,8 @@ static void world_drop(struct world *w)
         if (ev->fn == packet_arrives || ev->fn == reply_arrives || ev->fn == stream_arrives ||
             ev->fn == spread_arrives)
             ev->fn(ev);
+        if (ev->fn == loop_turn && ev->a)
+            ((struct net_loop *)ev->a)->turn = NULL; /* of clients: it outlives its world */
         mem_free(ev);
     }
     heap_deinit(&w->events);

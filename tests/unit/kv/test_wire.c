@@ -115,7 +115,7 @@ START_TEST(replies_and_disk)
 }
 END_TEST
 
-/* Takes all of s in pieces of the kinds that are wanted, in a string of R, M, E and B; short: what is left is not enough. */
+/* Takes pieces of the kinds that are wanted, R, M, E and B, off s; short: what is left is not enough for one more. */
 static void ck_pieces(struct str s, struct kv_wire_rows *r, const char *wanted, bool is_short)
 {
     struct codec_cursor c = codec_cursor_of(s);
