@@ -79,6 +79,14 @@ bool broker_conn_may_read(const struct broker_conn *c, struct str topic)
     return !acl || broker_conn_may(c, acl, BROKER_ACL_READ, topic);
 }
 
+bool broker_conn_may_publish(const struct broker_conn *c, struct str topic)
+{
+    const struct broker_acl *acl = broker_conn_acl(c);
+    if (str_has_prefix(topic, STR("$SYS/")))
+        return false;
+    return !acl || broker_conn_may(c, acl, BROKER_ACL_WRITE, topic);
+}
+
 bool broker_conn_may(const struct broker_conn *c, const struct broker_acl *acl,
                      enum broker_acl_action action, struct str topic)
 {

@@ -108,6 +108,10 @@ void broker_conn_done(struct broker_conn *c);
 /* May it receive from this topic?  True without access rules. */
 bool broker_conn_may_read(const struct broker_conn *c, struct str topic);
 
+/* May it publish to this topic?  Without access rules to all but $SYS, which is the broker's own
+ * (MQTT 4.7.2). */
+bool broker_conn_may_publish(const struct broker_conn *c, struct str topic);
+
 /* What these rules, its tenant's, say; where they cannot be asked, what ByPassPermCheckError says.
  */
 bool broker_conn_may(const struct broker_conn *c, const struct broker_acl *acl,

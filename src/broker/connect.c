@@ -314,6 +314,16 @@ static uint32_t receive_max(const struct codec_mqtt_connect *connect)
                                                             : UINT16_MAX;
 }
 
+/* Else who may not publish would only have to vanish.  Rules that change later leave a will that is
+ * stored alone, as they do messages. */
+static bool may_leave(const struct broker_conn *c, const struct codec_msg *will)
+{
+    if (!will || broker_conn_may_publish(c, will->topic))
+        return true;
+    broker_conn_report(c, BROKER_EV_PUB_ACTION_DISALLOW, "the will");
+    return false;
+}
+
 static void connect_claimed(void *arg, enum stores_outcome outcome)
 {
     struct broker_conn *c = arg;
@@ -330,6 +340,11 @@ static void connect_claimed(void *arg, enum stores_outcome outcome)
     }
     c->is_claimed = true;
     const struct session_attach *a = &c->ask->attach;
+    if (!may_leave(c, a->will)) {
+        refuse(c, SESSION_END_NOT_AUTHORIZED_CLIENT, CODEC_MQTT_RC_NOT_AUTHORIZED);
+        broker_conn_done(c);
+        return;
+    }
     const struct session_settings *s = &c->settings->value;
     if (!a->is_persistent && !a->will && a->is_clean_start) {
         c->is_attaching = true;

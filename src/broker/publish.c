@@ -561,12 +561,12 @@ static bool publish_admit(struct broker_conn *c, const struct codec_msg *msg)
 {
     struct broker_loop *l = c->loop;
     const struct broker_acl *acl = broker_conn_acl(c);
-    if (likely(!acl))
+    if (likely(!acl && msg->topic.p[0] != '$'))
         return true;
     uint64_t hash = hash_str(msg->topic, l->broker->seed ^ (uintptr_t)acl) | 1;
     if (hash == c->acl_hash)
         return true;
-    if (!broker_conn_may(c, acl, BROKER_ACL_WRITE, msg->topic)) {
+    if (!broker_conn_may_publish(c, msg->topic)) {
         broker_conn_report(c, BROKER_EV_PUB_ACTION_DISALLOW, "");
         return false;
     }

@@ -53,6 +53,22 @@ def test_password_and_acl(w):
     assert c.publish("a/secret", "no", 2) == 0x87
 
 
+def test_a_will_needs_the_right_to_publish(w):
+    """Else whoever may not publish would only have to vanish.  Refused when it connects; what may be published is."""
+    n = password_node(w)
+    alice = {"user": "alice", "password": "secret"}
+    watch = Client(n.port, 5)
+    watch.connect("watch", **alice)
+    assert watch.subscribe(("a/#", 1)) == [1]
+    for version, want in ((4, 0x05), (5, 0x87)):
+        for t in ("b/c", "a/secret", "$SYS/broker/uptime"):
+            refused(n.port, version, want, will=(t, "gone", 1, False), **alice)
+        c = Client(n.port, version)
+        c.connect("x", will=("a/b", "gone %d" % version, 1, False), **alice)
+        c.drop()
+        assert watch.message() == ("a/b", "gone %d" % version)
+
+
 def test_a_stop_amid_password_checks_is_a_stop(w):
     """Also the second SIGTERM, which does not wait for anybody."""
     n = password_node(w)
