@@ -13,6 +13,11 @@
 
 #define ASK_USEC                                                                                   \
     (50 * USEC_MSEC) /* how often; matters for how long a node that was cut off holds back */
+/* Matters: while nobody reads, questions leave with the answer to the first heartbeat after this
+ * time, in one packet.  A leader whom fifty nodes ask has nothing else to do; well within what a
+ * reader takes for fresh. */
+#define IDLE_USEC (250 * USEC_MSEC)
+#define LATE_USEC (100 * USEC_MSEC)  /* without a heartbeat */
 #define AGAIN_USEC (300 * USEC_MSEC) /* a question without an answer is asked again */
 
 static bool is_here(const struct kv_route *r)
@@ -51,6 +56,19 @@ static void replica_ask(struct kv_replica *r)
         r->fresh_ctx = 0;
 }
 
+/* Was the last answer to a question that is not so old? */
+static bool is_fresh(const struct kv_replica *r, usec_t pause)
+{
+    return r->fresh_ctx == 0 && r->fresh_at != 0 &&
+           kv_loop_now(r->loop) < usec_add(r->fresh_asked, pause);
+}
+
+void kv_fresh_beat(struct kv_replica *r)
+{
+    if (r->home->store->conf.is_fresh_kept && !is_fresh(r, IDLE_USEC))
+        replica_ask(r);
+}
+
 void kv_fresh_read(struct kv_replica *r, const struct raft_read_done *read)
 {
     if (read->ctx != r->fresh_ctx)
@@ -82,10 +100,13 @@ void kv_fresh_end(struct kv_replica *r)
 static void on_tick(void *arg, usec_t now)
 {
     struct kv_client *c = arg;
+    if (atomic_exchange_explicit(&c->is_fresh_read, false, memory_order_relaxed))
+        c->fresh_read_at = now;
+    bool is_idle = now >= usec_add(c->fresh_read_at, IDLE_USEC);
     list_each(&c->loop->replicas, x)
     {
         struct kv_replica *r = container_of(x, struct kv_replica, link);
-        if (r->home == c)
+        if (r->home == c && !is_fresh(r, is_idle ? IDLE_USEC + LATE_USEC : 0))
             replica_ask(r);
     }
     client_put(c);
@@ -113,7 +134,11 @@ usec_t kv_fresh_since(const struct kv_store *s)
 {
     uint64_t since = UINT64_MAX;
     for (unsigned i = 0; i < s->kv->loop_count; i++) {
-        uint64_t at = atomic_load_explicit(&s->client[i].fresh_at, memory_order_acquire);
+        struct kv_client *c = &s->client[i];
+        uint64_t at = atomic_load_explicit(&c->fresh_at, memory_order_acquire);
+        if (!atomic_load_explicit(&c->is_fresh_read,
+                                  memory_order_relaxed)) /* its line stays shared */
+            atomic_store_explicit(&c->is_fresh_read, true, memory_order_relaxed);
         since = at < since ? at : since;
     }
     return since == UINT64_MAX ? 0 : since;

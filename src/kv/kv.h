@@ -163,7 +163,7 @@ struct kv_store_conf {
     unsigned voter_count; /* wanted replicas that vote: odd; default 3 */
     int learner_count;    /* wanted replicas that only listen; -1: on every other live node */
     uint64_t split_bytes; /* a range larger than this is split; 0: never by size */
-    bool is_fresh_kept; /* kv_fresh_since tells; costs a message to each leader 20 times a second */
+    bool is_fresh_kept; /* kv_fresh_since tells; costs a question to each leader 20 times a second, 3 when idle */
     bool
         is_one_loop; /* all its ranges live on one loop of a node: what their machines share has one writer */
 };
@@ -242,7 +242,8 @@ void *kv_local_machine(struct kv_client *c, struct str key);
 /* How fresh the local machines are, of a store with is_fresh_kept: together they hold the whole key
  * space and everything that was committed before this time (of this node's clock, net_loop_now).  0: not everything is
  * here, or nobody could be asked yet.  From any loop.  Who reads a machine in place looks here after
- * reading: a machine that was being replaced meanwhile is then seen.  Raft thesis 6.4. */
+ * reading: a machine that was being replaced meanwhile is then seen.  While nobody looks, leaders are
+ * asked less often: the answer may be a quarter of a second older then.  Raft thesis 6.4. */
 usec_t kv_fresh_since(const struct kv_store *s);
 
 /* ---- what is where --------------------------------------------------------------------------- */

@@ -364,6 +364,8 @@ struct kv_client {
 
     struct net_timer fresh_tick;
     _Atomic uint64_t fresh_at; /* kv_fresh_since of this loop; UINT64_MAX: no replica here */
+    _Atomic bool is_fresh_read; /* somebody looked since the last tick */
+    usec_t fresh_read_at;       /* when the tick heard of it */
 };
 
 /* ---- replicas ------------------------------------------------------------------------------- */
@@ -745,6 +747,7 @@ void kv_fresh_start(struct kv_client *c);
 void kv_fresh_stop(struct kv_client *c);
 void kv_fresh_read(struct kv_replica *r, const struct raft_read_done *read);
 void kv_fresh_applied(struct kv_replica *r);
+void kv_fresh_beat(struct kv_replica *r); /* its leader has been heard */
 void kv_fresh_end(struct kv_replica *r); /* its machine is not complete from now on */
 
 /* drain.c */

@@ -123,6 +123,8 @@ static void recv_raft(struct kv_loop *l, const struct cluster_from *from, uint32
     struct kv_replica *r = kv_replica_find(l, tag);
     if (r && !r->is_closed && r->id == m.to) {
         kv_replica_step(r, &(struct raft_event){.kind = RAFT_EV_RECV, .message = &m});
+        if (m.type == RAFT_MSG_HEARTBEAT && !r->is_closed)
+            kv_fresh_beat(r);
         return;
     }
     if (r && !r->is_closed && r->id > m.to)

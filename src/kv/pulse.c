@@ -121,7 +121,8 @@ static void on_pulse(void *arg, usec_t now)
         if (p->quiet_count > 0 || now < usec_add(p->used_at, 3 * patience))
             kv_peer_pulse(l, p, l->life);
     }
-    net_timer_set(l->loop, &l->pulse_timer, usec_add(now, pulse_usec(l)));
+    /* on the grid of raft's heartbeats: one packet for both */
+    net_timer_set(l->loop, &l->pulse_timer, (now / pulse_usec(l) + 1) * pulse_usec(l));
 }
 
 void kv_pulse_init(struct kv_loop *l)
