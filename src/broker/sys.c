@@ -36,6 +36,7 @@ struct broker_sys {
     usec_t interval;
     uint64_t began;
     struct sys_facts told, published; /* the last ones */
+    uint64_t put_count;               /* not what clients sent */
     bool is_publishing;               /* what was published last is ours */
     bool is_failing; /* the last one could not be kept: one topic tries, the others wait */
 };
@@ -64,6 +65,7 @@ static void put(struct broker_sys *s, const char *topic, uint64_t value)
     struct codec_msg m = {
         .topic = str_of(topic), .payload = str_view(text, (size_t)n), .is_retain = true};
     struct broker_publish_done done = {on_put, s->broker};
+    s->put_count++;
     broker_publish_message(&s->broker->loop[0], s->tenant, &m, &done);
 }
 
@@ -90,7 +92,7 @@ static struct sys_facts facts_of(const struct broker_sys *s)
             broker_connection_count(b),
             total(&m, BROKER_M_TSUB_NUM) + total(&m, BROKER_M_SHARED_NUM),
             occasions(&m, BROKER_M_INGRESS_QOS0) + occasions(&m, BROKER_M_INGRESS_QOS1) +
-                occasions(&m, BROKER_M_INGRESS_QOS2),
+                occasions(&m, BROKER_M_INGRESS_QOS2) - s->put_count,
             occasions(&m, BROKER_M_EGRESS_QOS0) + occasions(&m, BROKER_M_EGRESS_QOS1) +
                 occasions(&m, BROKER_M_EGRESS_QOS2),
             total(&m, BROKER_M_DROP_OVERFLOW) + total(&m, BROKER_M_DROP_OVERSIZE) +

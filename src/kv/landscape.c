@@ -115,8 +115,7 @@ void kv_landscape_tell(struct kv_replica *r, bool is_forced)
     char key[KV_STORE_NAME_MAX + 1 + RANGE_ID_TEXT];
     kv_landscape_describe(r, &d, &fact);
     uint64_t hash = essence(&d);
-    usec_t refresh =
-        d.role == RANGE_ROLE_LEADER || r->raft.is_quiet ? REFRESH_USEC : REFRESH_OTHERS_USEC;
+    usec_t refresh = d.role == RANGE_ROLE_LEADER ? REFRESH_USEC : REFRESH_OTHERS_USEC;
     bool is_old = now >= r->told_at + refresh && r->told_applied != r->applied;
     if (hash != r->told_hash || is_forced || is_old) {
         r->told_hash = hash;
