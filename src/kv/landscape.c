@@ -4,7 +4,7 @@
  * the replica.
  *
  * 1. A row is written when something that others act on has changed; figures alone are worth a row every ten
- *    seconds where the range leads or sleeps, else every minute: in a cluster of fifty each row costs all of them.
+ *    seconds where the range is led, else every minute: in a cluster of fifty each row costs all of them.
  * 2. What is learnt from rows only steers; versions and Raft decide. */
 #include "kv/kv_priv.h"
 
